@@ -1,0 +1,80 @@
+"""What a caller may ask of one recording. Frozen and free of torch, so that it crosses every process boundary.
+
+Names and defaults are the reference's (`whisper.transcribe` and `DecodingOptions`, openai/whisper 20250625).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from model.errors import OptionError
+
+Task = Literal["transcribe", "translate"]
+
+TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""The fallback ladder of the paper, section 4.5."""
+MAX_TEMPERATURES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscribeOptions:
+    """Options for one recording; `OptionError` names the first one that is out of bounds."""
+
+    task: Task = "transcribe"
+    language: str | None = None
+    """A language code (`en`), or None to detect it on the first window."""
+    temperature: tuple[float, ...] = TEMPERATURES
+    """Tried in order while a window fails a threshold below."""
+    compression_ratio_threshold: float | None = 2.4
+    """Fail a window whose text compresses better than this: it repeats itself."""
+    logprob_threshold: float | None = -1.0
+    """Fail a window whose mean token log-probability is below this."""
+    no_speech_threshold: float | None = 0.6
+    """Skip a window as silent above this `no_speech_prob`, if it also failed `logprob_threshold`."""
+    condition_on_previous_text: bool = True
+    """Give a window the text before it as its prompt."""
+    initial_prompt: str | None = None
+    """Plain text put before the first window; special tokens in it stay text."""
+    without_timestamps: bool = False
+    max_initial_timestamp: float | None = 1.0
+    """The first timestamp of a window is at most this many seconds."""
+    suppress_tokens: tuple[int, ...] = (-1,)
+    """Token ids never sampled; -1 stands for the reference's non-speech symbols."""
+    suppress_blank: bool = True
+    sample_len: int | None = None
+    """Tokens per window at most; None is half the text context (224)."""
+    clip_timestamps: tuple[float, ...] = ()
+    """start,end,start,end,... in seconds; a missing last end is the end of the recording."""
+    seed: int = 0
+    """Seeds sampling above temperature 0: the same request gives the same text."""
+
+    def __post_init__(self) -> None:
+        _check_temperatures(self.temperature)
+        _check_number("compression_ratio_threshold", self.compression_ratio_threshold, low=0.0)
+        _check_number("logprob_threshold", self.logprob_threshold, high=0.0)
+        _check_number("no_speech_threshold", self.no_speech_threshold, low=0.0, high=1.0)
+        _check_number("max_initial_timestamp", self.max_initial_timestamp, low=0.0, high=30.0)
+        if self.task not in ("transcribe", "translate"):
+            raise OptionError("task", "task must be 'transcribe' or 'translate'")
+        if self.sample_len is not None and not 1 <= self.sample_len <= 224:
+            raise OptionError("sample_len", "sample_len must be between 1 and 224")
+        _check_clips(self.clip_timestamps)
+
+
+def _check_temperatures(temperatures: tuple[float, ...]) -> None:
+    if not 1 <= len(temperatures) <= MAX_TEMPERATURES:
+        raise OptionError("temperature", f"temperature takes 1 to {MAX_TEMPERATURES} values")
+    if not all(0.0 <= t <= 1.0 for t in temperatures):
+        raise OptionError("temperature", "every temperature must be between 0 and 1")
+
+
+def _check_number(param: str, value: float | None, *, low: float = -math.inf, high: float = math.inf) -> None:
+    if value is not None and not (math.isfinite(value) and low <= value <= high):
+        raise OptionError(param, f"{param} must be a finite number between {low} and {high}")
+
+
+def _check_clips(clips: tuple[float, ...]) -> None:
+    if not all(math.isfinite(t) and t >= 0.0 for t in clips):
+        raise OptionError("clip_timestamps", "clip_timestamps must be finite seconds, zero or more")
+    if any(later < earlier for earlier, later in zip(clips, clips[1:], strict=False)):
+        raise OptionError("clip_timestamps", "clip_timestamps must not go back in time")

@@ -1,0 +1,1 @@
+"""The recognition service: HTTP in front, sandboxed audio children and model workers behind."""
