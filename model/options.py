@@ -3,6 +3,7 @@
 Names and defaults are the reference's (`whisper.transcribe` and `DecodingOptions`, openai/whisper 20250625).
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -76,5 +77,5 @@ def _check_number(param: str, value: float | None, *, low: float = -math.inf, hi
 def _check_clips(clips: tuple[float, ...]) -> None:
     if not all(math.isfinite(t) and t >= 0.0 for t in clips):
         raise OptionError("clip_timestamps", "clip_timestamps must be finite seconds, zero or more")
-    if any(later < earlier for earlier, later in zip(clips, clips[1:], strict=False)):
+    if any(later < earlier for earlier, later in itertools.pairwise(clips)):
         raise OptionError("clip_timestamps", "clip_timestamps must not go back in time")

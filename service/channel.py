@@ -168,9 +168,7 @@ class AsyncChannel:
             try:
                 message = self._reader.next_message()
             except ValueError as error:  # pydantic.ValidationError is one
-                raise ChannelClosed(
-                    f"the other side sent no message of ours: {type(error).__name__}"
-                ) from error
+                raise ChannelClosed(f"the other side sent no message of ours: {type(error).__name__}") from error
             if message is not None:
                 return message
             if self._closed:

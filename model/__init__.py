@@ -1,0 +1,1 @@
+"""Whisper: log-Mel, tokenizer, Transformer and decoding. Imports nothing of the service."""
