@@ -1,0 +1,127 @@
+"""Attention memory: fixed slots, allocated once, and the views through which the decoder reads and writes them.
+
+One **window slot** holds the cross-attention keys and values of one encoded window (n_audio_ctx positions: a fixed
+size, so a pool and not pages). One **row slot** holds the self-attention keys and values of one hypothesis
+(n_text_ctx positions). Several rows (beams, candidates, a temperature retry) point at one window slot, whose memory is
+read once for them and never copied.
+
+Rows are dense: the active ones are 0 .. n-1, so a step reads slices and gathers nothing. `move_row` closes a hole.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.dims import ModelDimensions
+from model.whisper import TextDecoder, merge_heads, split_heads
+
+
+class KVCache:
+    """Keys and values of every slot; shapes (n_layer, slots, n_head, positions, head)."""
+
+    def __init__(
+        self, dims: ModelDimensions, *, n_windows: int, n_rows: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.n_head = dims.n_text_head
+        head = dims.n_text_state // dims.n_text_head
+
+        def slots(count: int, positions: int) -> Tensor:
+            shape = (dims.n_text_layer, count, dims.n_text_head, positions, head)
+            return torch.zeros(shape, device=device, dtype=dtype)
+
+        self.cross_keys = slots(n_windows, dims.n_audio_ctx)
+        self.cross_values = slots(n_windows, dims.n_audio_ctx)
+        self.keys = slots(n_rows, dims.n_text_ctx)
+        self.values = slots(n_rows, dims.n_text_ctx)
+
+    def fill_windows(self, decoder: TextDecoder, features: Tensor, slots: Sequence[int]) -> None:
+        """Project encoder features (batch, n_audio_ctx, n_state) into the window slots, layer by layer."""
+        for layer in range(len(self.keys)):
+            key, value = decoder.cross_kv(features, layer)
+            for i, slot in enumerate(slots):
+                self.cross_keys[layer, slot] = split_heads(key[i : i + 1], self.n_head)[0]
+                self.cross_values[layer, slot] = split_heads(value[i : i + 1], self.n_head)[0]
+
+    def move_row(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of a row over another one."""
+        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
+        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+
+
+class PrefillView:
+    """The first tokens of one row at once: causal among themselves, nothing before them."""
+
+    def __init__(self, cache: KVCache, *, row: int, window: int) -> None:
+        self._cache, self._row, self._window = cache, row, window
+
+    def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `model.whisper.Attention`; (n, n_state) for the n tokens of the prompt."""
+        q, k, v = (split_heads(t[None], self._cache.n_head) for t in (query, key, value))
+        n = query.shape[0]
+        self._cache.keys[layer, self._row, :, :n] = k[0]
+        self._cache.values[layer, self._row, :, :n] = v[0]
+        return merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=n > 1))[0]
+
+    def cross_attention(self, layer: int, query: Tensor) -> Tensor:
+        """See `model.whisper.Attention`."""
+        return _attend_window(self._cache, layer, self._window, query)
+
+
+class StepView:
+    """One token for each of the rows 0 .. n-1, which differ in length and in window."""
+
+    def __init__(self, cache: KVCache, *, lengths: Sequence[int], windows: Sequence[int]) -> None:
+        """`lengths`: tokens that each row holds already; `windows`: the window slot of each row."""
+        device = cache.keys.device
+        self._cache = cache
+        self.positions = torch.tensor(lengths, device=device)
+        self._rows = torch.arange(len(lengths), device=device)
+        self._longest = max(lengths) + 1
+        self._mask = None
+        if min(lengths) != max(lengths):
+            unseen = torch.arange(self._longest, device=device) > self.positions[:, None]
+            mask = torch.zeros(unseen.shape, device=device, dtype=cache.keys.dtype)
+            self._mask = mask.masked_fill_(unseen, -torch.inf)[:, None, None]
+        self._groups = _runs(windows)
+
+    def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `model.whisper.Attention`; (rows, n_state)."""
+        n, n_head = query.shape[0], self._cache.n_head
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        keys[self._rows, :, self.positions] = key.view(n, n_head, -1)
+        values[self._rows, :, self.positions] = value.view(n, n_head, -1)
+        heads = F.scaled_dot_product_attention(
+            query.view(n, n_head, 1, -1),
+            keys[:n, :, : self._longest],
+            values[:n, :, : self._longest],
+            attn_mask=self._mask,
+        )
+        return heads.flatten(1)
+
+    def cross_attention(self, layer: int, query: Tensor) -> Tensor:
+        """See `model.whisper.Attention`. Rows of one window are one product: its memory is read once."""
+        if len(self._groups) == 1:
+            return _attend_window(self._cache, layer, self._groups[0][0], query)
+        return torch.cat(
+            [_attend_window(self._cache, layer, window, query[start:stop]) for window, start, stop in self._groups]
+        )
+
+
+def _attend_window(cache: KVCache, layer: int, window: int, query: Tensor) -> Tensor:
+    """Queries (n, n_state) of one window's rows to its (n_audio_ctx) keys -> (n, n_state)."""
+    keys, values = cache.cross_keys[layer, window], cache.cross_values[layer, window]
+    heads = F.scaled_dot_product_attention(split_heads(query[None], cache.n_head), keys[None], values[None])
+    return merge_heads(heads)[0]
+
+
+def _runs(windows: Sequence[int]) -> list[tuple[int, int, int]]:
+    """(window, start, stop) for each run of neighbouring rows that share a window."""
+    runs: list[tuple[int, int, int]] = []
+    for row, window in enumerate(windows):
+        if runs and runs[-1][0] == window:
+            runs[-1] = (window, runs[-1][1], row + 1)
+        else:
+            runs.append((window, row, row + 1))
+    return runs

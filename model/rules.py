@@ -1,0 +1,128 @@
+"""Which tokens a row may sample next: suppression lists and the timestamp grammar, for all rows at once.
+
+Gets the rows' logits from the decoder, gives them, masked in place, to `model.sampling`. A row's grammar state is a few
+integers kept in Python (`TimestampGrammar`); a step turns them into three limits a row and masks the whole batch with
+a handful of operations, without a loop over the vocabulary and without a read from the device.
+
+Source: openai/whisper `decoding.py` (SuppressBlank, SuppressTokens, ApplyTimestampRules); the paper, section 2.3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.dims import ModelDimensions
+from model.options import TranscribeOptions
+from model.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The tokens that a row's grammar admits: [text_from, timestamp_begin) and [time_from, time_to)."""
+
+    text_from: int
+    time_from: int
+    time_to: int
+    timed: bool
+    """Whether timestamps win when together they are more probable than every text token."""
+
+
+class TimestampGrammar:
+    """The state of one row: timestamps come in pairs, never go back, and open every window."""
+
+    def __init__(self, tokenizer: Tokenizer, *, timed: bool, max_initial: int | None) -> None:
+        """`max_initial`: the highest first timestamp, in steps of 20 ms; None is no bound."""
+        self._begin, self._eot, self._end = tokenizer.timestamp_begin, tokenizer.eot, tokenizer.n_vocab
+        self._timed, self._max_initial = timed, max_initial
+        self._last: int | None = None
+        self._before_last: int | None = None
+        self._last_time: int | None = None
+
+    def push(self, token: int) -> None:
+        """Note the token that the row sampled."""
+        self._before_last, self._last = self._last, token
+        if token >= self._begin:
+            self._last_time = token
+
+    def limits(self) -> Limits:
+        """What the next token may be."""
+        if not self._timed:
+            return Limits(0, self._end, self._end, timed=False)
+        if self._last is None:
+            time_to = self._end if self._max_initial is None else self._begin + self._max_initial + 1
+            return Limits(self._begin, self._begin, time_to, timed=True)
+        text_from, time_from = 0, self._begin
+        opens_pair = False
+        if self._last >= self._begin:
+            if self._before_last is None or self._before_last >= self._begin:
+                return Limits(0, self._end, self._end, timed=True)
+            text_from, opens_pair = self._eot, True
+        if self._last_time is not None:
+            time_from = self._last_time if opens_pair else self._last_time + 1
+        return Limits(text_from, time_from, self._end, timed=True)
+
+
+class Rules:
+    """The masks of one model on one device; rows with the same suppression share one index tensor."""
+
+    def __init__(self, dims: ModelDimensions, tokenizer: Tokenizer, device: torch.device) -> None:
+        self._tokenizer, self._device = tokenizer, device
+        self._time_ids = torch.arange(tokenizer.timestamp_begin, dims.n_vocab, device=device)
+        self._text_ids = torch.arange(tokenizer.timestamp_begin, device=device)
+        self._precision = dims.n_audio_ctx / 30.0
+        self._indices: dict[tuple[int, ...], Tensor] = {}
+
+    def grammar(self, options: TranscribeOptions) -> TimestampGrammar:
+        """A fresh grammar for one row."""
+        # The reference reads 0 as "no bound", as it does None.
+        bound = round(options.max_initial_timestamp * self._precision) if options.max_initial_timestamp else None
+        return TimestampGrammar(self._tokenizer, timed=not options.without_timestamps, max_initial=bound)
+
+    def suppressed(self, options: TranscribeOptions) -> tuple[int, ...]:
+        """Token ids that a row with these options never samples."""
+        tokenizer, chosen = self._tokenizer, set(options.suppress_tokens)
+        if -1 in chosen:
+            chosen |= set(tokenizer.non_speech_tokens)
+        if chosen:
+            chosen |= {tokenizer.transcribe, tokenizer.translate, tokenizer.sot, tokenizer.sot_prev}
+            chosen |= {tokenizer.sot_lm, tokenizer.no_speech}
+        if not options.without_timestamps:
+            chosen.add(tokenizer.no_timestamps)
+        return tuple(sorted(token for token in chosen if 0 <= token < tokenizer.n_vocab))
+
+    def suppress(self, logits: Tensor, suppressed: Sequence[tuple[int, ...]]) -> None:
+        """Mask each row's list in `logits` (rows, n_vocab), in place."""
+        if len(set(suppressed)) == 1:
+            logits.index_fill_(1, self._index(suppressed[0]), -torch.inf)
+            return
+        for row, tokens in enumerate(suppressed):
+            logits[row].index_fill_(0, self._index(tokens), -torch.inf)
+
+    def suppress_blank(self, row_logits: Tensor) -> None:
+        """Forbid a row (n_vocab,) to begin with a space or with the end of the text."""
+        blank = (*self._tokenizer.blank_tokens, self._tokenizer.eot)
+        row_logits.index_fill_(0, self._index(blank), -torch.inf)
+
+    def constrain(self, logits: Tensor, limits: Sequence[Limits]) -> None:
+        """Apply the rows' grammar to `logits` (rows, n_vocab), in place."""
+        begin = self._tokenizer.timestamp_begin
+        text, times = logits[:, :begin], logits[:, begin:]
+        bounds = torch.tensor([(x.text_from, x.time_from, x.time_to) for x in limits]).to(self._device)
+        text_from, time_from, time_to = bounds[:, :1], bounds[:, 1:2], bounds[:, 2:]
+        if any(x.timed for x in limits):
+            untimed = ~torch.tensor([x.timed for x in limits], device=self._device)[:, None]
+            outside = (self._time_ids < time_from) | (self._time_ids >= time_to)
+            times.masked_fill_(outside & ~untimed, -torch.inf)
+            if any(x.text_from for x in limits):
+                text.masked_fill_(self._text_ids < text_from, -torch.inf)
+            # A timestamp is due when all of them together outweigh every single text token.
+            due = times.logsumexp(-1, keepdim=True) > text.amax(-1, keepdim=True)
+            text.masked_fill_(due & ~untimed, -torch.inf)
+
+    def _index(self, tokens: tuple[int, ...]) -> Tensor:
+        index = self._indices.get(tokens)
+        if index is None:
+            index = self._indices[tokens] = torch.tensor(tokens, dtype=torch.long, device=self._device)
+        return index

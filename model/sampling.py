@@ -1,0 +1,39 @@
+"""The next token of each row from its masked logits: the most probable one, or a draw above temperature 0.
+
+Every row draws from a generator of its own, so that its neighbours in the batch cannot change its text. On the same
+seed a draw is the reference's (`torch.distributions.Categorical`, which is `torch.multinomial`).
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+
+def row_seed(seed: int, window: int, rung: int) -> int:
+    """Seed of the draws of one window at one rung of the temperature ladder, from the request's seed."""
+    digest = blake2b(f"{seed}/{window}/{rung}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big")
+
+
+def sample(
+    logits: Tensor, temperatures: Sequence[float], generators: Sequence[torch.Generator | None]
+) -> tuple[list[int], list[float]]:
+    """Tokens, and their log-probabilities at temperature 1, for masked logits (rows, n_vocab).
+
+    A row at temperature 0 needs no generator. This is the step's only read from the device.
+    """
+    tokens = logits.argmax(-1)
+    for row, temperature in enumerate(temperatures):
+        if temperature > 0:
+            tokens[row] = _draw(logits[row], temperature, generators[row])
+    logprobs = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+    both = torch.stack((tokens.double(), logprobs.double())).cpu()
+    return both[0].long().tolist(), both[1].tolist()
+
+
+def _draw(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    scaled = logits / temperature
+    scaled = scaled - scaled.logsumexp(-1, keepdim=True)
+    return torch.multinomial(scaled.softmax(-1), 1, replacement=True, generator=generator)[0]

@@ -1,0 +1,159 @@
+"""The library: one model on one device, and what a person wants from it.
+
+Puts `model.audio`, `model.mel`, `model.decode` and `model.transcript` together for recordings one at a time; the
+service puts the same pieces together for many at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.audio import decode_audio
+from model.compute import choose_device, choose_dtype
+from model.decode import DecodingBatch, run_to_end
+from model.dims import HOP_LENGTH, N_FRAMES, canonical_name
+from model.errors import InvalidAudioError, OptionError
+from model.language import canonical_language
+from model.mel import LogMel, MelSpan
+from model.options import TranscribeOptions
+from model.segments import Transcription
+from model.tokenizer import get_tokenizer
+from model.transcript import Transcript
+from model.weights import load_weights
+from model.whisper import Whisper
+from model.window import DecodingResult, Window
+
+Audio = str | Path | bytes | BinaryIO | NDArray[np.float32] | NDArray[np.int16] | Tensor
+"""A file, its bytes, or 16 kHz mono samples (float in [-1, 1], or int16)."""
+
+
+class Transcriber:
+    """A loaded model. `load()` makes one."""
+
+    def __init__(self, model: Whisper, name: str) -> None:
+        self.model, self.name = model, name
+        self.dims = model.dims
+        self.tokenizer = get_tokenizer(model.dims)
+        self.log_mel = LogMel(model.dims.n_mels, model.device)
+        self._batch = DecodingBatch(model, self.tokenizer, max_windows=1)
+
+    @property
+    def can_translate(self) -> bool:
+        """Whether the model was trained to translate into English."""
+        return can_translate(self.name, self.model)
+
+    def transcribe(
+        self, audio: Audio, *, progress: Callable[[int, int], None] | None = None, **options: Any
+    ) -> Transcription:
+        """Transcribe (or translate) a recording; `options` are the fields of `TranscribeOptions`.
+
+        `progress` is called with frames (10 ms) done and frames in all after every window. Raises `OptionError` for an
+        option, `AudioError` for a file that does not decode.
+        """
+        settings = self.options(**options)
+        samples = self._samples(audio)
+        maximum = self.log_mel.maximum(samples)
+        transcript = Transcript(self.dims, self.tokenizer, settings, n_samples=len(samples))
+        while window := transcript.next_window():
+            span = MelSpan(samples, window.seek, window.n_frames, maximum)
+            transcript.feed(self._decode(span, window, settings))
+            if progress is not None:
+                progress(min(transcript.seek, transcript.n_frames), transcript.n_frames)
+        return transcript.result()
+
+    def detect_language(self, audio: Audio) -> dict[str, float]:
+        """Probability of every language that the model knows, most probable first, from the first 30 s."""
+        if not self.dims.is_multilingual:
+            raise OptionError("model", f"model {self.name} knows English only")
+        samples = self._samples(audio)
+        span = MelSpan(samples, 0, min(N_FRAMES, max(1, len(samples) // HOP_LENGTH)), self.log_mel.maximum(samples))
+        (slot,) = self._batch.encode(self.log_mel.windows([span]))
+        try:
+            return self._batch.detect_language(slot)
+        finally:
+            self._batch.release(slot)
+
+    def decode(self, audio: Audio, **options: Any) -> DecodingResult:
+        """Decode the first 30 s as one window, without the long-form logic around it."""
+        settings = self.options(**options)
+        samples = self._samples(audio)
+        n_frames = min(N_FRAMES, max(1, len(samples) // HOP_LENGTH))
+        prompt = tuple(self.tokenizer.encode(" " + settings.initial_prompt.strip())) if settings.initial_prompt else ()
+        window = Window(0, 0, n_frames, settings.language, prompt)
+        return self._decode(MelSpan(samples, 0, n_frames, self.log_mel.maximum(samples)), window, settings)
+
+    def options(self, **options: Any) -> TranscribeOptions:
+        """`TranscribeOptions` from keyword arguments, held against what this model can do."""
+        if isinstance(options.get("temperature"), int | float):
+            options["temperature"] = (float(options["temperature"]),)
+        try:
+            settings = TranscribeOptions(**options)
+        except TypeError as error:
+            unknown = ", ".join(sorted(options.keys() - TranscribeOptions.__dataclass_fields__.keys()))
+            raise OptionError(unknown or "options", f"unknown option: {unknown or error}") from None
+        return check_options(settings, self.name, self.model)
+
+    def _decode(self, span: MelSpan, window: Window, settings: TranscribeOptions) -> DecodingResult:
+        (slot,) = self._batch.encode(self.log_mel.windows([span]))
+        try:
+            self._batch.start(slot, window, settings)
+            ((_, result),) = [*run_to_end(self._batch), *self._batch.step()]
+        except BaseException:
+            self._batch.drop(slot)
+            raise
+        return result
+
+    def _samples(self, audio: Audio) -> Tensor:
+        if isinstance(audio, np.ndarray):
+            samples = torch.from_numpy(audio)
+        elif isinstance(audio, Tensor):
+            samples = audio
+        else:
+            samples = torch.from_numpy(decode_audio(audio).samples)
+        if samples.ndim != 1 or len(samples) == 0:
+            raise InvalidAudioError("audio must be one channel of at least one sample")
+        if samples.dtype != torch.int16:
+            samples = samples.float()
+        return samples.to(self.model.device)
+
+
+def can_translate(name: str, model: Whisper) -> bool:
+    """Whether a model translates into English: the English-only ones and turbo were never trained to."""
+    return model.dims.is_multilingual and "turbo" not in canonical_name(name)
+
+
+def check_options(options: TranscribeOptions, name: str, model: Whisper) -> TranscribeOptions:
+    """The options with the language as a code; `OptionError` for what the model cannot do."""
+    if options.task == "translate" and not can_translate(name, model):
+        raise OptionError("task", f"model {name} cannot translate; use task=transcribe or a multilingual model")
+    if options.language is None:
+        return options
+    code = canonical_language(options.language)
+    if not model.dims.is_multilingual and code != "en":
+        raise OptionError("language", f"model {name} knows English only")
+    if code == "yue" and model.dims.num_languages < 100:
+        raise OptionError("language", f"model {name} does not know Cantonese; large-v3 does")
+    return replace(options, language=code)
+
+
+def load(
+    name: str = "base",
+    device: str | None = None,
+    compute_type: str = "auto",
+    *,
+    download_dir: Path | None = None,
+) -> Transcriber:
+    """Load a model by published name, or from a `.pt` file or a folder, onto a device.
+
+    `compute_type`: `auto`, `float32`, `float16` (GPU) or `bfloat16`. Raises `WeightsError` or `OptionError`.
+    """
+    place = choose_device(device)
+    dtype = choose_dtype(compute_type, place)
+    weights = load_weights(name, download_dir=download_dir)
+    return Transcriber(Whisper.from_tensors(weights.dims, weights.tensors, place, dtype), weights.name)

@@ -1,0 +1,156 @@
+"""The long-form state machine of one recording: which window next, and what its result means. Pure.
+
+`next_window()` says what to decode, `feed(result)` turns the answer into segments and moves on: seek to the last
+timestamp, condition on the text before, skip silence. It holds no tensor, no clock and no model, so it is the same
+object offline and in the service, and any number of them share one batch.
+
+Source: the paper, section 4.5 and appendix; openai/whisper `transcribe.py`.
+"""
+
+from dataclasses import replace
+
+from model.dims import CHUNK_LENGTH, FRAMES_PER_SECOND, HOP_LENGTH, N_FRAMES, SAMPLE_RATE, ModelDimensions
+from model.options import TranscribeOptions
+from model.segments import Segment, Transcription
+from model.tokenizer import Tokenizer
+from model.window import DecodingResult, Window, is_silent
+
+
+class Transcript:
+    """Where one recording stands. `next_window` and `feed` alternate until `next_window` answers None."""
+
+    def __init__(
+        self, dims: ModelDimensions, tokenizer: Tokenizer, options: TranscribeOptions, *, n_samples: int
+    ) -> None:
+        """`n_samples`: length of the recording at 16 kHz; a recording of at least one sample has a first window."""
+        self._tokenizer, self._options = tokenizer, options
+        self._input_stride = dims.frames_per_token
+        self._time_precision = CHUNK_LENGTH / dims.n_audio_ctx
+        self._duration = n_samples / SAMPLE_RATE
+        self.n_frames = max(n_samples // HOP_LENGTH, min(n_samples, 1))
+        self._clips = _clips(options.clip_timestamps, self.n_frames)
+        self._seek = self._clips[0][0] if self._clips else self.n_frames
+        self._n_windows = 0
+        self._window: Window | None = None
+        self._segments: list[Segment] = []
+        self._initial = tuple(tokenizer.encode(" " + options.initial_prompt.strip())) if options.initial_prompt else ()
+        self._tokens: list[int] = list(self._initial)
+        self._prompt_reset_since = 0
+        self.language: str | None = options.language if dims.is_multilingual else "en"
+        self.language_probs: dict[str, float] = {}
+        self.skipped_windows = 0
+        """Windows without speech."""
+
+    @property
+    def seek(self) -> int:
+        """Frame from which the next window starts; `n_frames` at the end."""
+        return self._seek
+
+    def next_window(self) -> Window | None:
+        """The window to decode now, the same one until it is fed; None when the recording is done."""
+        if self._window is None:
+            self._window = self._make_window()
+        return self._window
+
+    def feed(self, result: DecodingResult) -> tuple[Segment, ...]:
+        """Take the result of the window that `next_window` gave; its segments with text, in order."""
+        window = self._window
+        if window is None:
+            raise ValueError("feed() without a window asked for")
+        self._window = None
+        self._n_windows += 1
+        if self.language is None:
+            self.language, self.language_probs = result.language, result.language_probs
+        if is_silent(result, self._options):
+            self.skipped_windows += 1
+            self._seek += window.n_frames
+            return ()
+        spans, advance = self._spans(window, result)
+        self._seek += advance
+        segments = [self._segment(window, result, *span) for span in spans]
+        kept = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
+        kept = [replace(segment, id=len(self._segments) + i) for i, segment in enumerate(kept)]
+        self._segments += kept
+        self._tokens += [token for segment in kept for token in segment.tokens]
+        if not self._options.condition_on_previous_text or result.temperature > 0.5:
+            self._prompt_reset_since = len(self._tokens)
+        return tuple(kept)
+
+    def result(self) -> Transcription:
+        """What has been transcribed so far; all of it once `next_window` answers None."""
+        language = self.language or "en"
+        return Transcription(
+            task=self._options.task,
+            language=language,
+            language_probability=self.language_probs.get(language),
+            duration=self._duration,
+            text=self._tokenizer.decode(self._tokens[len(self._initial) :]),
+            segments=tuple(self._segments),
+            language_probabilities=self.language_probs,
+        )
+
+    def _make_window(self) -> Window | None:
+        while self._clips and self._seek >= self._clips[0][1]:
+            self._clips.pop(0)
+            if self._clips:
+                self._seek = self._clips[0][0]
+        if not self._clips:
+            return None
+        n_frames = min(N_FRAMES, self.n_frames - self._seek, self._clips[0][1] - self._seek)
+        if n_frames <= 0:  # a clip that starts after the end of the recording
+            self._clips.clear()
+            return None
+        prompt = tuple(self._tokens[self._prompt_reset_since :])
+        return Window(self._n_windows, self._seek, n_frames, self.language, prompt)
+
+    def _spans(self, window: Window, result: DecodingResult) -> tuple[list[tuple[float, float, tuple[int, ...]]], int]:
+        """(start, end, tokens) of each segment in the window's seconds, and the frames to move on by.
+
+        Two neighbouring timestamps end a segment and start the next. Without such a pair the window is one segment.
+        A single timestamp at the end means that no speech follows it; otherwise the unfinished rest is heard again.
+        """
+        tokens, begin = result.tokens, self._tokenizer.timestamp_begin
+        is_time = [token >= begin for token in tokens]
+        ends_with_time = is_time[-2:] == [False, True]
+        cuts = [i + 1 for i in range(len(tokens) - 1) if is_time[i] and is_time[i + 1]]
+        if not cuts:
+            seconds = window.n_frames / FRAMES_PER_SECOND
+            times = [token for token in tokens if token >= begin]
+            if times and times[-1] != begin:
+                seconds = (times[-1] - begin) * self._time_precision
+            return [(0.0, seconds, tokens)], window.n_frames
+        if ends_with_time:
+            cuts.append(len(tokens))
+        slices = [tokens[start:stop] for start, stop in zip([0, *cuts[:-1]], cuts, strict=True)]
+        spans = [
+            ((part[0] - begin) * self._time_precision, (part[-1] - begin) * self._time_precision, part)
+            for part in slices
+        ]
+        if ends_with_time:
+            return spans, window.n_frames
+        return spans, (tokens[cuts[-1] - 1] - begin) * self._input_stride
+
+    def _segment(
+        self, window: Window, result: DecodingResult, start: float, end: float, tokens: tuple[int, ...]
+    ) -> Segment:
+        offset = window.seek / FRAMES_PER_SECOND
+        return Segment(
+            id=0,
+            seek=window.seek,
+            start=offset + start,
+            end=offset + end,
+            text=self._tokenizer.decode([token for token in tokens if token < self._tokenizer.eot]),
+            tokens=tokens,
+            temperature=result.temperature,
+            avg_logprob=result.avg_logprob,
+            compression_ratio=result.compression_ratio,
+            no_speech_prob=result.no_speech_prob,
+        )
+
+
+def _clips(timestamps: tuple[float, ...], n_frames: int) -> list[tuple[int, int]]:
+    """Start and end frames of each clip; no timestamps are one clip of everything."""
+    points = [round(t * FRAMES_PER_SECOND) for t in timestamps] or [0]
+    if len(points) % 2:
+        points.append(n_frames)
+    return list(zip(points[::2], points[1::2], strict=True))

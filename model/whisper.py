@@ -1,0 +1,226 @@
+"""The network: log-Mel windows in, encoder features and next-token logits out.
+
+Gets (batch, n_mels, 3000) from `model.mel`; attention memory lives in `model.cache` and is an argument, never a hook.
+Module names follow the reference (`AudioEncoder`, `TextDecoder`, `ResidualAttentionBlock`), so that its weights fit.
+
+- Query, key and value of self-attention are one projection, key and value of cross-attention another: fewer, larger
+  matrix products. `_fuse` makes them from the published tensors.
+- The decoder sees a flat list of (token, position) pairs; which row each belongs to is the cache view's business, so
+  that prefill, a step of many rows and a pass that records attention are one code path.
+
+Source: "Attention Is All You Need"; "Robust Speech Recognition via Large-Scale Weak Supervision", section 2.2;
+openai/whisper `model.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.dims import ModelDimensions
+from model.errors import WeightsError
+
+
+class Attention(Protocol):
+    """The memory side of the decoder's attention; `model.cache` implements it."""
+
+    def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Remember key and value, attend to everything before: (n, n_state) each, and so is the answer."""
+        ...
+
+    def cross_attention(self, layer: int, query: Tensor) -> Tensor:
+        """Attend to the audio of each token's window: (n, n_state) in and out."""
+        ...
+
+
+def split_heads(x: Tensor, n_head: int) -> Tensor:
+    """(batch, n_ctx, n_state) -> (batch, n_head, n_ctx, n_state / n_head), a view."""
+    return x.view(*x.shape[:-1], n_head, -1).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(batch, n_head, n_ctx, head) -> (batch, n_ctx, n_state)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class MLP(nn.Sequential):
+    """The position-wise network of a block: four times as wide, GELU."""
+
+    def __init__(self, n_state: int) -> None:
+        super().__init__(nn.Linear(n_state, 4 * n_state), nn.GELU(), nn.Linear(4 * n_state, n_state))
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention over all audio positions, then the MLP; both pre-normalised and residual."""
+
+    def __init__(self, n_state: int, n_head: int) -> None:
+        super().__init__()
+        self.n_head = n_head
+        self.attn_ln = nn.LayerNorm(n_state)
+        self.attn_qkv = nn.Linear(n_state, 3 * n_state)
+        self.attn_out = nn.Linear(n_state, n_state)
+        self.mlp_ln = nn.LayerNorm(n_state)
+        self.mlp = MLP(n_state)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, n_audio_ctx, n_state) in and out."""
+        q, k, v = self.attn_qkv(self.attn_ln(x)).chunk(3, dim=-1)
+        q, k, v = (split_heads(t, self.n_head) for t in (q, k, v))
+        heads = F.scaled_dot_product_attention(q, k, v)
+        x = x + self.attn_out(merge_heads(heads))
+        return x + self.mlp(self.mlp_ln(x))  # type: ignore[no-any-return]
+
+
+class AudioEncoder(nn.Module):
+    """Two convolutions, sinusoidal positions, then the blocks."""
+
+    def __init__(self, dims: ModelDimensions) -> None:
+        super().__init__()
+        n_state = dims.n_audio_state
+        self.conv1 = nn.Conv1d(dims.n_mels, n_state, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(n_state, n_state, kernel_size=3, stride=2, padding=1)
+        self.positional_embedding = nn.Parameter(torch.empty(dims.n_audio_ctx, n_state))
+        self.blocks = nn.ModuleList(EncoderBlock(n_state, dims.n_audio_head) for _ in range(dims.n_audio_layer))
+        self.ln_post = nn.LayerNorm(n_state)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """(batch, n_mels, 2 * n_audio_ctx) -> (batch, n_audio_ctx, n_state)."""
+        x = F.gelu(self.conv1(mel))
+        x = F.gelu(self.conv2(x)).transpose(1, 2)
+        x = x + self.positional_embedding
+        for block in self.blocks:
+            x = block(x)
+        return self.ln_post(x)  # type: ignore[no-any-return]
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention over the text so far, cross-attention to the audio, the MLP."""
+
+    def __init__(self, n_state: int) -> None:
+        super().__init__()
+        self.attn_ln = nn.LayerNorm(n_state)
+        self.attn_qkv = nn.Linear(n_state, 3 * n_state)
+        self.attn_out = nn.Linear(n_state, n_state)
+        self.cross_attn_ln = nn.LayerNorm(n_state)
+        self.cross_attn_query = nn.Linear(n_state, n_state)
+        self.cross_attn_kv = nn.Linear(n_state, 2 * n_state)
+        self.cross_attn_out = nn.Linear(n_state, n_state)
+        self.mlp_ln = nn.LayerNorm(n_state)
+        self.mlp = MLP(n_state)
+
+    def forward(self, x: Tensor, layer: int, attention: Attention) -> Tensor:
+        """(n, n_state) in and out; `layer` is this block's place in the cache."""
+        q, k, v = self.attn_qkv(self.attn_ln(x)).chunk(3, dim=-1)
+        x = x + self.attn_out(attention.self_attention(layer, q, k, v))
+        q = self.cross_attn_query(self.cross_attn_ln(x))
+        x = x + self.cross_attn_out(attention.cross_attention(layer, q))
+        return x + self.mlp(self.mlp_ln(x))  # type: ignore[no-any-return]
+
+
+class TextDecoder(nn.Module):
+    """Token and learned position embeddings, the blocks, and logits over the tied embedding."""
+
+    def __init__(self, dims: ModelDimensions) -> None:
+        super().__init__()
+        n_state = dims.n_text_state
+        self.token_embedding = nn.Embedding(dims.n_vocab, n_state)
+        self.positional_embedding = nn.Parameter(torch.empty(dims.n_text_ctx, n_state))
+        self.blocks = nn.ModuleList(DecoderBlock(n_state) for _ in range(dims.n_text_layer))
+        self.ln = nn.LayerNorm(n_state)
+
+    def cross_kv(self, features: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer for encoder features (batch, n_audio_ctx, n_state), of the same shape."""
+        block = self.blocks[layer]
+        key, value = block.cross_attn_kv(features).chunk(2, dim=-1)  # type: ignore[operator]
+        return key, value
+
+    def forward(self, tokens: Tensor, positions: Tensor, attention: Attention) -> Tensor:
+        """Tokens and positions (n,) of any rows -> hidden states (n, n_state)."""
+        x = self.token_embedding(tokens) + self.positional_embedding[positions]
+        for layer, block in enumerate(self.blocks):
+            x = block(x, layer, attention)
+        return self.ln(x)  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (n, n_state) -> logits (n, n_vocab), float32."""
+        return F.linear(hidden, self.token_embedding.weight).float()
+
+
+class Whisper(nn.Module):
+    """The whole model of one size, without any state of what it hears."""
+
+    def __init__(self, dims: ModelDimensions) -> None:
+        super().__init__()
+        self.dims = dims
+        self.encoder = AudioEncoder(dims)
+        self.decoder = TextDecoder(dims)
+
+    @classmethod
+    def from_tensors(
+        cls,
+        dims: ModelDimensions,
+        tensors: Mapping[str, Tensor],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> "Whisper":
+        """A model with these published tensors (names of an OpenAI checkpoint), ready for inference.
+
+        `WeightsError` names the first tensor that is missing, unknown or mis-shaped.
+        """
+        with torch.device("meta"):
+            model = cls(dims)
+        model = model.to_empty(device=device).to(dtype).eval().requires_grad_(False)
+        state = _fuse(tensors, device, dtype)
+        wanted = model.state_dict()
+        for name in sorted(wanted.keys() | state.keys()):
+            if name not in state or name not in wanted:
+                raise WeightsError(f"tensor {name} is {'missing' if name in wanted else 'unknown'}")
+            if state[name].shape != wanted[name].shape:
+                raise WeightsError(f"tensor {name} is {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}")
+            wanted[name].copy_(state[name])
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.decoder.positional_embedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the parameters and of the encoder's input."""
+        return self.decoder.positional_embedding.dtype
+
+
+def _fuse(tensors: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Published names -> ours: stacks query/key/value (and the cross-attention's key/value) into one projection."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        stem, _, leaf = name.rpartition(".")
+        prefix, _, part = stem.rpartition(".")
+        if part not in ("query", "key", "value", "out"):
+            state[name] = tensor
+            continue
+        if part == "out":
+            state[f"{prefix}_out.{leaf}"] = tensor
+        elif part == "query":
+            siblings = ("query", "key", "value") if prefix.endswith(".attn") else ("query",)
+            fused = f"{prefix}_{'qkv' if len(siblings) == 3 else 'query'}.{leaf}"
+            state[fused] = _stack(tensors, prefix, siblings, leaf)
+            if len(siblings) == 1:
+                state[f"{prefix}_kv.{leaf}"] = _stack(tensors, prefix, ("key", "value"), leaf)
+    return {name: tensor.to(device=device, dtype=dtype) for name, tensor in state.items()}
+
+
+def _stack(tensors: Mapping[str, Tensor], prefix: str, parts: tuple[str, ...], leaf: str) -> Tensor:
+    """One tensor of the parts' rows. Keys have no bias: zeros stand for it."""
+    stacked = []
+    for part in parts:
+        tensor = tensors.get(f"{prefix}.{part}.{leaf}")
+        if tensor is None and part == "key" and leaf == "bias":
+            tensor = torch.zeros_like(tensors[f"{prefix}.query.bias"])
+        if tensor is None:
+            raise WeightsError(f"tensor {prefix}.{part}.{leaf} is missing")
+        stacked.append(tensor)
+    return torch.cat(stacked)
