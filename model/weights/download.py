@@ -1,0 +1,144 @@
+"""Fetches one checkpoint from its publisher into a folder: whole and with the right hash, or not at all.
+
+The bytes go to a temporary file of this call, hashed as they come, and get their name by a rename once the hash is
+right and the disk has them. A connection that breaks is taken up where it stopped, a few times. Several processes may
+fetch the same file: each renames equal content, so the last one wins and none sees half a file.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import httpx
+from tqdm import tqdm
+
+from model.errors import WeightsError
+from model.weights.registry import DownloadSource
+
+_TIMEOUT = httpx.Timeout(60.0, connect=15.0)
+_ATTEMPTS = 4
+_MAX_BYTES = 4 << 30
+"""More than the largest published checkpoint: an endless answer does not fill the disk."""
+
+
+class _Partial:
+    """The bytes that have come so far, on disk and in the hash."""
+
+    def __init__(self, file: BinaryIO, bar: "tqdm[None]") -> None:
+        self.file = file
+        self.bar = bar
+        self.restart()
+
+    def restart(self) -> None:
+        self.file.seek(0)
+        self.file.truncate()
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self.bar.reset()
+
+    def add(self, block: bytes) -> None:
+        self.file.write(block)
+        self.digest.update(block)
+        self.size += len(block)
+        self.bar.update(len(block))
+
+
+def download(
+    source: DownloadSource,
+    folder: Path,
+    *,
+    show_progress: bool = False,
+    transport: httpx.BaseTransport | None = None,
+) -> Path:
+    """Fetch the file and return its path in `folder` (made if absent).
+
+    Raises `WeightsError` when the publisher cannot be reached, refuses, or sends other content than the hash says;
+    then nothing is left behind. `transport` replaces the network in tests.
+    """
+    target = folder / source.filename
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _temporary(target) as path, path.open("wb") as file:
+            with tqdm(disable=not show_progress, unit="B", unit_scale=True, desc=target.name) as bar:
+                partial = _Partial(file, bar)
+                with httpx.Client(transport=transport, timeout=_TIMEOUT, follow_redirects=True) as client:
+                    _fetch(client, source, partial)
+            if partial.digest.hexdigest() != source.sha256:
+                raise WeightsError(
+                    f"{target.name}: {source.url} sent content with SHA-256 {partial.digest.hexdigest()}, "
+                    f"expected {source.sha256}; nothing was kept"
+                )
+            file.flush()
+            os.fsync(file.fileno())
+            # Another user's service may read what an administrator fetched.
+            path.chmod(0o644)
+            path.replace(target)
+        _sync(folder)
+    except OSError as error:
+        raise WeightsError(f"{target}: cannot be written ({error.strerror})") from error
+    return target
+
+
+def _fetch(client: httpx.Client, source: DownloadSource, partial: _Partial) -> None:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _receive(client, source, partial)
+            return
+        except httpx.TransportError as error:
+            # With no byte received there is most likely no network: say so at once.
+            if attempt == _ATTEMPTS or partial.size == 0:
+                raise WeightsError(_unreachable(source, error)) from error
+        except httpx.HTTPError as error:
+            raise WeightsError(_unreachable(source, error)) from error
+
+
+def _receive(client: httpx.Client, source: DownloadSource, partial: _Partial) -> None:
+    """Receive the file, or what is still missing of it."""
+    # No content coding: lengths and ranges count the bytes of the file itself.
+    headers = {"Accept-Encoding": "identity"}
+    if partial.size:
+        headers["Range"] = f"bytes={partial.size}-"
+    with client.stream("GET", source.url, headers=headers) as response:
+        if response.status_code == 206 and response.headers.get("Content-Range", "").startswith(
+            f"bytes {partial.size}-"
+        ):
+            pass
+        elif response.status_code == 200:
+            partial.restart()
+            partial.bar.total = int(response.headers.get("Content-Length", 0)) or None
+        else:
+            raise WeightsError(f"{source.filename}: {source.url} answered with status {response.status_code}")
+        for block in response.iter_raw(1 << 20):
+            if partial.size + len(block) > _MAX_BYTES:
+                raise WeightsError(f"{source.filename}: {source.url} sends more than {_MAX_BYTES} bytes")
+            partial.add(block)
+
+
+def _unreachable(source: DownloadSource, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{source.filename}: cannot be fetched from {source.url} ({reason}); nothing was kept"
+
+
+@contextlib.contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """A file of this call only, beside the target; gone afterwards unless it was renamed."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(descriptor)
+    path = Path(name)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make the rename durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
