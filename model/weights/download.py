@@ -1,15 +1,16 @@
 """Fetches one checkpoint from its publisher into a folder: whole and with the right hash, or not at all.
 
-The bytes go to a temporary file of this call, hashed as they come, and get their name by a rename once the hash is
-right and the disk has them. A connection that breaks is taken up where it stopped, a few times. Several processes may
-fetch the same file: each renames equal content, so the last one wins and none sees half a file.
+The bytes go to a hidden file beside the target, hashed as they come, and get their name by a rename once the hash is
+right and the disk has them. A connection that breaks is taken up where it stopped, a few times. Processes that want the
+same file at once wait for the first of them by a file lock.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,20 +54,38 @@ def download(
     *,
     show_progress: bool = False,
     transport: httpx.BaseTransport | None = None,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Path:
     """Fetch the file and return its path in `folder` (made if absent).
 
     Raises `WeightsError` when the publisher cannot be reached, refuses, or sends other content than the hash says;
-    then nothing is left behind. `transport` replaces the network in tests.
+    then nothing is left behind. `transport` and `pause` (seconds) replace the network and the clock in tests.
     """
     target = folder / source.filename
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _temporary(target) as path, path.open("wb") as file:
+        with _locked(target):
+            if not target.is_file():
+                with httpx.Client(transport=transport, timeout=_TIMEOUT, follow_redirects=True) as client:
+                    _fetch_to(target, client, source, show_progress, pause)
+    except OSError as error:
+        raise WeightsError(f"{target}: cannot be written ({error.strerror or error})") from error
+    return target
+
+
+def _fetch_to(
+    target: Path,
+    client: httpx.Client,
+    source: DownloadSource,
+    show_progress: bool,
+    pause: Callable[[float], None],
+) -> None:
+    path = target.with_name(f".{target.name}.part")
+    try:
+        with path.open("wb") as file:
             with tqdm(disable=not show_progress, unit="B", unit_scale=True, desc=target.name) as bar:
                 partial = _Partial(file, bar)
-                with httpx.Client(transport=transport, timeout=_TIMEOUT, follow_redirects=True) as client:
-                    _fetch(client, source, partial)
+                _fetch(client, source, partial, pause)
             if partial.digest.hexdigest() != source.sha256:
                 raise WeightsError(
                     f"{target.name}: {source.url} sent content with SHA-256 {partial.digest.hexdigest()}, "
@@ -74,16 +93,13 @@ def download(
                 )
             file.flush()
             os.fsync(file.fileno())
-            # Another user's service may read what an administrator fetched.
-            path.chmod(0o644)
             path.replace(target)
-        _sync(folder)
-    except OSError as error:
-        raise WeightsError(f"{target}: cannot be written ({error.strerror})") from error
-    return target
+        _sync(target.parent)
+    finally:
+        path.unlink(missing_ok=True)
 
 
-def _fetch(client: httpx.Client, source: DownloadSource, partial: _Partial) -> None:
+def _fetch(client: httpx.Client, source: DownloadSource, partial: _Partial, pause: Callable[[float], None]) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             _receive(client, source, partial)
@@ -92,6 +108,7 @@ def _fetch(client: httpx.Client, source: DownloadSource, partial: _Partial) -> N
             # With no byte received there is most likely no network: say so at once.
             if attempt == _ATTEMPTS or partial.size == 0:
                 raise WeightsError(_unreachable(source, error)) from error
+            pause(float(1 << attempt))
         except httpx.HTTPError as error:
             raise WeightsError(_unreachable(source, error)) from error
 
@@ -109,7 +126,8 @@ def _receive(client: httpx.Client, source: DownloadSource, partial: _Partial) ->
             pass
         elif response.status_code == 200:
             partial.restart()
-            partial.bar.total = int(response.headers.get("Content-Length", 0)) or None
+            length = response.headers.get("Content-Length", "")
+            partial.bar.total = int(length) if length.isdecimal() else None
         else:
             raise WeightsError(f"{source.filename}: {source.url} answered with status {response.status_code}")
         for block in response.iter_raw(1 << 20):
@@ -124,15 +142,12 @@ def _unreachable(source: DownloadSource, error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """A file of this call only, beside the target; gone afterwards unless it was renamed."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(descriptor)
-    path = Path(name)
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+def _locked(target: Path) -> Iterator[None]:
+    """Hold the right to fetch `target`, against every other process of this machine."""
+    with target.with_name(f".{target.name}.lock").open("wb") as lock:
+        # Closing the file, or the process's end in any way, gives the lock back.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _sync(folder: Path) -> None:
