@@ -94,8 +94,9 @@ class DecodingBatch:
     def encode(self, mel: Tensor) -> list[int]:
         """Encode log-Mel windows (batch, n_mels, 3000); the answer is the slot that each one now occupies."""
         features = self.model.encoder(mel.to(device=self._device, dtype=self.model.dtype))
-        slots = [self._free.pop() for _ in range(len(mel))]
+        slots = self._free[-len(mel) :]
         self._cache.fill_windows(self.model.decoder, features, slots)
+        del self._free[-len(mel) :]
         return slots
 
     @torch.inference_mode()

@@ -1,0 +1,180 @@
+"""One worker's loop over all its requests: admit, hear, encode, decode one step, hand out what is done.
+
+Gets requests with their waveform from `service.worker`, asks `service.scheduler` whose turn it is, drives
+`model.decode` and every request's own `model.transcript`; gives back messages. It owns no process, pipe or clock, so a
+test drives it call by call.
+
+A request that raises fails alone: its slot comes back and the others go on.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from model.decode import DecodingBatch
+from model.dims import SAMPLE_RATE
+from model.errors import OptionError
+from model.mel import MelSpan
+from model.options import TranscribeOptions
+from model.transcriber import Transcriber, check_options
+from model.transcript import Transcript
+from model.window import DecodingResult, Window
+from service.messages import DetectLanguage, Failed, Finished, LanguageDetected, Message, SegmentsReady, Transcribe
+from service.scheduler import Scheduler
+
+
+@dataclass(eq=False)
+class Job:
+    """One request inside the worker."""
+
+    request_id: str
+    samples: Tensor
+    options: TranscribeOptions
+    transcript: Transcript
+    detect_only: bool
+    submitted: float
+    started: float | None = None
+    maximum: float | None = None
+    slot: int | None = None
+
+
+@dataclass
+class EngineStats:
+    """Counters since the start."""
+
+    audio_seconds: float = 0.0
+    tokens: int = 0
+    guards: Counter[str] = field(default_factory=Counter)
+
+
+class Engine:
+    """All requests of one device; one thread drives it."""
+
+    def __init__(self, transcriber: Transcriber, *, max_rows: int, windows_per_encode: int) -> None:
+        """`windows_per_encode`: windows that share an encoder pass (1 on a CPU, which one window keeps busy)."""
+        self._transcriber = transcriber
+        self._windows_per_encode = windows_per_encode
+        self.batch = DecodingBatch(transcriber.model, transcriber.tokenizer, max_windows=max_rows)
+        self._scheduler = Scheduler(steps_between_encodes=4)
+        self._jobs: dict[str, Job] = {}
+        self._by_slot: dict[int, Job] = {}
+        self.stats = EngineStats()
+
+    @property
+    def busy(self) -> bool:
+        """Whether `iterate` has anything to do."""
+        return bool(self._jobs)
+
+    @property
+    def waiting_windows(self) -> int:
+        """Windows that wait for a slot."""
+        return self._scheduler.waiting
+
+    def submit(self, request: Transcribe | DetectLanguage, samples: Tensor, now: float) -> list[Message]:
+        """Take a request in; the answer is empty, or says at once why the model cannot do it."""
+        detect_only = isinstance(request, DetectLanguage)
+        options = TranscribeOptions() if isinstance(request, DetectLanguage) else request.options
+        try:
+            options = check_options(options, self._transcriber.name, self._transcriber.model)
+        except OptionError as error:
+            return [Failed(request.request_id, "invalid_value", str(error))]
+        transcript = Transcript(self._transcriber.dims, self._transcriber.tokenizer, options, n_samples=len(samples))
+        job = Job(request.request_id, samples, options, transcript, detect_only, submitted=now)
+        self._jobs[job.request_id] = job
+        self._scheduler.add(job.request_id, request.deadline)
+        return []
+
+    def reset_stats(self) -> None:
+        """Forget what was counted so far: the warm-up is nobody's request."""
+        self.stats = EngineStats()
+        self.batch.steps.clear()
+        self.batch.fallbacks.clear()
+
+    def cancel(self, request_id: str) -> None:
+        """Forget a request; unknown ones (just finished) are ignored."""
+        job = self._jobs.pop(request_id, None)
+        self._scheduler.remove(request_id)
+        if job is not None and job.slot is not None:
+            self._by_slot.pop(job.slot, None)
+            self.batch.drop(job.slot)
+
+    def iterate(self, now: float) -> list[Message]:
+        """One turn: drop who is late, start who is next, advance every row by a token."""
+        messages = [
+            self._fail(request_id, "deadline_exceeded", "the deadline passed before the work was done")
+            for request_id in self._scheduler.late(now)
+        ]
+        limit = min(self._windows_per_encode, self.batch.free_windows)
+        for request_id in self._scheduler.admit(limit, running=self.batch.active_rows > 0):
+            messages += self._guarded(request_id, now)
+        self._scheduler.stepped()
+        for slot, result in self.batch.step():
+            job = self._by_slot.pop(slot)
+            job.slot = None
+            self.stats.tokens += len(result.tokens)
+            messages += self._feed(job, result, now)
+        return messages
+
+    def _guarded(self, request_id: str, now: float) -> list[Message]:
+        """Start a request's next window; whatever it raises ends that request alone."""
+        try:
+            return self._start(self._jobs[request_id], now)
+        except Exception as error:
+            kind = type(error).__name__
+            return [self._fail(request_id, "internal_error", f"the request failed inside the model ({kind})")]
+
+    def _start(self, job: Job, now: float) -> list[Message]:
+        if job.started is None:
+            job.started = now
+        if job.maximum is None:
+            job.maximum = self._transcriber.log_mel.maximum(job.samples)
+        window = job.transcript.next_window()
+        if window is None:
+            return self._finish(job, now)
+        job.slot = self._encode(job, window, job.maximum)
+        if job.detect_only:
+            probabilities = self.batch.detect_language(job.slot)
+            self.batch.release(job.slot)
+            self._leave(job)
+            language = next(iter(probabilities), "en")
+            return [LanguageDetected(job.request_id, language, probabilities or {"en": 1.0})]
+        self._by_slot[job.slot] = job
+        self.batch.start(job.slot, window, job.options)
+        return []
+
+    def _encode(self, job: Job, window: Window, maximum: float) -> int:
+        span = MelSpan(job.samples, window.seek, window.n_frames, maximum)
+        (slot,) = self.batch.encode(self._transcriber.log_mel.windows([span]))
+        return slot
+
+    def _feed(self, job: Job, result: DecodingResult, now: float) -> list[Message]:
+        messages: list[Message] = []
+        skipped = job.transcript.skipped_windows
+        segments = job.transcript.feed(result)
+        self.stats.guards["no_speech"] += job.transcript.skipped_windows - skipped
+        if result.language_probs:
+            messages.append(LanguageDetected(job.request_id, result.language, result.language_probs))
+        if segments:
+            messages.append(SegmentsReady(job.request_id, segments))
+        if job.transcript.next_window() is None:
+            return messages + self._finish(job, now)
+        self._scheduler.requeue(job.request_id)
+        return messages
+
+    def _finish(self, job: Job, now: float) -> list[Message]:
+        self._leave(job)
+        self.stats.audio_seconds += len(job.samples) / SAMPLE_RATE
+        started = now if job.started is None else job.started
+        result = job.transcript.result()
+        return [
+            Finished(job.request_id, result.language, result.text, started - job.submitted, now - started),
+        ]
+
+    def _fail(self, request_id: str, code: str, message: str) -> Message:
+        self.cancel(request_id)
+        return Failed(request_id, code, message)  # type: ignore[arg-type]
+
+    def _leave(self, job: Job) -> None:
+        self._jobs.pop(job.request_id, None)
+        self._scheduler.remove(job.request_id)

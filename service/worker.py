@@ -1,0 +1,189 @@
+"""A model worker: the process that holds one model on one device and runs the engine for all requests sent to it.
+
+Gets `Transcribe`, `DetectLanguage` and `Cancel` with waveforms over the channel from `service.pool`, gives back
+segments as they are final, results and statistics. Started as `python -m service.worker`; it ends when the channel
+does, and the kernel kills it with its parent.
+"""
+
+import argparse
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.channel import Channel, ChannelClosed
+from service.memory import read_all
+from service.messages import (
+    Cancel,
+    DetectLanguage,
+    Failed,
+    Message,
+    ModelInfo,
+    SampleFormat,
+    StartFailed,
+    Stop,
+    Transcribe,
+    WorkerStats,
+)
+from service.process import die_with_parent, leave_signals_to_parent, resident_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from service.engine import Engine
+
+_STATS_SECONDS = 0.5
+_WARM_UP_STEPS = 8
+
+
+class Worker:
+    """The engine between the two ends of the channel."""
+
+    def __init__(self, channel: Channel, engine: "Engine") -> None:
+        self._channel, self._engine = channel, engine
+        self._next_stats = 0.0
+
+    def run(self) -> None:
+        """Serve until `Stop` or the end of the channel."""
+        while True:
+            timeout = 0.0 if self._engine.busy else _STATS_SECONDS
+            while (message := self._channel.receive(timeout)) is not None:
+                if isinstance(message, Stop):
+                    return
+                self._take(message)
+                timeout = 0.0
+            now = time.monotonic()
+            if self._engine.busy:
+                for answer in self._engine.iterate(now):
+                    self._channel.send(answer)
+            if now >= self._next_stats:
+                self._next_stats = now + _STATS_SECONDS
+                self._channel.send(self._stats())
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Cancel):
+            self._engine.cancel(message.request_id)
+        elif isinstance(message, Transcribe | DetectLanguage):
+            fd = self._channel.take_fd()
+            try:
+                samples = to_tensor(read_all(fd), message.sample_format)
+            finally:
+                os.close(fd)
+            if len(samples) != message.n_samples or len(samples) == 0:
+                self._channel.send(Failed(message.request_id, "internal_error", "the waveform came incomplete"))
+                return
+            for answer in self._engine.submit(message, samples, time.monotonic()):
+                self._channel.send(answer)
+
+    def _stats(self) -> WorkerStats:
+        engine, batch = self._engine, self._engine.batch
+        return WorkerStats(
+            steps=batch.steps.total(),
+            rows=batch.active_rows,
+            tokens=engine.stats.tokens,
+            waiting_windows=engine.waiting_windows,
+            audio_seconds=engine.stats.audio_seconds,
+            fallbacks=dict(batch.fallbacks),
+            guards=dict(engine.stats.guards),
+            batch_rows={str(rows): count for rows, count in batch.steps.items()},
+            memory_bytes=resident_bytes(),
+        )
+
+
+def to_tensor(data: bytearray, sample_format: SampleFormat) -> "Tensor":
+    """Samples (n,) of raw PCM, without a copy."""
+    import torch
+
+    dtype = torch.int16 if sample_format == "int16" else torch.float32
+    data = data[: len(data) - len(data) % dtype.itemsize]
+    return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+
+
+def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
+    """Load and warm the model. Raises `WhisperError` for weights or options, `MemoryError` or the like for the rest."""
+    import torch
+
+    from model.compute import choose_device, choose_dtype
+    from model.transcriber import Transcriber, can_translate
+    from model.weights import load_weights
+    from model.whisper import Whisper
+    from service.engine import Engine
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = choose_device(args.device)
+    dtype = choose_dtype(args.compute_type, device)
+    weights = load_weights(args.model, download_dir=args.download_dir)
+    model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype)
+    transcriber = Transcriber(model, weights.name)
+    engine = Engine(transcriber, max_rows=args.max_rows, windows_per_encode=8 if device.type == "cuda" else 1)
+    warm_up(engine)
+    info = ModelInfo(
+        name=weights.name,
+        languages=transcriber.tokenizer.language_codes or ("en",),
+        can_translate=can_translate(weights.name, model),
+        device=str(device),
+        compute_type=str(dtype).removeprefix("torch."),
+        sha256=weights.sha256,
+    )
+    return engine, info
+
+
+def warm_up(engine: "Engine") -> None:
+    """Run a window of faint noise through every stage, so that the first request finds all memory in place."""
+    import torch
+
+    from model.dims import N_SAMPLES
+    from model.options import TranscribeOptions
+
+    noise = torch.randn(N_SAMPLES, generator=torch.Generator().manual_seed(0)) * 1e-3
+    options = TranscribeOptions(temperature=(0.0,), sample_len=_WARM_UP_STEPS)
+    engine.submit(Transcribe("warm-up", "float32", N_SAMPLES, options, None), noise, 0.0)
+    while engine.busy:
+        engine.iterate(0.0)
+    engine.reset_stats()
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line that `service.pool` writes."""
+    parser = argparse.ArgumentParser(prog="service.worker", description="One model on one device.")
+    parser.add_argument("--fd", type=int, required=True, help="socket to the HTTP process")
+    parser.add_argument("--parent", type=int, required=True, help="process id of the HTTP process")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--compute-type", required=True)
+    parser.add_argument("--download-dir", type=Path)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--max-rows", type=int, default=16)
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Load, say so, serve."""
+    args = parse()
+    die_with_parent(args.parent)
+    leave_signals_to_parent()
+    channel = Channel(socket.socket(fileno=args.fd))
+    try:
+        try:
+            engine, info = start(args)
+        except Exception as error:
+            channel.send(StartFailed(describe(error)))
+            return
+        channel.send(info)
+        Worker(channel, engine).run()
+    except ChannelClosed:
+        return
+
+
+def describe(error: Exception) -> str:
+    """One line for the operator: our own refusals as they are, anything else with its type."""
+    from model.errors import WhisperError
+
+    text = " ".join(str(error).split())
+    return text if isinstance(error, WhisperError) else f"{type(error).__name__}: {text}"
+
+
+if __name__ == "__main__":
+    main()
