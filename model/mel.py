@@ -10,7 +10,7 @@ Gets 16 kHz mono samples from `audio`, gives batches of 30-s windows to the enco
   the reference pads.
 - Filters are computed, not shipped.
 
-Source: paper, section 2.2; openai/whisper audio.py and transcribe.py; for the filters Slaney's "Auditory Toolbox", 1998.
+Source: paper, section 2.2; openai/whisper audio.py and transcribe.py; filters: Slaney, "Auditory Toolbox" (1998).
 """
 
 import math
