@@ -68,11 +68,13 @@ def weight_files(folder: Path) -> list[Path]:
     shards = _json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise WeightsError(f"{index}: key 'weight_map' is missing or empty")
-    names = set(shards.values())
-    for name in names:
+    names = set()
+    for name in shards.values():
         # A shard is a file of this folder, never a path to somewhere else.
-        if not isinstance(name, str) or Path(name).name != name:
+        if not isinstance(name, str) or not name or Path(name).name != name:
             raise WeightsError(f"{index}: shard {name!r} is no plain file name")
+        names.add(name)
+    for name in sorted(names):
         if not (folder / name).is_file():
             raise WeightsError(f"{folder / name}: shard is missing")
     return [folder / name for name in sorted(names)]
