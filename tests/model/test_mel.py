@@ -1,4 +1,5 @@
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,15 @@ from model.mel import LogMel, MelSpan, mel_filters
 
 CLIPS = Path(__file__).parent.parent / "audio"
 MEL = LogMel(80)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Many small products on every core of a busy machine wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def sound(n: int, seed: int = 0) -> Tensor:
@@ -43,9 +53,10 @@ def assert_equals_reference(samples: Tensor, seeks: list[int], n_mels: int = 80)
     mel = LogMel(n_mels)
     heard = samples / 32768.0 if samples.dtype == torch.int16 else samples
     expected = reference(heard, n_mels)
+    maximum = mel.maximum(samples)
     for seek in seeks:
         for n_frames in {min(n, expected.shape[1] - seek) for n in (N_FRAMES, 777, 1, 0)}:
-            ours = window(samples, seek, n_frames, mel)
+            ours = mel.windows([MelSpan(samples, seek, n_frames, maximum)])[0]
             torch.testing.assert_close(ours[:, :n_frames], expected[:, seek : seek + n_frames], atol=1e-4, rtol=0)
             assert not ours[:, n_frames:].any()
 
@@ -75,7 +86,7 @@ def test_windows_are_the_references_at_any_length(n: int) -> None:
 @pytest.mark.oracle
 def test_a_click_at_either_edge_is_heard_as_in_the_reference() -> None:
     """The first and last samples reach the spectrogram through the mirrored and the silent side."""
-    for n, at in ((1, 0), (150, 120), (481_000, 0), (481_000, 480_999)):
+    for n, at in ((1, 0), (150, 120), (481_000, 0), (481_000, 480_999), (481_071, 481_070)):
         samples = torch.zeros(n)
         samples[at] = 1.0
         assert_equals_reference(samples, [0, 1, max(0, n // HOP_LENGTH - 1)])
