@@ -1,0 +1,202 @@
+"""A file of any format to the waveform that the model hears: mono, 16 kHz.
+
+Gets bytes or a file from the command line, the library's user or the audio child; gives the samples to `model.mel`.
+
+    containers (which format?) -> libsndfile | ffmpeg (blocks) -> downmix -> resampler -> Waveform
+
+Everything goes in blocks with the limits checked at each, so a small file that unpacks to days of silence costs no more
+than one at the limit, and memory is that of the result. Choices that a sender can notice:
+
+- A damaged or truncated file gives the sound that can be decoded; only a file without any is refused.
+- Samples beyond full scale are clipped to [-1, 1]; NaN and infinity are refused.
+- Exactly 16-bit, 16 kHz, mono sources stay int16, bit for bit; all others become float32.
+- Channels are joined by `model.downmix`, not averaged; rates are converted by soxr at its very high quality.
+"""
+
+import io
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from model.containers import Container, identify
+from model.dims import SAMPLE_RATE
+from model.downmix import ChannelStatistics, Downmix
+from model.errors import AudioTooLongError, InvalidAudioError
+from model.ffmpeg import AvReader
+from model.libsndfile import SoundFileReader
+from model.readers import Block, Reader, UnreadableError
+
+MIN_RATE, MAX_RATE = 1_000, 384_000
+"""Sample rates in Hz that are believed; others are forged or broken headers."""
+MAX_CHANNELS = 64
+_KEEP_BYTES = 64 * 1024 * 1024
+"""Decoded blocks up to this size are kept between the two passes of a downmix; longer files are decoded twice."""
+
+AudioSource = str | Path | bytes | bytearray | memoryview | BinaryIO
+Floats = npt.NDArray[np.float32]
+Samples = npt.NDArray[np.int16] | Floats
+OpenReader = Callable[[BinaryIO, Container], Reader]
+Scalar = TypeVar("Scalar", np.int16, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioLimits:
+    """How much one file may unpack to; both hold while decoding, whatever its header says."""
+
+    max_seconds: float = 12 * 3600.0
+    max_decoded_bytes: int = 32 * 1024**3
+    """Frames x channels x 4 bytes, at the file's own rate: it bounds work where a forged rate makes seconds short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waveform:
+    """Mono sound at 16 kHz, (n_samples,): int16, or float32 within [-1, 1]."""
+
+    samples: Samples
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+DEFAULT_LIMITS = AudioLimits()
+
+
+def decode_audio(source: AudioSource, limits: AudioLimits = DEFAULT_LIMITS) -> Waveform:
+    """Decode a path, the bytes of a file, or an open binary file (read from its position to its end).
+
+    Raises `InvalidAudioError` for what holds no sound, `AudioTooLongError` beyond `limits`, `OSError` for a path that
+    cannot be read.
+    """
+    with _seekable(source) as file:
+        container = identify(file)
+        if container is None:
+            raise InvalidAudioError(_unrecognised(file))
+        readers: list[OpenReader] = [SoundFileReader, AvReader] if container.libsndfile else [AvReader]
+        problem: UnreadableError | None = None
+        for reader in readers:
+            try:
+                return Waveform(_decode(reader, file, container, limits))
+            except UnreadableError as error:
+                problem = problem or error
+        raise InvalidAudioError(str(problem))
+
+
+def _seekable(source: AudioSource) -> AbstractContextManager[BinaryIO]:
+    if isinstance(source, str | Path):
+        return Path(source).open("rb")
+    if isinstance(source, bytes | bytearray | memoryview):
+        return io.BytesIO(source)
+    return nullcontext(io.BytesIO(source.read()))
+
+
+def _unrecognised(file: BinaryIO) -> str:
+    if file.seek(0, os.SEEK_END) == 0:
+        return "The file is empty."
+    return "The file is not in a recognised audio format (audio without a header is not accepted)."
+
+
+def _decode(open_reader: OpenReader, file: BinaryIO, container: Container, limits: AudioLimits) -> Samples:
+    """The whole file by one reader, (n_samples,); `UnreadableError` if it finds no sound."""
+    with open_reader(file, container) as reader:
+        _check_shape(reader, container)
+        if reader.exceeds(limits.max_seconds):
+            raise _too_long(limits)
+        rate, blocks = reader.rate, _checked(reader, limits)
+        if reader.is_int16:
+            return _joined(blocks, np.dtype(np.int16), container)
+        if reader.channels == 1:
+            return _finished((block[:, 0] for block in blocks), rate, container)
+        statistics = ChannelStatistics(reader.channels)
+        kept = _analysed(blocks, statistics)
+    downmix = Downmix(statistics.weights())
+    if kept is not None:
+        return _finished(map(downmix.mix, kept), rate, container, downmix)
+    with open_reader(file, container) as reader:
+        return _finished(map(downmix.mix, _checked(reader, limits)), rate, container, downmix)
+
+
+def _check_shape(reader: Reader, container: Container) -> None:
+    """Refuse rates and channel counts that only a broken or forged header has."""
+    if not MIN_RATE <= reader.rate <= MAX_RATE:
+        raise InvalidAudioError(
+            f"The {container.name} file claims a rate of {reader.rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are accepted."
+        )
+    if not 1 <= reader.channels <= MAX_CHANNELS:
+        raise InvalidAudioError(
+            f"The {container.name} file claims {reader.channels} channels; 1 to {MAX_CHANNELS} are accepted."
+        )
+
+
+def _too_long(limits: AudioLimits) -> AudioTooLongError:
+    return AudioTooLongError(f"The recording is longer than the limit of {limits.max_seconds:g} seconds.")
+
+
+def _checked(reader: Reader, limits: AudioLimits) -> Iterator[Block]:
+    """The reader's blocks within the limits: finite, and clipped to [-1, 1]."""
+    max_frames = math.floor(limits.max_seconds * reader.rate)
+    frames = 0
+    for block in reader.blocks():
+        frames += len(block)
+        if frames > max_frames:
+            raise _too_long(limits)
+        if frames * reader.channels * 4 > limits.max_decoded_bytes:
+            megabytes = limits.max_decoded_bytes // 1_000_000
+            raise AudioTooLongError(f"The recording unpacks to more than the limit of {megabytes} MB.")
+        if not reader.is_int16:
+            if not np.isfinite(block).all():
+                raise InvalidAudioError("The file holds samples that are not numbers (NaN or infinity).")
+            np.clip(block, -1.0, 1.0, out=block)
+        yield block
+
+
+def _analysed(blocks: Iterable[Block], statistics: ChannelStatistics) -> list[Block] | None:
+    """Feed all blocks to the statistics; they come back if they are small enough to keep."""
+    kept: list[Block] | None = []
+    size = 0
+    for block in blocks:
+        statistics.add(block)
+        size += block.nbytes
+        if size > _KEEP_BYTES:
+            kept = None
+        elif kept is not None:
+            kept.append(block)
+    return kept
+
+
+def _finished(blocks: Iterable[Block], rate: int, container: Container, downmix: Downmix | None = None) -> Floats:
+    """Blocks of (frames,) at any rate to the whole at 16 kHz: the downmix's scale can be known only at the end."""
+    samples = _joined(_at_model_rate(blocks, rate), np.dtype(np.float32), container)
+    if downmix is not None:
+        samples *= np.float32(downmix.scale)
+    return np.clip(samples, -1.0, 1.0, out=samples)
+
+
+def _at_model_rate(blocks: Iterable[Block], rate: int) -> Iterator[Block]:
+    """soxr keeps its state from block to block, so their size does not matter."""
+    if rate == SAMPLE_RATE:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="VHQ")
+    for block in blocks:
+        yield stream.resample_chunk(np.ascontiguousarray(block))
+    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+
+
+def _joined(blocks: Iterable[Block], dtype: np.dtype[Scalar], container: Container) -> npt.NDArray[Scalar]:
+    """One array, grown in place: a list of blocks would be held twice while it is concatenated."""
+    data = bytearray()
+    for block in blocks:
+        data += block.tobytes()
+    if not data:
+        raise UnreadableError(f"The {container.name} file holds no sound.")
+    return np.frombuffer(data, dtype)

@@ -1,0 +1,185 @@
+"""The reader for MP4, WebM, WMA, AMR, AAC and the rest, and for what libsndfile gave up on. See `model.readers`.
+
+FFmpeg can do much more than read sound, so it is held down: only the demuxer of the identified container, only the
+audio decoders listed here, no protocol, and a refusal for whatever else a file asks to have opened. Pictures and
+video are never decoded. One thread.
+"""
+
+from collections.abc import Generator, Iterator
+from typing import Any, BinaryIO, NoReturn, Self
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.audio.plane import AudioPlane
+
+from model.containers import Container
+from model.dims import SAMPLE_RATE
+from model.errors import InvalidAudioError
+from model.readers import BLOCK_FRAMES, Block, UnreadableError, unreadable
+
+_DECODER_NAMES = """
+    aac aac_latm ac3 eac3 alac amrnb amrwb libopencore_amrnb libopencore_amrwb dca truehd flac wavpack speex vorbis
+    opus libopus mp1 mp1float mp2 mp2float mp3 mp3float wmav1 wmav2 wmapro wmavoice wmalossless nellymoser gsm gsm_ms
+    g722 g723_1 g726 g726le adpcm_ima_qt adpcm_ima_wav adpcm_ms adpcm_swf adpcm_yamaha pcm_alaw pcm_mulaw pcm_bluray
+    pcm_dvd pcm_s8 pcm_u8 pcm_s16be pcm_s16le pcm_s24be pcm_s24le pcm_s32be pcm_s32le pcm_f32be pcm_f32le pcm_f64be
+    pcm_f64le pcm_s16be_planar pcm_s16le_planar pcm_s24le_planar pcm_s32le_planar
+"""
+_DECODERS = frozenset(_DECODER_NAMES.split())
+"""FFmpeg's names of the decoders that may run."""
+
+_DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "flt": "f4", "dbl": "f8"}
+_FULL_SCALE = {"u8": 128.0, "s16": 32_768.0, "s32": 2_147_483_648.0, "flt": 1.0, "dbl": 1.0}
+_MAX_RATE_CHANGE = 8
+"""A stream whose rate jumps by more than this is damaged: converting it could cost any amount of memory."""
+
+
+class AvReader:
+    """A file in which FFmpeg found sound."""
+
+    def __init__(self, file: BinaryIO, container: Container) -> None:
+        self._container = container
+        self._input = _open(file, container)
+        try:
+            self._stream = _sound_track(self._input, container)
+            self._frames = self._decode()
+            first = next(self._frames, None)
+            if first is None or first.format.packed.name not in _FULL_SCALE:
+                unreadable(container)
+            self._first = first
+        except BaseException:
+            self._input.close()
+            raise
+        self.rate, self.channels = first.sample_rate, first.layout.nb_channels
+        plain = first.format.packed.name == "s16"
+        self.is_int16 = plain and (self.rate, self.channels) == (SAMPLE_RATE, 1)
+
+    def exceeds(self, seconds: float) -> bool:
+        """By the duration that the file's own header states."""
+        duration = self._input.duration if self._container.has_duration else None
+        return duration is not None and duration / av.time_base > seconds
+
+    def blocks(self) -> Iterator[Block]:
+        """See `Reader`; damaged packets are left out."""
+        kept: list[npt.NDArray[np.float32]] = []
+        count = 0
+        for frame in self._in_one_shape():
+            kept.append(self._samples(frame))
+            count += len(kept[-1])
+            if count >= BLOCK_FRAMES:
+                yield np.concatenate(kept)
+                kept, count = [], 0
+        if count:
+            yield np.concatenate(kept)
+
+    def _decode(self) -> Generator[av.AudioFrame, None, None]:
+        packets = self._input.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, ValueError):  # the file ends early: what the decoder holds is still due
+                packet = None
+            try:
+                frames = self._stream.codec_context.decode(packet)
+            except (av.FFmpegError, ValueError):
+                frames = []
+            yield from (frame for frame in frames if frame.samples > 0)
+            if packet is None:
+                return
+
+    def _in_one_shape(self) -> Iterator[av.AudioFrame]:
+        """All frames in the first one's rate, layout and format, which a stream may change on its way."""
+        first = self._first
+        shape, converter = _shape(first), None
+        yield first
+        for frame in self._frames:
+            if not 1 / _MAX_RATE_CHANGE <= frame.sample_rate / first.sample_rate <= _MAX_RATE_CHANGE:
+                continue
+            if _shape(frame) != shape:
+                yield from _converted(converter, None)
+                shape, converter = _shape(frame), None
+                if shape != _shape(first):
+                    converter = av.AudioResampler(format=first.format, layout=first.layout, rate=first.sample_rate)
+            if converter is None:
+                yield frame
+            else:
+                yield from _converted(converter, frame)
+        yield from _converted(converter, None)
+
+    def _samples(self, frame: av.AudioFrame) -> npt.NDArray[np.float32]:
+        """(frames, channels), scaled to 1.0 unless the file is kept as int16."""
+        kind = frame.format.packed.name
+        if frame.format.is_planar:
+            array = np.stack([_plane(frame, i, frame.samples) for i in range(self.channels)], axis=1)
+        else:
+            array = _plane(frame, 0, frame.samples * self.channels).reshape(-1, self.channels)
+        if self.is_int16:
+            return array
+        samples = array.astype(np.float32)
+        if kind == "u8":
+            samples -= np.float32(128.0)
+        return samples / np.float32(_FULL_SCALE[kind])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._frames.close()
+        self._input.close()
+
+
+def _open(file: BinaryIO, container: Container) -> av.container.InputContainer:
+    file.seek(0)
+    options = {"protocol_whitelist": "", "codec_whitelist": ",".join(sorted(_DECODERS))}
+    try:
+        return av.open(
+            file, "r", format=container.demuxer, container_options=options, io_open=_refuse, metadata_errors="replace"
+        )
+    except MemoryError:
+        raise
+    except Exception:  # the binding raises whatever a forged header leads it to: IndexError, ValueError, ...
+        unreadable(container)
+
+
+def _refuse(*_: object) -> NoReturn:
+    """Whatever a file asks FFmpeg to open besides itself."""
+    raise PermissionError("a file may not refer to other files")
+
+
+def _sound_track(file: av.container.InputContainer, container: Container) -> av.AudioStream:
+    """The file's main sound track."""
+    if any(stream.type == "attachment" for stream in file.streams):
+        raise InvalidAudioError(
+            f"The {container.name} file carries attached files, which are not accepted: send its sound only."
+        )
+    stream = file.streams.best("audio")
+    if not isinstance(stream, av.AudioStream):
+        raise UnreadableError(f"The {container.name} file has no sound track.")
+    if stream.codec_context is None or stream.codec_context.name not in _DECODERS:
+        raise UnreadableError(f"The {container.name} file's sound is in a codec that is not supported.")
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _shape(frame: av.AudioFrame) -> tuple[int, str, str]:
+    return frame.sample_rate, frame.layout.name, frame.format.name
+
+
+def _converted(converter: av.AudioResampler | None, frame: av.AudioFrame | None) -> list[av.AudioFrame]:
+    """What the converter gives for a frame, or at its end for None; nothing where it cannot convert."""
+    if converter is None:
+        return []
+    try:
+        return converter.resample(frame)
+    except (av.FFmpegError, ValueError):
+        return []
+
+
+def _plane(frame: av.AudioFrame, index: int, count: int) -> npt.NDArray[Any]:
+    """One channel, or all of them interleaved, as the decoder left it.
+
+    Not by `AudioFrame.to_ndarray`: in PyAV 18.1 it counts planes until a null pointer, which is past the end of the
+    array from 8 planar channels on, and crashes.
+    """
+    plane: Any = AudioPlane(frame, index)
+    return np.frombuffer(plane, np.dtype(_DTYPES[frame.format.packed.name]), count)

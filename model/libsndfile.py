@@ -1,0 +1,92 @@
+"""The reader for what libsndfile reads well: WAV, FLAC, Ogg, MP3, AIFF, AU, CAF and their kin. See `model.readers`."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+import soundfile
+
+from model.containers import Container
+from model.dims import SAMPLE_RATE
+from model.readers import BLOCK_FRAMES, Block, UnreadableError, unreadable
+
+_UNKNOWN_FRAMES = 2**62
+"""Counts from here on are placeholders for an unknown length, or forged."""
+
+
+class _Source:
+    """The file as libsndfile's callbacks see it: without a name, from which conclusions could be drawn, and without
+    exceptions, which a callback could only print. An impossible seek leaves the position; libsndfile compares it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.tell = file.tell
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return self._file.tell()
+
+
+class _Sequential(soundfile.SoundFile):  # type: ignore[misc]  # the package has no types
+    """Reads on from where it is: the base class seeks after every block, which makes an MP3 decoder start afresh."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+class SoundFileReader:
+    """A file that libsndfile accepted."""
+
+    def __init__(self, file: BinaryIO, container: Container) -> None:
+        file.seek(0)
+        try:
+            self._file = _Sequential(_Source(file))
+        except (soundfile.SoundFileError, OSError, ValueError, TypeError):
+            unreadable(container)
+        self.rate, self.channels = int(self._file.samplerate), int(self._file.channels)
+        plain = self._file.subtype in ("PCM_16", "ALAC_16")
+        self.is_int16 = plain and (self.rate, self.channels) == (SAMPLE_RATE, 1)
+
+    def exceeds(self, seconds: float) -> bool:
+        """By reading one frame behind the limit: the header's count alone may be forged, or a placeholder."""
+        frame = math.ceil(seconds * self.rate)
+        if not frame < self._file.frames < _UNKNOWN_FRAMES:
+            return False
+        found = False
+        with contextlib.suppress(soundfile.SoundFileError):
+            self._file.seek(frame)
+            found = len(self._file.read(1, dtype="float32")) == 1
+        try:
+            self._file.seek(0)
+        except soundfile.SoundFileError as error:
+            raise UnreadableError("The file's sound cannot be read from its start.") from error
+        return found
+
+    def blocks(self) -> Iterator[Block]:
+        """See `Reader`; ends at the first thing that libsndfile cannot decode."""
+        dtype = "int16" if self.is_int16 else "float32"
+        while True:
+            block = np.empty((BLOCK_FRAMES, self.channels), dtype)
+            try:
+                count = self._file.buffer_read_into(block, dtype)
+            except soundfile.SoundFileError:
+                return
+            if count <= 0:
+                return
+            yield block[:count]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with contextlib.suppress(soundfile.SoundFileError):
+            self._file.close()
