@@ -1,0 +1,57 @@
+"""`python -m service`: settings, pools, application, server; the exit status says how it ended.
+
+0 after a drain, 1 when the service cannot start (weights, memory, address), 2 when a setting is wrong.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+
+from service import logs
+from service.app import create_app
+from service.audio import AudioPool
+from service.ports import Workers
+from service.server import Server
+from service.settings import Settings, SettingsError, load, unknown_variables
+
+
+def _workers(settings: Settings) -> Workers:
+    from service.pool import WorkerPool
+
+    return WorkerPool(settings)
+
+
+async def serve(settings: Settings) -> int:
+    """Run the service until a signal or a failure ends it; the exit status."""
+    audio_pool = AudioPool(
+        children=settings.audio_children,
+        max_seconds=settings.max_audio_seconds,
+        max_decoded_bytes=settings.max_decoded_bytes,
+        decode_seconds=settings.decode_seconds,
+        memory_bytes=settings.audio_child_memory_bytes,
+    )
+    app = create_app(settings, audio_pool, _workers(settings))
+    server = Server(app, app.state.lifecycle, host=settings.host, port=settings.port)
+    await server.serve()
+    return app.state.lifecycle.exit_code or 0
+
+
+def main() -> int:
+    """The process; its exit status."""
+    try:
+        settings = load()
+    except SettingsError as error:
+        logs.configure("info")
+        logs.event("bad_settings", level=logging.ERROR, detail=str(error))
+        return 2
+    logs.configure(settings.log_level)
+    for variable in unknown_variables():
+        logs.event("unknown_setting", level=logging.WARNING, variable=variable)
+    auth = "keys" if settings.api_keys else "open"
+    logs.event("starting", pid=os.getpid(), model=settings.model, auth=auth, docs=settings.docs_enabled)
+    return asyncio.run(serve(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

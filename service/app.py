@@ -1,0 +1,122 @@
+"""Puts the application together: settings and two pools in, an ASGI application out.
+
+    RequestMiddleware (id, key, errors, log, metrics)  ->  routes  ->  Endpoints | Status
+                                                                          |
+                                            Admission, Lifecycle, Jobs -> pools
+
+FastAPI routes and documents; it parses no body and holds no state of ours beyond `app.state.lifecycle` (for the
+server) and `app.state.admission` (for tests and embedders).
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.admission import Admission, AdmissionLimits
+from service.auth import Keys
+from service.endpoints import Endpoints
+from service.errors import BadRequest, InternalError, MethodNotAllowed, NotFound
+from service.jobs import Jobs
+from service.lifecycle import DrainTimes, Lifecycle
+from service.metrics import Metrics, service_version
+from service.middleware import RequestContext, RequestMiddleware
+from service.openapi import DETECT_LANGUAGE, ERRORS, TRANSCRIBE
+from service.ports import AudioDecoder, Workers
+from service.settings import Settings
+from service.status import Status
+
+
+def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Workers) -> FastAPI:
+    """The application; its lifespan starts and stops the pools."""
+    metrics = Metrics()
+    admission = Admission(
+        AdmissionLimits(
+            requests=settings.max_queue_requests,
+            upload_bytes=settings.max_queue_upload_bytes,
+            audio_seconds=settings.max_queue_audio_seconds,
+            key_requests=settings.max_key_requests,
+        )
+    )
+    lifecycle = Lifecycle(audio_pool, worker_pool, DrainTimes(settings.drain_notice_seconds, settings.drain_seconds))
+    lifecycle.on_beat = metrics.watch(admission, lifecycle, audio_pool, worker_pool).observe
+    app = FastAPI(
+        title="Whisper speech service",
+        version=service_version(),
+        lifespan=_lifespan,
+        docs_url="/docs" if settings.docs_enabled else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs_enabled else None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _http_error, RequestValidationError: _validation_error},
+    )
+    app.state.lifecycle, app.state.admission = lifecycle, admission
+    endpoints = Endpoints(
+        settings,
+        jobs=Jobs(audio_pool, worker_pool),
+        worker_pool=worker_pool,
+        admission=admission,
+        lifecycle=lifecycle,
+        metrics=metrics,
+    )
+    _add_routes(app, endpoints, Status(lifecycle, worker_pool, metrics))
+    paths = frozenset(path for route in app.routes if isinstance(path := getattr(route, "path", None), str))
+    app.add_middleware(
+        RequestMiddleware,
+        keys=Keys(key.get_secret_value() for key in settings.api_keys),
+        admission=admission,
+        lifecycle=lifecycle,
+        metrics=metrics,
+        paths=paths,
+    )
+    return app
+
+
+def _add_routes(app: FastAPI, endpoints: Endpoints, status: Status) -> None:
+    app.add_api_route(
+        "/v1/transcribe", endpoints.transcribe, methods=["POST"], responses=ERRORS, openapi_extra=TRANSCRIBE
+    )
+    app.add_api_route(
+        "/v1/detect-language",
+        endpoints.detect_language,
+        methods=["POST"],
+        responses=ERRORS,
+        openapi_extra=DETECT_LANGUAGE,
+    )
+    app.add_api_route("/v1/models", status.models, methods=["GET"])
+    app.add_api_route("/metrics", status.metrics, methods=["GET"])
+    for path, handler in (("/livez", status.livez), ("/readyz", status.readyz)):
+        app.add_api_route(path, handler, methods=["GET"])
+        app.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    lifecycle: Lifecycle = app.state.lifecycle
+    lifecycle.start()
+    try:
+        yield
+    finally:
+        await lifecycle.stop()
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """The framework's own refusals, as ours."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 404:
+        raise NotFound("No such path.")
+    if status == 405:
+        context: RequestContext = request.state.context
+        context.headers["allow"] = (getattr(error, "headers", None) or {}).get("Allow", "")
+        raise MethodNotAllowed("The path does not take this method.")
+    raise InternalError("An internal error occurred.")
+
+
+async def _validation_error(_: Request, error: Exception) -> Response:
+    faults = error.errors() if isinstance(error, RequestValidationError) else []
+    place = [str(part) for part in faults[0]["loc"]] if faults else []
+    raise BadRequest("A parameter is not valid.", param=place[-1] if place else None)

@@ -1,0 +1,40 @@
+"""API keys: who may call, decided from the `Authorization` header alone.
+
+Keys are kept as SHA-256 only. Every known key is compared, in constant time, whatever was sent, so that an answer's
+time tells nothing about a key or its place in the list. With no keys configured the service is open.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+
+from service.errors import Unauthorized
+
+KEY_ID_LENGTH = 12
+_SCHEME = b"bearer "
+
+
+class Keys:
+    """The keys that may call."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._digests = tuple(hashlib.sha256(key.encode("utf-8")).digest() for key in keys)
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+        """The id of the caller's key (the first digits of its hash), None for an open service; `Unauthorized`.
+
+        `headers` are ASGI's: lower-case names, raw values; a value need not be ASCII.
+        """
+        if not self._digests:
+            return None
+        values = [value for name, value in headers if name == b"authorization"]
+        sent = values[0] if len(values) == 1 else b""
+        key = sent[len(_SCHEME) :].strip() if sent[: len(_SCHEME)].lower() == _SCHEME else b""
+        digest = hashlib.sha256(key).digest()
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        if not any(matches):
+            raise Unauthorized("A valid API key is required: Authorization: Bearer KEY.")
+        return digest.hex()[:KEY_ID_LENGTH]

@@ -1,0 +1,125 @@
+"""The two endpoints that do work: `POST /v1/transcribe` and `POST /v1/detect-language`.
+
+The order is the contract's: ready, permit, body, fields, samples, worker, answer. A permit exists before the first
+byte of the body is read; the deadline runs from the request's arrival; the client's going away ends the work.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import Response
+
+from service.admission import Admission, Permit
+from service.errors import DeadlineExceeded, Unavailable
+from service.formats import language_response, transcription_response
+from service.jobs import Jobs, until_disconnected
+from service.lifecycle import Lifecycle
+from service.messages import ModelInfo
+from service.metrics import Metrics
+from service.middleware import RequestContext
+from service.multipart import Form
+from service.ports import Workers
+from service.schemas import check_detect, parse_transcribe
+from service.settings import Settings
+from service.upload import UploadLimits, receive_form
+
+_Work = Callable[[Form, Permit, ModelInfo, RequestContext, float], Coroutine[Any, Any, Response]]
+
+
+class Endpoints:
+    """Handlers, with what they stand on."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        jobs: Jobs,
+        worker_pool: Workers,
+        admission: Admission,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+    ) -> None:
+        self._limits = UploadLimits(settings.max_upload_bytes, settings.upload_seconds)
+        self._timeout_seconds = settings.request_timeout_seconds
+        self._jobs, self._worker_pool = jobs, worker_pool
+        self._admission, self._lifecycle, self._metrics = admission, lifecycle, metrics
+
+    async def transcribe(self, request: Request) -> Response:
+        """Transcribe a recording, or translate it into English."""
+        return await self._serve(request, self._transcribe)
+
+    async def detect_language(self, request: Request) -> Response:
+        """Say which language a recording's first 30 seconds are in, with every language's probability."""
+        return await self._serve(request, self._detect_language)
+
+    async def _serve(self, request: Request, work: _Work) -> Response:
+        context: RequestContext = request.state.context
+        self._lifecycle.check_ready()
+        model = self._worker_pool.model
+        if model is None:
+            raise Unavailable("The server is starting.", code="starting")
+        deadline = context.arrival + self._timeout_seconds
+        with self._admission.enter(context.key_id) as permit:
+            try:
+                async with asyncio.timeout_at(deadline) as timeout:
+                    return await self._receive_and_work(request, work, permit, model, context, deadline)
+            except TimeoutError:
+                if not timeout.expired():
+                    raise
+                raise DeadlineExceeded(f"The request was not done within {self._timeout_seconds:g} seconds.") from None
+
+    async def _receive_and_work(
+        self,
+        request: Request,
+        work: _Work,
+        permit: Permit,
+        model: ModelInfo,
+        context: RequestContext,
+        deadline: float,
+    ) -> Response:
+        headers = request.scope["headers"]
+        with await receive_form(request.receive, headers, self._limits, permit.hold_bytes) as form:
+            context.notes["bytes"] = form.file_bytes
+            self._metrics.upload_bytes.inc(form.file_bytes)
+            return await until_disconnected(request.receive, work(form, permit, model, context, deadline))
+
+    async def _transcribe(
+        self, form: Form, permit: Permit, model: ModelInfo, context: RequestContext, deadline: float
+    ) -> Response:
+        asked = parse_transcribe(form.fields, model)
+        context.notes.update(task=asked.options.task, response_format=asked.response_format)
+        result, timings, first = await self._jobs.transcribe(form, asked.options, permit, context, deadline)
+        context.notes.update(
+            language=result.language,
+            segments=len(result.segments),
+            queue_seconds=timings.queue,
+            inference_seconds=timings.inference,
+        )
+        if first is not None:
+            self._metrics.first_segment.observe(first)
+        self._metrics.count_result(
+            model=model.name,
+            task=asked.options.task,
+            language=result.language,
+            audio_seconds=result.duration,
+            timings=timings,
+        )
+        return transcription_response(
+            result, asked.response_format, model=model.name, request_id=context.request_id, timings=timings
+        )
+
+    async def _detect_language(
+        self, form: Form, permit: Permit, model: ModelInfo, context: RequestContext, deadline: float
+    ) -> Response:
+        check_detect(form.fields, model)
+        detected, seconds = await self._jobs.detect_language(form, permit, context, deadline)
+        context.notes["language"] = detected.language
+        return language_response(
+            detected.language,
+            detected.probabilities,
+            duration=seconds,
+            model=model.name,
+            request_id=context.request_id,
+        )

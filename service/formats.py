@@ -1,0 +1,108 @@
+"""Answers: a finished transcription, or a detected language, in the form that was asked for.
+
+JSON has the keys and units of the interface: seconds, rounded where more digits say nothing. The subtitle formats are
+the model package's writers. Segments without text are left out, so silence is an answer with no segments.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from model.formats import to_srt, to_text, to_tsv, to_vtt
+from model.language import LANGUAGES
+from model.segments import Segment, Transcription
+from service.schemas import ResponseFormat
+
+_WRITERS = {"text": to_text, "srt": to_srt, "vtt": to_vtt, "tsv": to_tsv}
+_MEDIA_TYPES = {
+    "json": "application/json",
+    "text": "text/plain; charset=utf-8",
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+    "tsv": "text/tab-separated-values; charset=utf-8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time went, in seconds."""
+
+    queue: float
+    decode_audio: float
+    inference: float
+    total: float
+
+
+def json_response(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`content` as compact UTF-8 JSON."""
+    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(body.encode("utf-8", "replace"), status, dict(headers or {}), media_type=_MEDIA_TYPES["json"])
+
+
+def spoken(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """The segments that say something, numbered from 0."""
+    heard = (segment for segment in segments if segment.text.strip())
+    return tuple(dataclasses.replace(segment, id=number) for number, segment in enumerate(heard))
+
+
+def transcription_response(
+    result: Transcription, response_format: ResponseFormat, *, model: str, request_id: str, timings: Timings
+) -> Response:
+    """The answer of `/v1/transcribe`."""
+    if response_format == "json":
+        return json_response(_transcription_json(result, model=model, request_id=request_id, timings=timings))
+    text = _WRITERS[response_format](result.segments)
+    return Response(text.encode("utf-8", "replace"), headers={"content-type": _MEDIA_TYPES[response_format]})
+
+
+def _transcription_json(result: Transcription, *, model: str, request_id: str, timings: Timings) -> dict[str, Any]:
+    duration, probability = round(result.duration, 3), result.language_probability
+    return {
+        "task": result.task,
+        "language": result.language,
+        "language_probability": None if probability is None else round(probability, 4),
+        "duration": duration,
+        "text": result.text,
+        "segments": [_segment_json(segment) for segment in result.segments],
+        "model": model,
+        "usage": {"type": "duration", "seconds": duration},
+        "timings": {name: round(seconds, 4) for name, seconds in dataclasses.asdict(timings).items()},
+        "request_id": request_id,
+    }
+
+
+def _segment_json(segment: Segment) -> dict[str, Any]:
+    return {
+        "id": segment.id,
+        "seek": segment.seek,
+        "start": round(segment.start, 3),
+        "end": round(segment.end, 3),
+        "text": segment.text,
+        "tokens": segment.tokens,
+        "temperature": segment.temperature,
+        "avg_logprob": round(segment.avg_logprob, 6),
+        "compression_ratio": round(segment.compression_ratio, 6),
+        "no_speech_prob": round(segment.no_speech_prob, 6),
+    }
+
+
+def language_response(
+    language: str, probabilities: Mapping[str, float], *, duration: float, model: str, request_id: str
+) -> Response:
+    """The answer of `/v1/detect-language`: every language that the model knows, likeliest first."""
+    ranked = sorted(probabilities.items(), key=lambda item: (-item[1], item[0]))
+    return json_response(
+        {
+            "language": language,
+            "language_name": LANGUAGES.get(language, language),
+            "probability": round(probabilities.get(language, 0.0), 6),
+            "probabilities": {code: round(probability, 6) for code, probability in ranked},
+            "duration": round(duration, 3),
+            "model": model,
+            "request_id": request_id,
+        }
+    )

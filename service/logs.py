@@ -1,0 +1,95 @@
+"""JSON lines on standard error, from an allow-list of keys.
+
+Everybody logs through `event`; what is not on the list does not come out, so a transcript, a prompt, a file name, a
+query string, a key or an address cannot leak through a careless call. `json` escapes control characters. Exceptions
+appear as their type and the places in our own packages that they passed, never as a message or a traceback: a message
+may quote the caller's input. Libraries' loggers go through the same formatter.
+"""
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final
+
+KEYS: Final = frozenset(
+    {
+        "request_id", "job_id", "key_id", "endpoint", "status", "code", "param", "stage", "bytes", "audio_seconds",
+        "language", "task", "response_format", "segments", "receive_seconds", "decode_seconds", "queue_seconds",
+        "inference_seconds", "total_seconds", "state", "model", "device", "compute_type", "host", "port", "pid",
+        "version", "variable", "reason", "detail", "in_flight", "restarts", "auth", "docs", "exception", "where",
+        "seconds", "signal",
+    }
+)  # fmt: skip
+"""What a line may hold besides time, level and event."""
+
+_OURS: Final = frozenset({"service", "model"})
+_SPOKEN_LIBRARY: Final = "uvicorn.error"
+_MAX_VALUE_CHARACTERS: Final = 500
+_MAX_PLACES: Final = 8
+
+logger = logging.getLogger("service")
+
+
+def event(name: str, *, level: int = logging.INFO, error: BaseException | None = None, **fields: Any) -> None:
+    """Log one line called `name`; `error` adds its type and the places it passed."""
+    if logger.isEnabledFor(level):
+        exc_info = (type(error), error, error.__traceback__) if error is not None else None
+        logger.log(level, name, extra={"fields": fields}, exc_info=exc_info)
+
+
+def places(trace: TracebackType | None) -> str:
+    """Where an exception passed in our own packages, innermost first: `service.upload:88 < service.endpoints:40`."""
+    found = [
+        f"{module}:{line}"
+        for frame, line in traceback.walk_tb(trace)
+        if (module := str(frame.f_globals.get("__name__", ""))).partition(".")[0] in _OURS
+    ]
+    return " < ".join(reversed(found[-_MAX_PLACES:]))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; keys outside `KEYS` are left out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line of ASCII."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+        }
+        if record.name == logger.name:
+            line["event"] = record.getMessage()
+            fields = getattr(record, "fields", {})
+            line.update({key: _bounded(value) for key, value in fields.items() if key in KEYS and value is not None})
+        else:
+            line["event"] = "library"
+            line["logger"] = record.name
+            if record.name == _SPOKEN_LIBRARY and not record.exc_info:
+                line["message"] = _bounded(record.getMessage())
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = record.exc_info[0].__name__
+            line["where"] = places(record.exc_info[2])
+        return json.dumps(line, default=str)
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 4)
+    return value[:_MAX_VALUE_CHARACTERS] if isinstance(value, str) else value
+
+
+def configure(level: str) -> None:
+    """Send every logger of the process through the formatter; libraries speak from `warning` on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+    logger.setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        library = logging.getLogger(name)
+        library.handlers[:] = []
+        library.propagate = name != "uvicorn.access"
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

@@ -1,0 +1,104 @@
+"""What `/openapi.json` says of the two working endpoints: their form, their answers, their refusals.
+
+FastAPI reads signatures; ours are plain requests, so the document comes from the table of fields that also parses
+them (`service.schemas.FIELDS`).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from service.multipart import FILE_FIELD
+from service.schemas import FIELDS, Field
+
+_STRING: dict[str, Any] = {"type": "string"}
+_NUMBER: dict[str, Any] = {"type": "number"}
+_INTEGER: dict[str, Any] = {"type": "integer"}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+_ERROR = _object(
+    error=_object(message=_STRING, type=_STRING, param=_nullable(_STRING), code=_nullable(_STRING)),
+    request_id=_nullable(_STRING),
+)
+_SEGMENT = _object(
+    id=_INTEGER,
+    seek={**_INTEGER, "description": "Frame of 10 ms at which the segment's window starts."},
+    start={**_NUMBER, "description": "Seconds."},
+    end={**_NUMBER, "description": "Seconds."},
+    text=_STRING,
+    tokens={"type": "array", "items": _INTEGER},
+    temperature=_NUMBER,
+    avg_logprob=_NUMBER,
+    compression_ratio=_NUMBER,
+    no_speech_prob=_NUMBER,
+)
+_TRANSCRIPTION = _object(
+    task=_STRING,
+    language=_STRING,
+    language_probability={**_nullable(_NUMBER), "description": "Null where the caller named the language."},
+    duration={**_NUMBER, "description": "Seconds."},
+    text=_STRING,
+    segments={"type": "array", "items": _SEGMENT, "description": "Empty for silence."},
+    model=_STRING,
+    usage=_object(type=_STRING, seconds=_NUMBER),
+    timings=_object(queue=_NUMBER, decode_audio=_NUMBER, inference=_NUMBER, total=_NUMBER),
+    request_id=_STRING,
+)
+_LANGUAGE = _object(
+    language=_STRING,
+    language_name=_STRING,
+    probability=_NUMBER,
+    probabilities={
+        "type": "object",
+        "additionalProperties": _NUMBER,
+        "description": "Every language that the model knows, likeliest first.",
+    },
+    duration=_NUMBER,
+    model=_STRING,
+    request_id=_STRING,
+)
+
+
+def _form(fields: Mapping[str, Field]) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        FILE_FIELD: {"type": "string", "format": "binary", "description": "Audio, or video with a sound track."}
+    }
+    properties.update({name: {**field.schema, "description": field.description} for name, field in fields.items()})
+    schema = {"type": "object", "required": [FILE_FIELD], "properties": properties, "additionalProperties": False}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def _answers(schema: dict[str, Any], *others: str) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": schema}}
+    content.update({media_type: {"schema": _STRING} for media_type in others})
+    return {"200": {"description": "The result.", "content": content}}
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": description, "content": {"application/json": {"schema": _ERROR}}}
+    for status, description in {
+        400: "A field is wrong, or the file cannot be decoded; `param` names the field.",
+        401: "No valid API key.",
+        408: "The body came too slowly.",
+        413: "Too many bytes, or too many seconds of audio.",
+        415: "A Content-Encoding or media type that is not taken.",
+        429: "This key has too many requests in progress; see Retry-After.",
+        500: "A bug, or a request that crashes workers; a retry does not help.",
+        503: "Full, starting, draining or without workers; see Retry-After.",
+        504: "Not done within the deadline.",
+    }.items()
+}
+TRANSCRIBE: dict[str, Any] = {
+    "requestBody": _form(FIELDS),
+    "responses": _answers(
+        _TRANSCRIPTION, "text/plain", "application/x-subrip", "text/vtt", "text/tab-separated-values"
+    ),
+}
+DETECT_LANGUAGE: dict[str, Any] = {"requestBody": _form({}), "responses": _answers(_LANGUAGE)}

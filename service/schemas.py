@@ -1,0 +1,207 @@
+"""What a caller may ask: the form's fields as options, every refusal naming its field.
+
+Gets the fields from `service.multipart`, gives `model.options.TranscribeOptions` to the jobs. A field that is sent
+empty counts as absent, as browsers send it. One table, `FIELDS`, drives parsing, refusals and the OpenAPI document
+(`service.openapi`).
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from model.errors import OptionError
+from model.language import canonical_language
+from model.options import TranscribeOptions
+from service.errors import BadRequest
+from service.messages import ModelInfo
+
+ResponseFormat = Literal["json", "text", "srt", "vtt", "tsv"]
+RESPONSE_FORMATS: tuple[ResponseFormat, ...] = ("json", "text", "srt", "vtt", "tsv")
+MAX_CLIPS = 512
+_MAX_LIST = 1024
+_NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})([eE][+-]?\d{1,3})?")
+_SEED = re.compile(r"\d{1,18}")
+
+LATER_FIELDS = frozenset(
+    {"beam_size", "best_of", "patience", "length_penalty", "hotwords", "hallucination_silence_threshold", "vad"}
+)
+"""Fields of the interface that this version does not support yet: refused, never ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeForm:
+    """A transcription as asked for."""
+
+    options: TranscribeOptions
+    response_format: ResponseFormat
+
+
+def _number(name: str, text: str) -> float:
+    if not _NUMBER.fullmatch(text.strip()):
+        raise BadRequest(f"{name} must be a number.", param=name)
+    return float(text)
+
+
+def _optional_number(name: str, text: str) -> float | None:
+    return None if text.strip().lower() == "none" else _number(name, text)
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    parts = text.split(",", _MAX_LIST)
+    if len(parts) > MAX_CLIPS:
+        raise BadRequest(f"{name} has too many values.", param=name)
+    return tuple(_number(name, part) for part in parts)
+
+
+def _flag(name: str, text: str) -> bool:
+    value = {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower())
+    if value is None:
+        raise BadRequest(f"{name} must be true or false.", param=name)
+    return value
+
+
+def _seed(name: str, text: str) -> int:
+    if not _SEED.fullmatch(text.strip()):
+        raise BadRequest(f"{name} must be a whole number of at most 18 digits.", param=name)
+    return int(text)
+
+
+def _choice(*values: str) -> Callable[[str, str], str]:
+    def parse(name: str, text: str) -> str:
+        if text not in values:
+            raise BadRequest(f"{name} must be one of: {', '.join(values)}.", param=name)
+        return text
+
+    return parse
+
+
+def _timestamps(name: str, text: str) -> bool:
+    """Whether the model goes without timestamps."""
+    if text == "word":
+        raise BadRequest("timestamps=word is not supported by this version.", param=name, code="unsupported_value")
+    return _choice("segment", "none")(name, text) == "none"
+
+
+def _text(_: str, text: str) -> str:
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: the option that it sets, how its text is read, and what the documentation says."""
+
+    option: str
+    parse: Callable[[str, str], Any]
+    description: str
+    schema: Mapping[str, Any]
+
+
+_TEXT: Mapping[str, Any] = {"type": "string"}
+_FLOAT: Mapping[str, Any] = {"type": "number"}
+FIELDS: Mapping[str, Field] = {
+    "task": Field(
+        "task",
+        _choice("transcribe", "translate"),
+        "`translate` puts the speech into English.",
+        {"type": "string", "enum": ["transcribe", "translate"], "default": "transcribe"},
+    ),
+    "language": Field("language", _text, "Code or English name; absent or `auto` detects it.", _TEXT),
+    "timestamps": Field(
+        "without_timestamps",
+        _timestamps,
+        "`none` lets the model go without timestamps: one segment a window.",
+        {"type": "string", "enum": ["segment", "none"], "default": "segment"},
+    ),
+    "response_format": Field(
+        "response_format",
+        _choice(*RESPONSE_FORMATS),
+        "Form of the answer.",
+        {"type": "string", "enum": list(RESPONSE_FORMATS), "default": "json"},
+    ),
+    "temperature": Field(
+        "temperature",
+        _numbers,
+        "A number from 0 to 1, or a comma list that is tried in order while a window's text is poor.",
+        {"type": "string", "default": "0.0,0.2,0.4,0.6,0.8,1.0"},
+    ),
+    "prompt": Field("initial_prompt", _text, "Text put before the first window, as a hint of style and names.", _TEXT),
+    "condition_on_previous_text": Field(
+        "condition_on_previous_text",
+        _flag,
+        "Give each window the text before it.",
+        {"type": "boolean", "default": True},
+    ),
+    "no_speech_threshold": Field(
+        "no_speech_threshold",
+        _optional_number,
+        "Skip a window above this `no_speech_prob` that also fails `logprob_threshold`; `none` never does.",
+        {**_FLOAT, "default": 0.6, "minimum": 0, "maximum": 1},
+    ),
+    "logprob_threshold": Field(
+        "logprob_threshold",
+        _optional_number,
+        "Retry a window whose mean token log-probability is below this; `none` never does.",
+        {**_FLOAT, "default": -1.0, "maximum": 0},
+    ),
+    "compression_ratio_threshold": Field(
+        "compression_ratio_threshold",
+        _optional_number,
+        "Retry a window whose text compresses better than this: it repeats itself; `none` never does.",
+        {**_FLOAT, "default": 2.4, "minimum": 0},
+    ),
+    "clip_timestamps": Field(
+        "clip_timestamps",
+        _numbers,
+        "Parts to transcribe: `start,end,start,end,...` in seconds; a missing last end is the end of the recording.",
+        _TEXT,
+    ),
+    "seed": Field("seed", _seed, "Seed of sampling above temperature 0.", {"type": "integer", "default": 0}),
+}
+_FIELD_OF_OPTION = {field.option: name for name, field in FIELDS.items()}
+
+
+def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeForm:
+    """The form's fields as options that `model` can fulfil; `BadRequest` names the first that is wrong."""
+    _check_names(fields, known=FIELDS)
+    values = {FIELDS[name].option: FIELDS[name].parse(name, text) for name, text in fields.items() if text}
+    response_format = cast("ResponseFormat", values.pop("response_format", "json"))
+    values["language"] = _language(values.get("language"), model)
+    if values.get("task") == "translate" and not model.can_translate:
+        raise BadRequest(f"The model {model.name} cannot translate.", param="task")
+    try:
+        options = dataclasses.replace(TranscribeOptions(), **values)
+    except OptionError as error:
+        param = _FIELD_OF_OPTION.get(error.param, error.param)
+        raise BadRequest(f"{str(error).replace(error.param, param)}.", param=param) from None
+    return TranscribeForm(options, response_format)
+
+
+def check_detect(fields: Mapping[str, str], model: ModelInfo) -> None:
+    """Language detection takes no field but the file, and a model that knows languages."""
+    _check_names(fields, known={})
+    if len(model.languages) <= 1:
+        raise BadRequest(f"The model {model.name} knows English only: it cannot detect a language.")
+
+
+def _check_names(fields: Mapping[str, str], *, known: Mapping[str, Field]) -> None:
+    for name in fields:
+        if name in LATER_FIELDS:
+            raise BadRequest(f"{name} is not supported by this version.", param=name, code="unsupported_field")
+        if name not in known:
+            raise BadRequest(f"Unknown field '{name}'.", param=name, code="unknown_field")
+
+
+def _language(text: str | None, model: ModelInfo) -> str | None:
+    """The language's code, or None to detect it."""
+    known = model.languages or ("en",)  # an English-only vocabulary names no language
+    if text is None or text.strip().lower() == "auto":
+        return known[0] if len(known) == 1 else None
+    try:
+        code = canonical_language(text)
+    except OptionError:
+        raise BadRequest("language must be a code or an English name of a language.", param="language") from None
+    if code not in known:
+        raise BadRequest(f"The model {model.name} does not know the language '{code}'.", param="language")
+    return code

@@ -1,0 +1,221 @@
+"""Every setting of the service: one frozen object, read once from the environment and validated at start.
+
+The only place that reads the environment. Names carry units, types carry bounds, the first line of a description is
+the reason to change it. `python -m service.settings` prints the table that the README shows.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "WHISPER_"
+_MIB = 1024 * 1024
+_DEVICE = re.compile(r"cpu|cuda:(0|[1-9]\d{0,2})")
+_KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]{8,512}")
+_MAX_KEYS = 1000
+
+
+class SettingsError(Exception):
+    """The environment is not usable; the message is one line that names the variable."""
+
+
+class Settings(BaseSettings):
+    """The service's configuration; `load` builds it with errors that name the variable."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
+
+    model: str = Field(
+        default="base", min_length=1, max_length=4096, description="Name of a published size, or a path."
+    )
+    devices: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("auto",), description="`auto`, or a comma list of `cpu`, `cuda:0`, ...; one worker process each."
+    )
+    compute_type: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        default="auto", description="Arithmetic of the model; `auto` fits the device."
+    )
+    download_dir: Path | None = Field(
+        default=None, description="Folder for downloaded weights; empty is the user's cache."
+    )
+    threads_per_worker: int = Field(
+        default=0, ge=0, le=1024, description="CPU threads of a model worker; 0 shares the cores."
+    )
+    max_batch_rows: int = Field(default=16, ge=1, le=512, description="Rows decoded together by a worker.")
+
+    audio_children: int = Field(default=2, ge=1, le=64, description="Sandboxed processes that decode uploads.")
+    audio_child_memory_bytes: int = Field(
+        default=2048 * _MIB, ge=128 * _MIB, le=64 * 1024 * _MIB, description="Address space of an audio child."
+    )
+    decode_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="Time to decode one upload; longer is a 400."
+    )
+    max_decoded_bytes: int = Field(
+        default=2048 * _MIB, ge=_MIB, le=64 * 1024 * _MIB, description="Decoded size of one upload, before resampling."
+    )
+    max_audio_seconds: float = Field(
+        default=3600.0, ge=1, le=86_400, description="Length of one recording; longer is a 413."
+    )
+
+    max_upload_bytes: int = Field(
+        default=100 * _MIB, ge=1024, le=4096 * _MIB, description="Size of one request body; more is a 413."
+    )
+    upload_seconds: float = Field(
+        default=60.0, gt=0, le=3600, description="Time to receive a request body; slower is a 408."
+    )
+    max_queue_requests: int = Field(
+        default=64,
+        ge=1,
+        le=10_000,
+        description="Requests in the house, uploads included; more get 503 rather than wait.",
+    )
+    max_queue_upload_bytes: int = Field(
+        default=1024 * _MIB,
+        ge=1024,
+        le=1024 * 1024 * _MIB,
+        description="Upload bytes held in memory over all requests.",
+    )
+    max_queue_audio_seconds: float = Field(
+        default=10_800.0, ge=1, le=10_000_000, description="Audio waiting or in work over all requests; more is a 503."
+    )
+    max_key_requests: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Requests that one API key may have in the house; more get 429; 0 is no limit.",
+    )
+    request_timeout_seconds: float = Field(
+        default=900.0, gt=0, le=86_400, description="Time from a request's arrival to its answer; later is a 504."
+    )
+
+    drain_notice_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=600,
+        description="After SIGTERM, time during which /readyz says 503 while still listening.",
+    )
+    drain_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="After SIGTERM, time until the process is gone."
+    )
+
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="Comma list of keys, one of which a request must bring; empty leaves the service open."
+    )
+    docs: bool | None = Field(
+        default=None, description="Serve /docs and /openapi.json; empty is yes without API keys, no with them."
+    )
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one and logs it.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe log line shown."
+    )
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _split_devices(cls, value: Any) -> Any:
+        devices = _split(value)
+        if devices != ("auto",) and not all(isinstance(d, str) and _DEVICE.fullmatch(d) for d in devices):
+            raise ValueError("must be 'auto' or a comma list of 'cpu', 'cuda:0', 'cuda:1', ...")
+        if not devices or len(set(devices)) != len(devices):
+            raise ValueError("must name at least one device, and none twice")
+        return devices
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: Any) -> Any:
+        keys = _split(value)
+        if value and not keys:
+            raise ValueError("holds no key")
+        if len(keys) > _MAX_KEYS:
+            raise ValueError(f"must hold at most {_MAX_KEYS} keys")
+        if not all(isinstance(key, SecretStr) or _KEY.fullmatch(key) for key in keys):
+            raise ValueError("every key must be 8 to 512 visible ASCII characters without a comma")
+        return keys
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "Settings":
+        if self.max_queue_audio_seconds < self.max_audio_seconds:
+            raise ValueError("MAX_QUEUE_AUDIO_SECONDS must be at least MAX_AUDIO_SECONDS, or the longest can never run")
+        if self.max_queue_upload_bytes < self.max_upload_bytes:
+            raise ValueError("MAX_QUEUE_UPLOAD_BYTES must be at least MAX_UPLOAD_BYTES, or the largest can never enter")
+        if self.drain_notice_seconds >= self.drain_seconds:
+            raise ValueError("DRAIN_NOTICE_SECONDS must be less than DRAIN_SECONDS, which includes it")
+        return self
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the library names it
+        **sources: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments (tests) before the environment, and nothing else: no .env file, no secrets folder."""
+        return sources["init_settings"], sources["env_settings"]
+
+    @property
+    def docs_enabled(self) -> bool:
+        """Whether `/docs` and `/openapi.json` exist."""
+        return not self.api_keys if self.docs is None else self.docs
+
+
+def _split(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        return tuple(part for part in (part.strip() for part in value.split(",")) if part)
+    return tuple(value)
+
+
+def load() -> Settings:
+    """The settings of this environment; `SettingsError` names every variable at fault on one line."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_describe(fault["loc"], fault["msg"]) for fault in error.errors())) from None
+
+
+def _describe(location: tuple[int | str, ...], message: str) -> str:
+    text = message.removeprefix("Value error, ")
+    if not location:
+        return re.sub(r"\b([A-Z]+(?:_[A-Z]+)+)\b", rf"{PREFIX}\1", text)
+    return f"{PREFIX}{str(location[0]).upper()}: {text[:1].lower()}{text[1:]}"
+
+
+def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Variables that look like settings and are none, such as a misspelt name."""
+    names = os.environ if environment is None else environment
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return tuple(sorted(name for name in names if name.startswith(PREFIX) and name not in known))
+
+
+def _bounds(field: FieldInfo) -> str:
+    words = []
+    for rule in field.metadata:
+        if isinstance(rule, Ge):
+            words.append(f"≥ {rule.ge}")
+        elif isinstance(rule, Gt):
+            words.append(f"> {rule.gt}")
+        elif isinstance(rule, Le):
+            words.append(f"≤ {rule.le}")
+    choices = getattr(field.annotation, "__args__", ()) if "Literal" in str(field.annotation) else ()
+    return ", ".join(words) or " ".join(f"`{choice}`" for choice in choices)
+
+
+def _default(field: FieldInfo) -> str:
+    value = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    return "" if value in (None, "") else f"`{value}`"
+
+
+def markdown_table() -> str:
+    """The README's table of settings."""
+    rows = ["| variable | default | bounds | meaning |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        cells = (f"`{PREFIX}{name.upper()}`", _default(field), _bounds(field), field.description)
+        rows.append("| " + " | ".join(cell or "" for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(markdown_table())

@@ -1,0 +1,108 @@
+"""Metrics of the model workers and audio children, read from the pools at every scrape.
+
+Workers send their counters (`WorkerStats`) to the HTTP process, so that one page shows every process. A replaced
+worker starts again at zero, which Prometheus' `rate` takes as a reset.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from service.messages import WorkerStats
+from service.ports import AudioDecoder, Workers
+
+_ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class WorkerCollector(Collector):
+    """Turns the pools' state into metric families."""
+
+    def __init__(self, audio_pool: AudioDecoder, worker_pool: Workers, clock: Callable[[], float] = time.time) -> None:
+        self._audio_pool, self._worker_pool, self._clock = audio_pool, worker_pool, clock
+        self._steps: dict[str, int] = {}
+        self._progress: dict[str, float] = {}
+
+    def observe(self) -> None:
+        """Note when each worker last made a step; called more often than anybody scrapes."""
+        for device, stats in self._worker_pool.stats().items():
+            if self._steps.get(device) != stats.steps:
+                self._steps[device] = stats.steps
+                self._progress[device] = self._clock()
+
+    def describe(self) -> list[Metric]:
+        """Nothing to check names against: the families exist only while workers do."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, for the workers alive now."""
+        self.observe()
+        stats = self._worker_pool.stats()
+        yield CounterMetricFamily(
+            "whisper_worker_restarts", "Workers replaced since the start.", value=self._worker_pool.restarts
+        )
+        yield CounterMetricFamily(
+            "whisper_audio_child_restarts", "Audio children replaced since the start.", value=self._audio_pool.restarts
+        )
+        yield _gauge("whisper_worker_up", "1 for a live worker.", dict.fromkeys(stats, 1.0))
+        yield _gauge(
+            "whisper_worker_last_progress_timestamp_seconds",
+            "When a worker last made a step.",
+            {device: self._progress[device] for device in stats},
+        )
+        yield _gauge(
+            "whisper_worker_waiting_windows",
+            "Windows that wait for a slot.",
+            {device: float(one.waiting_windows) for device, one in stats.items()},
+        )
+        yield from _counters(stats)
+        yield _memory(stats)
+        yield _batch_rows(stats)
+
+
+def _gauge(name: str, text: str, values: dict[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=["device"])
+    for device, value in values.items():
+        family.add_metric([device], value)
+    return family
+
+
+def _counters(stats: dict[str, WorkerStats]) -> Iterator[Metric]:
+    steps = CounterMetricFamily("whisper_decode_steps", "Decode steps of the batch.", labels=["device"])
+    tokens = CounterMetricFamily("whisper_tokens", "Tokens decoded.", labels=["device"])
+    audio = CounterMetricFamily("whisper_worker_audio_seconds", "Audio decoded into text.", labels=["device"])
+    fallbacks = CounterMetricFamily("whisper_fallbacks", "Windows retried hotter.", labels=["device", "reason"])
+    guards = CounterMetricFamily("whisper_guards", "Windows cut or dropped by a guard.", labels=["device", "reason"])
+    for device, one in stats.items():
+        steps.add_metric([device], one.steps)
+        tokens.add_metric([device], one.tokens)
+        audio.add_metric([device], one.audio_seconds)
+        for reason, count in one.fallbacks.items():
+            fallbacks.add_metric([device, reason], count)
+        for reason, count in one.guards.items():
+            guards.add_metric([device, reason], count)
+    yield from (steps, tokens, audio, fallbacks, guards)
+
+
+def _memory(stats: dict[str, WorkerStats]) -> Metric:
+    family = GaugeMetricFamily("whisper_device_memory_bytes", "Memory of a worker.", labels=["device", "kind"])
+    for device, one in stats.items():
+        family.add_metric([device, "used"], one.memory_bytes)
+    return family
+
+
+def _batch_rows(stats: dict[str, WorkerStats]) -> Metric:
+    family = HistogramMetricFamily("whisper_batch_rows", "Rows in a decode step.", labels=["device"])
+    for device, one in stats.items():
+        steps_by_rows = {int(rows): steps for rows, steps in one.batch_rows.items()}
+        buckets = [
+            (str(float(bound)), float(sum(steps for rows, steps in steps_by_rows.items() if rows <= bound)))
+            for bound in _ROW_BUCKETS
+        ]
+        total = float(sum(steps_by_rows.values()))
+        family.add_metric(
+            [device], [*buckets, ("+Inf", total)], sum_value=sum(rows * steps for rows, steps in steps_by_rows.items())
+        )
+    return family
