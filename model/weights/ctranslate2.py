@@ -77,7 +77,8 @@ def _dims(blob: Blob, index: dict[str, Variable]) -> ModelDimensions:
         "n_audio_layer": _layers(index, "encoder"),
         "n_vocab": embedding.shape[0],
         "n_text_ctx": positions.shape[0],
-        "n_text_state": embedding.shape[1],
+        # One width for both parts: an embedding of another width is then named as mis-shaped.
+        "n_text_state": conv.shape[0],
         "n_text_head": _scalar(blob, index, "decoder/num_heads"),
         "n_text_layer": _layers(index, "decoder"),
     }

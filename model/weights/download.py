@@ -32,14 +32,16 @@ class _Partial:
     def __init__(self, file: BinaryIO, bar: "tqdm[None]") -> None:
         self.file = file
         self.bar = bar
-        self.restart()
+        self.digest = hashlib.sha256()
+        self.size = 0
 
-    def restart(self) -> None:
+    def restart(self, total: int | None) -> None:
+        """Forget what came; `total` bytes are announced."""
         self.file.seek(0)
         self.file.truncate()
         self.digest = hashlib.sha256()
         self.size = 0
-        self.bar.reset()
+        self.bar.reset(total)
 
     def add(self, block: bytes) -> None:
         self.file.write(block)
@@ -125,12 +127,12 @@ def _receive(client: httpx.Client, source: DownloadSource, partial: _Partial) ->
         ):
             pass
         elif response.status_code == 200:
-            partial.restart()
             length = response.headers.get("Content-Length", "")
-            partial.bar.total = int(length) if length.isdecimal() else None
+            partial.restart(int(length) if length.isdecimal() else None)
         else:
             raise WeightsError(f"{source.filename}: {source.url} answered with status {response.status_code}")
-        for block in response.iter_raw(1 << 20):
+        # Blocks as they come: gathering them would lose the last ones when the connection breaks.
+        for block in response.iter_raw():
             if partial.size + len(block) > _MAX_BYTES:
                 raise WeightsError(f"{source.filename}: {source.url} sends more than {_MAX_BYTES} bytes")
             partial.add(block)
