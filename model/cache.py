@@ -44,10 +44,15 @@ class KVCache:
                 self.cross_keys[layer, slot] = split_heads(key[i : i + 1], self.n_head)[0]
                 self.cross_values[layer, slot] = split_heads(value[i : i + 1], self.n_head)[0]
 
-    def move_row(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` positions of a row over another one."""
-        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
-        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+    def clear_row(self, row: int) -> None:
+        """Forget a row's last owner. A masked position still takes part in the product: it must hold no NaN."""
+        self.keys[:, row] = 0
+        self.values[:, row] = 0
+
+    def move_row(self, source: int, target: int) -> None:
+        """Copy a row over another one, to the last position, for the same reason."""
+        self.keys[:, target] = self.keys[:, source]
+        self.values[:, target] = self.values[:, source]
 
 
 class PrefillView:

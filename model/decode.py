@@ -126,6 +126,7 @@ class DecodingBatch:
         row.n_prompt = len(prompt)
         row.suppressed = self._rules.suppressed(options)
         sot_index = prompt.index(self.tokenizer.sot)
+        self._cache.clear_row(len(self._rows))
         logits = self._prefill(slot, prompt, row=len(self._rows), keep=[sot_index, len(prompt) - 1])
         row.no_speech_prob = logits[0].softmax(-1)[self.tokenizer.no_speech].item()
         row.first_logits = logits[1]
@@ -226,7 +227,7 @@ class DecodingBatch:
         """Take a row out and move the last one into its place, so that rows stay dense."""
         last = self._rows.pop()
         if index < len(self._rows):
-            self._cache.move_row(len(self._rows), index, last.length)
+            self._cache.move_row(len(self._rows), index)
             self._rows[index] = last
 
 

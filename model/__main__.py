@@ -1,0 +1,106 @@
+"""The command line: `python -m model FILE...` writes what was said, as text, JSON or subtitles.
+
+A file that fails is named on standard error and the others are still done; the exit status is then 1.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from model import formats
+from model.dims import DIMENSIONS, FRAMES_PER_SECOND, N_FRAMES
+from model.errors import WhisperError
+from model.options import TEMPERATURES
+from model.segments import Transcription
+from model.transcriber import Transcriber, load
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The arguments, checked as far as argparse can."""
+    parser = argparse.ArgumentParser(prog="python -m model", description="Transcribe recordings with Whisper.")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio, or video with a sound track")
+    parser.add_argument("--model", default="base", help=f"{', '.join(DIMENSIONS)}, a .pt file or a folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
+    parser.add_argument("--compute-type", default="auto", help="auto, float32, float16 or bfloat16")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is torch's choice")
+    parser.add_argument("--task", default="transcribe", choices=("transcribe", "translate"))
+    parser.add_argument("--language", help="code or English name; left out, it is detected")
+    parser.add_argument("--prompt", help="text put before the first window: names, spelling, style")
+    parser.add_argument("--temperature", type=_temperatures, default=TEMPERATURES, help="a number or a comma list")
+    parser.add_argument("--seed", type=int, default=0, help="seeds sampling above temperature 0")
+    parser.add_argument("--no-timestamps", action="store_true", help="decode without timestamps")
+    parser.add_argument("--no-previous-text", action="store_true", help="do not condition a window on the text before")
+    parser.add_argument("--format", default="text", choices=tuple(formats.WRITERS), help="what to write")
+    parser.add_argument("--output-dir", type=Path, help="write one file per recording here, not to standard output")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    args = parse(arguments)
+    try:
+        if args.threads:
+            import torch
+
+            torch.set_num_threads(args.threads)
+        transcriber = load(args.model, args.device, args.compute_type)
+    except WhisperError as error:
+        print(error, file=sys.stderr)
+        return 2
+    failed = 0
+    for file in args.files:
+        try:
+            _write(args, file, _transcribe(transcriber, args, file))
+        except (WhisperError, OSError) as error:
+            print(f"{file}: {error}", file=sys.stderr)
+            failed += 1
+    return 1 if failed else 0
+
+
+def _transcribe(transcriber: Transcriber, args: argparse.Namespace, file: Path) -> Transcription:
+    """One file, with a progress bar where it is longer than a window."""
+    bar: tqdm[NoReturn] | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        if total > N_FRAMES and not args.quiet:
+            bar = bar or tqdm(total=total // FRAMES_PER_SECOND, unit="s", desc=file.name, file=sys.stderr)
+            bar.update(done // FRAMES_PER_SECOND - bar.n)
+
+    try:
+        return transcriber.transcribe(
+            file,
+            progress=show,
+            task=args.task,
+            language=args.language,
+            temperature=args.temperature,
+            initial_prompt=args.prompt,
+            condition_on_previous_text=not args.no_previous_text,
+            without_timestamps=args.no_timestamps,
+            seed=args.seed,
+        )
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _write(args: argparse.Namespace, file: Path, transcription: Transcription) -> None:
+    content = formats.WRITERS[args.format](transcription)
+    if args.output_dir is None:
+        sys.stdout.write(content)
+        return
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    extension = "txt" if args.format == "text" else args.format
+    (args.output_dir / f"{file.stem}.{extension}").write_text(content, encoding="utf-8")
+
+
+def _temperatures(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

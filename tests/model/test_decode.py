@@ -1,0 +1,151 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.decode import DecodingBatch, run_to_end
+from model.options import TranscribeOptions
+from model.window import DecodingResult, Window
+from tests import tiny
+
+TINY = tiny.transcriber()
+MEL = torch.randn(6, 80, 3000, generator=torch.Generator().manual_seed(7))
+OPTIONS = [
+    TranscribeOptions(language="en", temperature=(0.0,), sample_len=9),
+    TranscribeOptions(language="de", temperature=(0.0,), sample_len=4, without_timestamps=True),
+    TranscribeOptions(language="fr", task="translate", temperature=(0.6,), sample_len=12, seed=3),
+    TranscribeOptions(temperature=(0.0, 0.4), sample_len=6),
+    TranscribeOptions(language="ja", temperature=(1.0,), sample_len=15, suppress_tokens=()),
+    TranscribeOptions(language="es", temperature=(0.0,), sample_len=7, max_initial_timestamp=None),
+]
+PROMPTS = [(), (400, 500, 600), (7,), (), tuple(range(1000, 1230)), (9, 8)]
+
+
+def _window(i: int) -> Window:
+    return Window(i, 0, 3000, OPTIONS[i].language, PROMPTS[i])
+
+
+def _batch(size: int) -> DecodingBatch:
+    return DecodingBatch(TINY.model, TINY.tokenizer, max_windows=size)
+
+
+@pytest.fixture(scope="module")
+def alone() -> list[DecodingResult]:
+    """What each window gives on its own."""
+    results = []
+    for i in range(len(OPTIONS)):
+        batch = _batch(1)
+        (slot,) = batch.encode(MEL[i : i + 1])
+        batch.start(slot, _window(i), OPTIONS[i])
+        ((_, result),) = run_to_end(batch)
+        results.append(result)
+    return results
+
+
+def _close(ours: DecodingResult, wanted: DecodingResult) -> bool:
+    return (
+        ours.tokens == wanted.tokens
+        and (ours.text, ours.language, ours.temperature) == (wanted.text, wanted.language, wanted.temperature)
+        and abs(ours.avg_logprob - wanted.avg_logprob) < 1e-3
+        and abs(ours.no_speech_prob - wanted.no_speech_prob) < 1e-5
+    )
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    arrivals=st.permutations(range(len(OPTIONS))),
+    pauses=st.lists(st.integers(0, 4), min_size=6, max_size=6),
+    dropped=st.sets(st.integers(0, 5), max_size=2),
+    size=st.integers(2, 6),
+)
+def test_r32_any_mix_of_rows_gives_what_each_gives_alone(alone, arrivals, pauses, dropped, size) -> None:
+    batch = _batch(size)
+    slots: dict[int, int] = {}
+    results: dict[int, DecodingResult] = {}
+    waiting = list(zip(arrivals, pauses, strict=True))
+
+    def step() -> None:
+        for slot, result in batch.step():
+            results[slots.pop(slot)] = result
+
+    while waiting or batch.active_rows:
+        if waiting and batch.free_windows:
+            i, pause = waiting.pop(0)
+            (slot,) = batch.encode(MEL[i : i + 1])
+            slots[slot] = i
+            batch.start(slot, _window(i), OPTIONS[i])
+            for _ in range(pause):
+                step()
+            if i in dropped and slot in slots:
+                batch.drop(slot)
+                del slots[slot]
+            # A slot's last owner must not be heard by the next one.
+            batch._cache.keys[:, batch.active_rows :] = torch.nan
+            batch._cache.values[:, batch.active_rows :] = torch.nan
+            for free in batch._free:
+                batch._cache.cross_keys[:, free] = torch.nan
+        else:
+            step()
+    assert batch.free_windows == size
+    assert not slots
+    for i, result in results.items():
+        assert _close(result, alone[i])
+    assert results.keys() | dropped == set(range(6))
+
+
+def test_the_ladder_ends_at_the_last_temperature_and_encodes_once(alone) -> None:
+    batch = _batch(1)
+    encodes = []
+    original = TINY.model.encoder.forward
+    TINY.model.encoder.forward = lambda mel: (encodes.append(1), original(mel))[1]  # type: ignore[method-assign]
+    try:
+        (slot,) = batch.encode(MEL[:1])
+        ladder = TranscribeOptions(language="en", temperature=(0.0, 0.2, 0.9), sample_len=5, no_speech_threshold=None)
+        batch.start(slot, _window(0), ladder)
+        ((_, result),) = run_to_end(batch)
+    finally:
+        del TINY.model.encoder.forward
+    # A random model believes nothing that it says.
+    assert (result.temperature, batch.fallbacks["logprob"], len(encodes)) == (0.9, 2, 1)
+
+
+def test_the_ladder_stops_when_the_thresholds_are_off() -> None:
+    batch = _batch(1)
+    (slot,) = batch.encode(MEL[:1])
+    lenient = TranscribeOptions(
+        language="en", sample_len=5, logprob_threshold=None, compression_ratio_threshold=None, no_speech_threshold=None
+    )
+    batch.start(slot, _window(0), lenient)
+    ((_, result),) = run_to_end(batch)
+    assert (result.temperature, batch.fallbacks.total()) == (0.0, 0)
+
+
+def test_a_prompt_of_full_length_still_leaves_the_rest_of_the_context() -> None:
+    batch = _batch(1)
+    (slot,) = batch.encode(MEL[:1])
+    options = TranscribeOptions(language="en", temperature=(0.0,), without_timestamps=True)
+    batch.start(slot, Window(0, 0, 3000, "en", tuple(range(300, 900))), options)
+    ((_, result),) = run_to_end(batch)
+    # 1 + 223 + 4 tokens before the first sampled one; the context holds 448, and the last one is never fed.
+    assert len(result.tokens) in (221, *range(221))
+    assert batch.free_windows == 1
+
+
+def test_a_failed_encode_loses_no_slot() -> None:
+    batch = _batch(2)
+    with pytest.raises(RuntimeError):
+        batch.encode(torch.zeros(1, 80, 10))
+    assert batch.free_windows == 2
+
+
+def test_language_is_read_from_the_encoding_that_is_there() -> None:
+    batch = _batch(2)
+    slots = batch.encode(MEL[:2])
+    probabilities = batch.detect_language(slots[1])
+    assert len(probabilities) == 99
+    assert abs(sum(probabilities.values()) - 1.0) < 1e-4
+    assert list(probabilities.values()) == sorted(probabilities.values(), reverse=True)
+    batch.start(slots[1], Window(0, 0, 3000, None), TranscribeOptions(temperature=(0.0,), sample_len=3))
+    ((_, result),) = run_to_end(batch)
+    assert result.language == next(iter(probabilities))
+    assert result.language_probs == probabilities

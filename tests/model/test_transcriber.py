@@ -1,0 +1,173 @@
+"""The whole library on real weights and real speech, held against the reference on the same weights."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model import load
+from model.audio import decode_audio
+from model.errors import InvalidAudioError, OptionError
+from model.sampling import row_seed
+from model.transcriber import Transcriber
+from tests import tiny
+
+CLIPS = json.loads((Path(__file__).parents[1] / "audio" / "manifest.json").read_text())
+SPOKEN = [clip for clip in CLIPS if clip["text"]]
+
+
+def _samples(path: Path) -> np.ndarray:
+    samples = decode_audio(path).samples
+    return samples.astype(np.float32) / 32768.0 if samples.dtype == np.int16 else samples
+
+
+def _words(text: str) -> str:
+    return "".join(c.lower() for c in text if c.isalnum())
+
+
+@pytest.mark.oracle
+@pytest.mark.weights
+@pytest.mark.parametrize("clip", SPOKEN, ids=lambda clip: clip["file"])
+def test_tokens_and_times_equal_the_reference(base, reference, clips, clip) -> None:
+    import whisper
+
+    samples = _samples(clips / clip["file"])
+    ours = base.transcribe(samples, language=clip["language"], temperature=0.0)
+    theirs = whisper.transcribe(reference, samples, language=clip["language"], temperature=0.0, fp16=False)
+    wanted = [segment for segment in theirs["segments"] if segment["text"]]
+    assert [list(segment.tokens) for segment in ours.segments] == [segment["tokens"] for segment in wanted]
+    assert ours.text == theirs["text"]
+    for segment, want in zip(ours.segments, wanted, strict=True):
+        assert (segment.seek, segment.start, segment.end) == (want["seek"], want["start"], want["end"])
+        assert segment.avg_logprob == pytest.approx(want["avg_logprob"], abs=1e-3)
+        assert segment.no_speech_prob == pytest.approx(want["no_speech_prob"], abs=1e-3)
+        assert segment.compression_ratio == pytest.approx(want["compression_ratio"])
+
+
+@pytest.mark.oracle
+@pytest.mark.weights
+def test_sampled_tokens_equal_the_reference_on_the_same_seeds(base, reference, clips, monkeypatch) -> None:
+    import whisper
+
+    # No text passes these thresholds, so the ladder goes to its end in every window.
+    options = {"language": "en", "temperature": (0.0, 0.5, 0.8), "logprob_threshold": -0.0001}
+    options |= {"no_speech_threshold": None, "initial_prompt": "A lecture on printing."}
+    calls = {"window": -1, "rung": 0}
+    decode = reference.decode
+
+    def seeded(mel, settings):
+        first = settings.temperature == 0.0
+        calls["window"], calls["rung"] = calls["window"] + first, 0 if first else calls["rung"] + 1
+        torch.manual_seed(row_seed(0, calls["window"], calls["rung"]))
+        return decode(mel, settings)
+
+    monkeypatch.setattr(reference, "decode", seeded, raising=False)
+    samples = _samples(clips / "en-printing.ogg")[: 40 * 16_000]
+    theirs = whisper.transcribe(reference, samples, fp16=False, **options)
+    ours = base.transcribe(samples, **options)
+    wanted = [segment for segment in theirs["segments"] if segment["text"]]
+    assert {segment.temperature for segment in ours.segments} == {0.8}
+    assert [list(segment.tokens) for segment in ours.segments] == [segment["tokens"] for segment in wanted]
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("clip", SPOKEN, ids=lambda clip: clip["file"])
+def test_the_language_of_every_clip_is_detected(base, clips, clip) -> None:
+    probabilities = base.detect_language(clips / clip["file"])
+    assert next(iter(probabilities)) == clip["language"]
+    assert math.isclose(sum(probabilities.values()), 1.0, abs_tol=1e-4)
+
+
+@pytest.mark.weights
+def test_silence_gives_no_segments(base, clips) -> None:
+    result = base.transcribe(clips / "silence.flac")
+    assert (result.segments, result.text) == ((), "")
+
+
+@pytest.mark.weights
+def test_german_is_translated_to_english(base, clips) -> None:
+    result = base.transcribe(clips / "de-leichenhalle.wav", task="translate")
+    assert (result.task, result.language) == ("translate", "de")
+    assert {"room", "used"} & set(result.text.lower().split())
+
+
+@pytest.mark.weights
+def test_an_english_only_model_transcribes_and_refuses_the_rest(clips) -> None:
+    tiny_en = load("tiny.en", "cpu")
+    result = tiny_en.transcribe(clips / "en-jfk.flac")
+    assert (result.language, result.language_probability) == ("en", None)
+    assert "ask not what your country can do for you" in result.text.lower().replace(",", "")
+    for options in ({"language": "de"}, {"task": "translate"}):
+        with pytest.raises(OptionError):
+            tiny_en.transcribe(clips / "en-jfk.flac", **options)
+    with pytest.raises(OptionError):
+        tiny_en.detect_language(clips / "en-jfk.flac")
+
+
+@pytest.mark.weights
+def test_integer_samples_and_the_file_give_the_same_text(base, clips) -> None:
+    path = clips / "en-jfk.flac"
+    samples = decode_audio(path).samples
+    assert samples.dtype == np.int16
+    texts = {base.transcribe(audio, language="en").text for audio in (path, path.read_bytes(), samples)}
+    assert len(texts) == 1
+    assert _words(texts.pop()) == _words(next(c["text"] for c in CLIPS if c["file"] == "en-jfk.flac"))
+
+
+@pytest.fixture(scope="module")
+def random_model() -> Transcriber:
+    return tiny.transcriber()
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"beams": 3}, "beams"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"temperature": (0.5,) * 40}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"task": "summarise"}, "task"),
+        ({"language": "klingon"}, "language"),
+        ({"language": "yue"}, "language"),
+        ({"no_speech_threshold": 2.0}, "no_speech_threshold"),
+        ({"logprob_threshold": math.inf}, "logprob_threshold"),
+        ({"clip_timestamps": (3.0, 1.0)}, "clip_timestamps"),
+        ({"sample_len": 0}, "sample_len"),
+        ({"max_initial_timestamp": 31.0}, "max_initial_timestamp"),
+    ],
+)
+def test_a_bad_option_is_refused_by_name(random_model, options, param) -> None:
+    with pytest.raises(OptionError) as caught:
+        random_model.transcribe(tiny.speech(1.0), **options)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize("audio", [torch.zeros(0), torch.zeros(2, 100), np.zeros((0,), np.float32)])
+def test_samples_of_no_use_are_refused(random_model, audio) -> None:
+    with pytest.raises(InvalidAudioError):
+        random_model.transcribe(audio)
+
+
+def test_progress_reaches_the_end_and_the_batch_is_free_again(random_model) -> None:
+    seen: list[tuple[int, int]] = []
+    random_model.transcribe(
+        tiny.speech(61.0), language="en", temperature=0.0, sample_len=5, progress=lambda *at: seen.append(at)
+    )
+    assert seen[-1] == (6100, 6100)
+    assert seen == sorted(seen)
+    assert random_model._batch.free_windows == 1
+
+
+def test_an_interrupted_transcription_frees_its_slot(random_model, monkeypatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(random_model._batch, "step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        random_model.transcribe(tiny.speech(1.0), language="en")
+    monkeypatch.undo()
+    assert random_model._batch.free_windows == 1
+    assert random_model.transcribe(tiny.speech(1.0), language="en", sample_len=3).duration == 1.0
