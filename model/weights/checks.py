@@ -20,6 +20,7 @@ from model.errors import WeightsError
 ENCODER_POSITIONS = "encoder.positional_embedding"
 """Sinusoids: some conversions leave them out, since they can be computed."""
 
+_FLOATS = (torch.float16, torch.float32)
 _LIMITS = {"layer": 256, "ctx": 1 << 16}
 _MAX_SIZE = 1 << 20
 """Far above every Whisper: a forged dimension costs no memory."""
@@ -142,7 +143,7 @@ def _take(file: Path, entry: Entry, tensor: Tensor, shapes: dict[str, tuple[int,
         raise WeightsError(f"{file}: tensor '{entry.key}' is not a dense tensor in memory")
     if tensor.dtype is torch.bfloat16:
         tensor = tensor.float()
-    if tensor.dtype not in (torch.float16, torch.float32):
+    if tensor.dtype not in _FLOATS:
         raise WeightsError(f"{file}: tensor '{entry.key}' is {tensor.dtype}, expected float16, bfloat16 or float32")
     # A plain, contiguous tensor, whatever subclass or stride the file asked for.
     pieces = zip(
@@ -155,6 +156,12 @@ def _take(file: Path, entry: Entry, tensor: Tensor, shapes: dict[str, tuple[int,
         elif piece.any():
             raise WeightsError(f"{file}: tensor '{entry.key}' gives the key projection a bias, which Whisper has not")
     return taken
+
+
+def is_copy(tensor: Tensor, other: Tensor) -> bool:
+    """Whether both hold the same floating-point values; for tensors straight from a file, of any type and shape."""
+    types = {tensor.dtype, other.dtype}
+    return len(types) == 1 and types <= {*_FLOATS, torch.bfloat16} and torch.equal(tensor, other)
 
 
 def sinusoids(length: int, channels: int) -> Tensor:

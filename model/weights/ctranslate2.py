@@ -15,7 +15,7 @@ from torch import Tensor
 from model.dims import N_FRAMES, ModelDimensions
 from model.errors import WeightsError
 from model.weights.blob import Blob
-from model.weights.checks import ENCODER_POSITIONS, Checkpoint, Entry, assemble, check_dims
+from model.weights.checks import ENCODER_POSITIONS, Checkpoint, Entry, assemble, check_dims, is_copy
 from model.weights.model_bin import Variable, read_index, read_variable
 
 _SWITCHES = {
@@ -96,7 +96,7 @@ def _check_projection(blob: Blob, index: dict[str, Variable]) -> None:
     projection = index.get(_PROJECTION)
     if projection in (None, index[_EMBEDDING]):
         return
-    if not torch.equal(_tensor(blob, index, _PROJECTION), _tensor(blob, index, _EMBEDDING)):
+    if not is_copy(_tensor(blob, index, _PROJECTION), _tensor(blob, index, _EMBEDDING)):
         raise WeightsError(f"{blob.path}: variable {_PROJECTION!r} differs from the embedding that Whisper shares")
 
 

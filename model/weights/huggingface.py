@@ -8,16 +8,16 @@ ignored, once it is seen to equal the embedding. Nothing here is a pickle, so no
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from model.dims import ModelDimensions
 from model.errors import WeightsError
-from model.weights.checks import ENCODER_POSITIONS, Checkpoint, Entry, assemble, check_dims, expected_shapes
+from model.weights.checks import ENCODER_POSITIONS, Checkpoint, Entry, assemble, check_dims, expected_shapes, is_copy
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -115,9 +115,18 @@ def _dims(config: Path) -> ModelDimensions:
     return check_dims(config, {name: values[key] for name, key in _DIMENSIONS.items()})
 
 
-def _open(stack: contextlib.ExitStack, files: list[Path]) -> dict[str, tuple[safe_open, str]]:
-    """Where to read each tensor: name without the leading `model.` -> (open file, name in that file)."""
-    places: dict[str, tuple[safe_open, str]] = {}
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where one tensor stands: the open file, and the tensor's name there."""
+
+    file: Path
+    handle: safe_open
+    key: str
+
+
+def _open(stack: contextlib.ExitStack, files: list[Path]) -> dict[str, _Place]:
+    """Where to read each tensor: name without the leading `model.` -> where it stands."""
+    places: dict[str, _Place] = {}
     for file in files:
         try:
             handle = stack.enter_context(safe_open(file, framework="pt", device="cpu"))
@@ -128,21 +137,24 @@ def _open(stack: contextlib.ExitStack, files: list[Path]) -> dict[str, tuple[saf
             name = key.removeprefix("model.")
             if name in places:
                 raise WeightsError(f"{file}: tensor '{key}' stands there twice")
-            places[name] = (handle, key)
+            places[name] = _Place(file, handle, key)
     return places
 
 
-def _read(places: dict[str, tuple[safe_open, str]], name: str) -> Tensor:
-    handle, key = places[name]
-    tensor: Tensor = handle.get_tensor(key)  # type: ignore[no-untyped-call]
+def _read(places: dict[str, _Place], name: str) -> Tensor:
+    place = places[name]
+    try:
+        tensor: Tensor = place.handle.get_tensor(place.key)  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise WeightsError(f"{place.file}: tensor '{place.key}' cannot be read ({error})") from error
     return tensor
 
 
-def _check_projection(where: Path, places: dict[str, tuple[safe_open, str]]) -> None:
+def _check_projection(where: Path, places: dict[str, _Place]) -> None:
     """The output projection is the embedding itself: left out, or an equal copy."""
     if _PROJECTION not in places or _EMBEDDING not in places:
         return
-    if not torch.equal(_read(places, _PROJECTION), _read(places, _EMBEDDING)):
+    if not is_copy(_read(places, _PROJECTION), _read(places, _EMBEDDING)):
         raise WeightsError(f"{where}: tensor '{_PROJECTION}' differs from the embedding that Whisper shares")
 
 

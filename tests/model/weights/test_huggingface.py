@@ -127,3 +127,21 @@ def test_a_name_with_and_without_the_prefix_is_refused(tmp_path: Path) -> None:
     state["encoder.conv1.bias"] = state["model.encoder.conv1.bias"].clone()
     with pytest.raises(WeightsError, match=r"conv1\.bias' stands there twice"):
         read_huggingface(write_huggingface(tmp_path / "hf", state))
+
+
+@pytest.mark.parametrize("key", ["model.encoder.conv1.bias", "proj_out.weight"])
+@pytest.mark.parametrize(("dtype", "bits"), [("F4", 4), ("F6_E2M3", 6), ("F8_E4M3", 8), ("U16", 16), ("BOOL", 8)])
+def test_an_element_type_of_another_kind_is_refused(tmp_path: Path, key: str, dtype: str, bits: int) -> None:
+    state = huggingface_state(random_state())
+    state["proj_out.weight"] = state["model.decoder.embed_tokens.weight"].clone()
+    # 24 values of 16 bits hold a whole number of elements of each width.
+    state[key] = torch.zeros(24, dtype=torch.float16)
+    path = write_huggingface(tmp_path / "hf", state) / "model.safetensors"
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header[key] |= {"dtype": dtype, "shape": [24 * 16 // bits]}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    with pytest.raises(WeightsError, match=r"model\.safetensors: tensor '(encoder.conv1.bias|model.*bias|proj_out.*)'"):
+        read_huggingface(path.parent)
