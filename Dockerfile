@@ -14,16 +14,16 @@ ARG TORCH_BUILD=cpu
 ARG BASE_WEIGHTS=yes
 COPY deploy/install.sh deploy/
 COPY requirements/ requirements/
-RUN TORCH_BUILD="${TORCH_BUILD}" BASE_WEIGHTS="${BASE_WEIGHTS}" PIP_NO_CACHE_DIR=1 deploy/install.sh service \
-    && .venv/bin/python -m pip uninstall --quiet --yes pip
-COPY LICENSE NOTICE ./
+RUN TORCH_BUILD="${TORCH_BUILD}" BASE_WEIGHTS="${BASE_WEIGHTS}" PIP_NO_CACHE_DIR=1 deploy/install.sh dependencies
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY model/ model/
 COPY service/ service/
-RUN .venv/bin/python -m compileall -q model service
+RUN .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation . \
+    && .venv/bin/python -m pip uninstall --quiet --yes pip
 
 FROM ${PYTHON_IMAGE}
 # The interpreter's place is the same in both stages, so the virtual environment can be copied as it is.
-COPY --from=build /app /app
+COPY --from=build /app/.venv /app/.venv
 # Models other than the baked one are kept in /weights: mount a volume there to keep them between runs.
 RUN groupadd --system --gid 10001 whisper \
     && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin whisper \

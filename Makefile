@@ -5,7 +5,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 
-.PHONY: help serve transcribe test faults lint format lock clean
+.PHONY: help serve transcribe test faults lint format readme lock clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -37,6 +37,10 @@ format: ## Format the code and mend what can be mended
 	@deploy/install.sh lint
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
+
+readme: ## Write the README's generated parts
+	@deploy/install.sh service
+	@$(PY) -m deploy.readme
 
 lock: ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	@deploy/lock.sh $(ARGS)

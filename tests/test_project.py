@@ -1,0 +1,157 @@
+"""The repository's promises about itself: documents that are true, and nothing that belongs to somebody's machine.
+
+Reads tracked files only; needs a git checkout.
+"""
+
+import ast
+import re
+import subprocess
+import tomllib
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from deploy.readme import rendered
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTRACT = "docs/failure-contract.md"
+IDS = [f"R{number:02}" for number in range(1, 43)]
+
+
+def tracked() -> list[str]:
+    """Paths of every file under version control that exists."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return [name for name in listing.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+def texts() -> dict[str, str]:
+    """Tracked text files with their content."""
+    found = {}
+    for name in tracked():
+        data = (ROOT / name).read_bytes()
+        if b"\0" not in data[:8192] and not name.startswith("tests/audio/"):
+            found[name] = data.decode()
+    return found
+
+
+def hits(pattern: str, names: str = r".*") -> list[str]:
+    """Where a pattern occurs in tracked text files: `name:line`."""
+    return [
+        f"{name}:{text.count(chr(10), 0, match.start()) + 1}"
+        for name, text in texts().items()
+        if re.fullmatch(names, name)
+        for match in re.finditer(pattern, text)
+    ]
+
+
+def contract_rows() -> dict[str, str]:
+    """The last cell of every statement of the failure contract."""
+    rows = re.findall(r"(?m)^\| (R\d\d) \| .+ \| (.+) \|$", (ROOT / CONTRACT).read_text())
+    assert [row[0] for row in rows] == IDS
+    return dict(rows)
+
+
+def test_no_file_names_a_place_on_somebodys_machine() -> None:
+    assert hits(r"(?<![\w.-])/(?:work|farm|root|home|opt|Users)/\w") == []
+    assert hits(r"/tmp/(?:w|bash_jobs)\b") == []
+
+
+def test_no_file_names_a_package_registry() -> None:
+    hosts = (
+        "pypi" + ".org",
+        "pythonhosted" + ".org",
+        "download." + "pytorch.org",
+        "registry." + "npmjs",
+        "deb." + "debian",
+    )
+    assert [hit for host in hosts for hit in hits(re.escape(host))] == []
+
+
+def test_nothing_is_left_open() -> None:
+    marks = "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK"))
+    assert hits(rf"\b(?:{marks})\b") == []
+    assert hits(r"raise Not" + r"ImplementedError|\bNot" + r"ImplementedError\(", r".*\.py") == []
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        name
+        for name in tracked()
+        if re.fullmatch(r"(model|service|benchmarks|deploy)/.*\.py", name)
+        and not ast.get_docstring(ast.parse((ROOT / name).read_text()))
+    ]
+    assert silent == []
+
+
+def test_no_file_is_long() -> None:
+    long = {
+        name: lines
+        for name in tracked()
+        if name.endswith(".py") and (lines := (ROOT / name).read_text().count("\n")) > 400
+    }
+    assert long == {}
+
+
+def test_the_failure_contract_names_only_tests_that_exist() -> None:
+    for statement, cell in contract_rows().items():
+        named = re.findall(r"`(tests/[^`]+)`", cell)
+        assert named or cell == "not yet", f"{statement}: {cell}"
+        assert all((ROOT / name).is_file() for name in named), f"{statement}: {cell}"
+
+
+def test_the_failure_contract_names_every_fault_test() -> None:
+    rows = contract_rows()
+    unnamed = [
+        name
+        for name in tracked()
+        if (match := re.fullmatch(r"tests/faults/test_(R\d\d)_\w+\.py", name)) and f"`{name}`" not in rows[match[1]]
+    ]
+    assert unnamed == []
+
+
+def test_fault_tests_carry_the_id_of_their_statement() -> None:
+    modules = [Path(name).name for name in tracked() if name.startswith("tests/faults/test_")]
+    assert modules
+    assert [name for name in modules if name[5:8] not in IDS] == []
+
+
+def test_the_readme_names_the_two_commands_and_files_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert re.search(r"(?m)^make serve$", readme)
+    assert re.search(r"(?m)^make test$", readme)
+    linked = re.findall(r"\]\((?!https?://|#)([^)#]+)", readme)
+    assert [name for name in linked if not (ROOT / name).exists()] == []
+
+
+def test_the_readme_is_as_the_code_writes_it() -> None:
+    tracked()
+    readme = (ROOT / "README.md").read_text()
+    assert rendered(readme) == readme, "run `make readme`"
+
+
+def test_every_module_of_the_service_has_its_side_of_the_process_boundary() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    sides = [contract["source_modules"] for contract in contracts if re.match("The HTTP|Audio|Model", contract["name"])]
+    assert len(sides) == 3
+    listed = [module for side in sides for module in side if module.startswith("service.")]
+    present = [f"service.{path.stem}" for path in (ROOT / "service").glob("*.py") if path.stem != "__init__"]
+    assert sorted(listed) == sorted(present)
+
+
+def test_documents_link_only_to_files_that_exist() -> None:
+    for name in filter(partial(re.fullmatch, r"(docs/.*|[A-Z]+)\.md"), tracked()):
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / name).read_text()):
+            assert (ROOT / name).parent.joinpath(target).exists(), f"{name}: {target}"
+
+
+def test_operations_names_only_metrics_and_settings_that_exist() -> None:
+    document = (ROOT / "docs/operations.md").read_text()
+    code = "".join(path.read_text() for path in (ROOT / "service").glob("*.py"))
+    for name in re.findall(r"`(whisper_\w+)", document):
+        assert re.search(rf'"{name.removesuffix("_total")}"', code), name
+    for name in re.findall(r"(WHISPER_[A-Z_]+[A-Z])", document + (ROOT / "README.md").read_text()):
+        assert any(field.startswith(name.removeprefix("WHISPER_").lower()) for field in Settings.model_fields), name
