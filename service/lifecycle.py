@@ -20,6 +20,7 @@ from service.errors import ServiceError, Unavailable
 from service.ports import AudioDecoder, Workers
 
 BEAT_SECONDS = 0.25
+_STARTING_BEAT_SECONDS = 0.02
 MAX_BEAT_AGE_SECONDS = 5.0
 _FLUSH_SECONDS = 0.3
 """For the last answers to leave the process."""
@@ -127,9 +128,10 @@ class Lifecycle:
                 if self.state is State.STARTING and self._worker_pool.ready and self._audio_pool.ready:
                     self._become_ready()
                 self.on_beat()
-                await asyncio.sleep(BEAT_SECONDS)
+                await asyncio.sleep(_STARTING_BEAT_SECONDS if self.state is State.STARTING else BEAT_SECONDS)
         finally:
             starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
 
     def _become_ready(self) -> None:
         self.state = State.READY

@@ -1,6 +1,6 @@
 """JSON lines on standard error, from an allow-list of keys.
 
-Everybody logs through `event`; what is not on the list does not come out, so a transcript, a prompt, a file name, a
+Everybody logs through `event`, or a `service.*` logger with `extra`; what is not on the list does not come out, so a transcript, a prompt, a file name, a
 query string, a key or an address cannot leak through a careless call. `json` escapes control characters. Exceptions
 appear as their type and the places in our own packages that they passed, never as a message or a traceback: a message
 may quote the caller's input. Libraries' loggers go through the same formatter.
@@ -20,7 +20,7 @@ KEYS: Final = frozenset(
         "language", "task", "response_format", "segments", "receive_seconds", "decode_seconds", "queue_seconds",
         "inference_seconds", "total_seconds", "state", "model", "device", "compute_type", "host", "port", "pid",
         "version", "variable", "reason", "detail", "in_flight", "restarts", "auth", "docs", "exception", "where",
-        "seconds", "signal",
+        "seconds", "signal", "exit_status",
     }
 )  # fmt: skip
 """What a line may hold besides time, level and event."""
@@ -59,9 +59,9 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
         }
-        if record.name == logger.name:
-            line["event"] = record.getMessage()
-            fields = getattr(record, "fields", {})
+        if record.name.partition(".")[0] == logger.name:
+            line["event"] = _bounded(record.getMessage())
+            fields = {**vars(record), **getattr(record, "fields", {})}
             line.update({key: _bounded(value) for key, value in fields.items() if key in KEYS and value is not None})
         else:
             line["event"] = "library"

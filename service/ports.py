@@ -40,7 +40,7 @@ class Audio(Protocol):
         """Length of the recording."""
 
     def close(self) -> None:
-        """Give the memory back; more than once does nothing."""
+        """Give the memory back; called once."""
 
 
 class AudioDecoder(Protocol):

@@ -208,3 +208,8 @@ def check_error_body(body: dict[str, Any]) -> dict[str, Any]:
 
 def statuses(responses: Sequence[httpx.Response]) -> list[int]:
     return sorted(response.status_code for response in responses)
+
+
+def open_descriptors() -> int:
+    """File descriptors that this process holds."""
+    return len(list(Path("/proc/self/fd").iterdir()))

@@ -1,0 +1,48 @@
+import asyncio
+
+from service.openapi import DETECT_LANGUAGE, ERRORS, TRANSCRIBE
+from service.schemas import FIELDS, parse_transcribe
+from tests.fakes import BASE_MODEL, script
+from tests.serving import client, in_loop, make_app
+
+
+def schema_of(operation: dict, media_type: str = "application/json") -> dict:
+    return operation["responses"]["200"]["content"][media_type]["schema"]
+
+
+def check(value: object, schema: dict, path: str = "") -> None:
+    """`value` has exactly the documented keys, with the documented types, all the way down."""
+    types = {"string": str, "number": (int, float), "integer": int, "array": list, "object": dict, "null": type(None)}
+    names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    assert any(isinstance(value, types[name]) for name in names), path
+    if isinstance(value, dict) and "properties" in schema:
+        assert set(value) == set(schema["properties"]), path
+        for name, one in value.items():
+            check(one, schema["properties"][name], f"{path}.{name}")
+    if isinstance(value, list):
+        assert value, path
+        for one in value:
+            check(one, schema["items"], f"{path}[]")
+
+
+@in_loop
+async def test_the_document_says_what_the_answers_are():
+    app, _, _ = make_app()
+    upload = {"files": {"file": ("a.wav", script(seconds=2))}}
+    async with client(app) as c:
+        good, language, bad = await asyncio.gather(
+            c.post("/v1/transcribe", **upload),
+            c.post("/v1/detect-language", **upload),
+            c.post("/v1/transcribe", data={"x": "y"}, **upload),
+        )
+    check(good.json(), schema_of(TRANSCRIBE))
+    check(language.json(), schema_of(DETECT_LANGUAGE))
+    check(bad.json(), ERRORS[400]["content"]["application/json"]["schema"])
+
+
+def test_documented_defaults_are_the_real_ones():
+    defaults = {
+        name: str(field.schema["default"]).lower() for name, field in FIELDS.items() if "default" in field.schema
+    }
+    assert parse_transcribe(defaults, BASE_MODEL) == parse_transcribe({}, BASE_MODEL)
+    assert len(defaults) >= 9

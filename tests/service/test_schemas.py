@@ -1,0 +1,141 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.options import TranscribeOptions
+from service.errors import BadRequest
+from service.messages import ModelInfo
+from service.schemas import FIELDS, LATER_FIELDS, RESPONSE_FORMATS, check_detect, parse_transcribe
+from tests.fakes import BASE_MODEL, ENGLISH_MODEL
+
+
+def refused(fields: dict[str, str], model: ModelInfo = BASE_MODEL) -> BadRequest:
+    with pytest.raises(BadRequest) as caught:
+        parse_transcribe(fields, model)
+    return caught.value
+
+
+def test_no_field_is_the_reference_defaults():
+    asked = parse_transcribe({}, BASE_MODEL)
+    assert asked.options == TranscribeOptions()
+    assert asked.response_format == "json"
+
+
+def test_every_field_sets_its_option():
+    asked = parse_transcribe(
+        {
+            "task": "translate",
+            "language": "German",
+            "timestamps": "none",
+            "response_format": "vtt",
+            "temperature": "0, 0.5,1",
+            "prompt": "<|endoftext|> stays text",
+            "condition_on_previous_text": "False",
+            "no_speech_threshold": "0.5",
+            "logprob_threshold": "-2",
+            "compression_ratio_threshold": "none",
+            "clip_timestamps": "1.5,3,4.25",
+            "seed": "7",
+        },
+        BASE_MODEL,
+    )
+    assert asked.response_format == "vtt"
+    assert asked.options == TranscribeOptions(
+        task="translate",
+        language="de",
+        without_timestamps=True,
+        temperature=(0.0, 0.5, 1.0),
+        initial_prompt="<|endoftext|> stays text",
+        condition_on_previous_text=False,
+        no_speech_threshold=0.5,
+        logprob_threshold=-2.0,
+        compression_ratio_threshold=None,
+        clip_timestamps=(1.5, 3.0, 4.25),
+        seed=7,
+    )
+
+
+def test_an_empty_field_is_an_absent_one():
+    assert parse_transcribe(dict.fromkeys(FIELDS, ""), BASE_MODEL).options == TranscribeOptions()
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("en", "en"), ("EN", "en"), ("English", "en"), (" korean ", "ko"), ("auto", None), ("Auto", None)],
+)
+def test_a_language_is_a_code_a_name_or_auto(text, code):
+    assert parse_transcribe({"language": text}, BASE_MODEL).options.language == code
+
+
+@pytest.mark.parametrize("languages", [(), ("en",)])
+def test_an_english_model_is_told_english(languages):
+    model = dataclasses.replace(ENGLISH_MODEL, languages=languages)
+    for fields in ({}, {"language": "auto"}, {"language": "english"}):
+        assert parse_transcribe(fields, model).options.language == "en"
+    assert refused({"language": "de"}, model).param == "language"
+    with pytest.raises(BadRequest, match="English only"):
+        check_detect({}, model)
+
+
+def test_a_model_that_cannot_translate_says_so():
+    assert refused({"task": "translate"}, ENGLISH_MODEL).param == "task"
+    assert parse_transcribe({"task": "transcribe"}, ENGLISH_MODEL).options.task == "transcribe"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("task", "summarise"), ("task", "Translate"),
+        ("language", "xx"), ("language", "klingon"), ("language", "ja"), ("language", "en\x00"),
+        ("timestamps", "word"), ("timestamps", "all"),
+        ("response_format", "verbose_json"), ("response_format", "JSON"),
+        ("temperature", "nan"), ("temperature", "-1"), ("temperature", "1e9"), ("temperature", "inf"),
+        ("temperature", "0,"), ("temperature", "0 1"), ("temperature", "1_0"), ("temperature", "0x1"),
+        ("temperature", "1e999"), ("temperature", ",".join(["0"] * 1000)), ("temperature", ",".join(["0"] * 17)),
+        ("condition_on_previous_text", "yes"),
+        ("no_speech_threshold", "1.1"), ("no_speech_threshold", "NaN"),
+        ("logprob_threshold", "1"), ("compression_ratio_threshold", "-1"),
+        ("clip_timestamps", "-1,2"), ("clip_timestamps", "5,1"), ("clip_timestamps", "1,1e400"),
+        ("clip_timestamps", ",".join(["1"] * 100_000)), ("clip_timestamps", "a"),
+        ("seed", "-1"), ("seed", "1.5"), ("seed", "9" * 19),
+    ],
+)  # fmt: skip
+def test_a_bad_value_names_its_field(name, value):
+    error = refused({name: value})
+    assert error.param == name
+    assert name in error.message
+    assert len(error.message) < 200
+
+
+@pytest.mark.parametrize("name", sorted(LATER_FIELDS))
+def test_fields_of_later_versions_are_refused_not_ignored(name):
+    error = refused({name: "1"})
+    assert (error.param, error.code) == (name, "unsupported_field")
+    assert "not supported by this version" in error.message
+
+
+@pytest.mark.parametrize("name", ["model", "File", "response-format", "languages[]", "stream"])
+def test_unknown_fields_are_refused(name):
+    assert refused({name: "1"}).param == name
+
+
+def test_detection_takes_no_field():
+    check_detect({}, BASE_MODEL)
+    for name in ("language", "beam_size", "x"):
+        with pytest.raises(BadRequest) as caught:
+            check_detect({name: "en"}, BASE_MODEL)
+        assert caught.value.param == name
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FIELDS)), st.text(max_size=40), max_size=3))
+def test_any_text_is_an_option_or_a_refusal_that_names_a_field(fields):
+    try:
+        asked = parse_transcribe(fields, BASE_MODEL)
+    except BadRequest as error:
+        named = error.param
+    else:
+        named = next(iter(fields), None)
+        assert asked.response_format in RESPONSE_FORMATS
+    assert named is None or named in fields

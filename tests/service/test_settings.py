@@ -1,0 +1,121 @@
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import PREFIX, Settings, SettingsError, load, markdown_table, unknown_variables
+from tests.serving import ROOT
+
+
+def test_defaults_hold_without_an_environment(monkeypatch):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(PREFIX + name.upper(), raising=False)
+    settings = load()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.model == "base"
+    assert settings.devices == ("auto",)
+    assert settings.docs_enabled
+
+
+def test_lists_come_from_commas(monkeypatch):
+    monkeypatch.setenv("WHISPER_DEVICES", "cuda:0, cuda:1")
+    monkeypatch.setenv("WHISPER_API_KEYS", "first-key,second-key")
+    settings = load()
+    assert settings.devices == ("cuda:0", "cuda:1")
+    assert [key.get_secret_value() for key in settings.api_keys] == ["first-key", "second-key"]
+    assert "first-key" not in repr(settings)
+    assert not settings.docs_enabled
+
+
+def test_an_empty_variable_is_an_absent_one(monkeypatch):
+    monkeypatch.setenv("WHISPER_DOCS", "")
+    monkeypatch.setenv("WHISPER_PORT", "")
+    assert load().port == 8000
+
+
+def test_docs_can_be_asked_for_with_keys():
+    assert Settings(docs=True, api_keys=("first-key",)).docs_enabled
+    assert not Settings(docs=False).docs_enabled
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WHISPER_PORT", "65536"),
+        ("WHISPER_PORT", "http"),
+        ("WHISPER_DEVICES", "gpu"),
+        ("WHISPER_DEVICES", "cuda:0,cuda:0"),
+        ("WHISPER_DEVICES", "cpu,auto"),
+        ("WHISPER_DEVICES", ","),
+        ("WHISPER_COMPUTE_TYPE", "int4"),
+        ("WHISPER_MAX_UPLOAD_BYTES", "0"),
+        ("WHISPER_UPLOAD_SECONDS", "nan"),
+        ("WHISPER_UPLOAD_SECONDS", "inf"),
+        ("WHISPER_API_KEYS", "short"),
+        ("WHISPER_API_KEYS", "with a blank in it"),
+        ("WHISPER_API_KEYS", " , "),
+        ("WHISPER_MAX_AUDIO_SECONDS", "20000"),
+        ("WHISPER_MAX_QUEUE_UPLOAD_BYTES", "2048"),
+        ("WHISPER_DRAIN_NOTICE_SECONDS", "31"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_the_variable(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert variable in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert value not in str(caught.value) or value in ("65536", "0", "gpu", "auto", ",", "31")
+
+
+def test_every_fault_is_named_at_once(monkeypatch):
+    monkeypatch.setenv("WHISPER_PORT", "-1")
+    monkeypatch.setenv("WHISPER_LOG_LEVEL", "chatty")
+    with pytest.raises(SettingsError, match=r"WHISPER_PORT: .*; WHISPER_LOG_LEVEL: "):
+        load()
+
+
+def test_settings_are_frozen_and_closed():
+    with pytest.raises(ValidationError):
+        Settings().port = 1
+    with pytest.raises(ValidationError):
+        Settings(prot=1)
+
+
+def test_misspelt_variables_are_found():
+    assert unknown_variables({"WHISPER_PROT": "1", "WHISPER_PORT": "1", "PATH": ""}) == ("WHISPER_PROT",)
+
+
+def test_every_setting_is_described_and_bounded():
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        if field.annotation in (int, float):
+            bounds = {type(rule).__name__ for rule in field.metadata}
+            assert bounds & {"Ge", "Gt"}, name
+            assert "Le" in bounds, name
+
+
+def test_the_table_has_a_row_for_each_setting():
+    run = subprocess.run(
+        [sys.executable, "-m", "service.settings"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert run.stdout.strip() == markdown_table()
+    rows = run.stdout.strip().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == [PREFIX + name.upper() for name in Settings.model_fields]
+    assert all(row.count("|") == 5 for row in rows)
+
+
+def test_a_wrong_setting_stops_the_process_with_one_log_line():
+    run = subprocess.run(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env={"PATH": "", "WHISPER_PORT": "eighty"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert "WHISPER_PORT" in run.stderr
+    assert "Traceback" not in run.stderr
