@@ -1,0 +1,111 @@
+"""One request at a time, ours and openai-whisper in turn on the same weights, waveform and threads (A B A B ...).
+
+    python -m benchmarks.latency [CLIP ...] [--rounds 7] [--threads 2]
+
+Prints a line per clip for people (medians, ratio with its 95 % bootstrap interval), then one JSON line. Only the ratio
+travels between machines: both sides of a round run within seconds of one another, so that a busy machine slows both.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from benchmarks.parity import tokens_of
+from benchmarks.reference import Reference
+from benchmarks.systems import Ours, Samples, System
+from benchmarks.waveform import read_waveform
+from model.weights import load_weights
+
+AUDIO = Path(__file__).parents[1] / "tests" / "audio"
+CLIPS = (AUDIO / "en-jfk.flac", AUDIO / "en-printing.ogg")
+"""11 s (one window) and 60 s (several)."""
+
+
+def interleave(run: Callable[[System], float], first: System, second: System, rounds: int) -> list[tuple[float, float]]:
+    """Seconds of both in each round, taken in turn; the order within a round alternates."""
+    pairs = []
+    for index in tqdm(range(rounds), desc="rounds", leave=False):
+        if index % 2:
+            other = run(second)
+            pairs.append((run(first), other))
+        else:
+            pairs.append((run(first), run(second)))
+    return pairs
+
+
+def ratio_interval(pairs: Sequence[tuple[float, float]], *, draws: int = 2000) -> tuple[float, float, float]:
+    """Median of second/first over the rounds, and its 95 % bootstrap interval (rounds drawn with replacement)."""
+    ratios = [second / first for first, second in pairs]
+    generator = random.Random(0)
+    medians = sorted(statistics.median(generator.choices(ratios, k=len(ratios))) for _ in range(draws))
+    return statistics.median(ratios), medians[int(0.025 * draws)], medians[int(0.975 * draws)]
+
+
+def measure(ours: System, reference: System, samples: Samples, *, language: str | None, rounds: int) -> dict[str, Any]:
+    """Times of both on one waveform, after a first run of each that also tells whether their tokens are equal."""
+    answers = [system.transcribe(samples, language=language, task="transcribe") for system in (ours, reference)]
+
+    def run(system: System) -> float:
+        begin = time.perf_counter()
+        system.transcribe(samples, language=language, task="transcribe")
+        return time.perf_counter() - begin
+
+    pairs = interleave(run, ours, reference, rounds)
+    ratio, low, high = ratio_interval(pairs)
+    return {
+        "language": language or "detected",
+        "audio_seconds": round(len(samples) / 16000, 2),
+        "tokens": len(tokens_of(answers[0])),
+        "equal_tokens": tokens_of(answers[0]) == tokens_of(answers[1]),
+        "ours_s": round(statistics.median(first for first, _ in pairs), 4),
+        "reference_s": round(statistics.median(second for _, second in pairs), 4),
+        "ratio": round(ratio, 3),
+        "ratio_95": [round(low, 3), round(high, 3)],
+        "rounds": [[round(first, 4), round(second, 4)] for first, second in pairs],
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure every clip with the language named and detected."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__)
+    parser.add_argument("clips", nargs="*", type=Path, default=list(CLIPS))
+    parser.add_argument("--language", default="en", help="language of the clips, for the runs that name it")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--model", default="base")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compute-type", default="float32", choices=("float32", "float16", "bfloat16"))
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    ours = Ours(options.model, device=options.device, compute_type=options.compute_type)
+    reference = Reference(load_weights(options.model), device=options.device, compute_type=options.compute_type)
+    results = []
+    for clip in options.clips:
+        samples = read_waveform(clip)
+        for language in (options.language, None):
+            result = {"clip": clip.name, **measure(ours, reference, samples, language=language, rounds=options.rounds)}
+            results.append(result)
+            sys.stdout.write(
+                f"{clip.name:20} {result['audio_seconds']:6.1f} s, language {result['language']:8}: "
+                f"ours {result['ours_s']:.3f} s, reference {result['reference_s']:.3f} s, "
+                f"{result['ratio']:.2f} times as fast [{result['ratio_95'][0]:.2f}, {result['ratio_95'][1]:.2f}], "
+                f"tokens {'equal' if result['equal_tokens'] else 'DIFFER'}\n"
+            )
+    settings = {name: getattr(options, name) for name in ("model", "device", "compute_type", "threads")}
+    sys.stdout.write(
+        json.dumps({"bench": "latency", **settings, "torch": torch.__version__, "results": results}) + "\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

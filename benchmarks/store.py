@@ -1,0 +1,55 @@
+"""Transcriptions kept on disk: an evaluation that was cut off goes on, and the reference runs once per waveform.
+
+One JSON object a line, appended as answers come. The key covers everything the answer depends on: the system's code
+and settings, the weights, the samples, language and task.
+"""
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.systems import System
+from model.segments import Segment, Transcription
+
+
+class Store:
+    """Transcriptions by key, in a file that only grows."""
+
+    def __init__(self, path: Path, *, weights: str) -> None:
+        self._path = path
+        self._weights = weights
+        self._answers: dict[str, Transcription] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            with suppress(json.JSONDecodeError):  # a run that was killed may have left half a line
+                entry = json.loads(line)
+                self._answers[entry["key"]] = _from_json(entry["transcription"])
+
+    def transcribe(
+        self, system: System, samples: NDArray[np.float32], *, language: str | None, task: str
+    ) -> Transcription:
+        """The stored answer, or a new one that is stored before it is returned."""
+        waveform = hashlib.sha256(samples.tobytes()).hexdigest()
+        key = _key(system.name, system.fingerprint, self._weights, waveform, str(language), task)
+        if key not in self._answers:
+            answer = system.transcribe(samples, language=language, task=task)
+            entry = {"key": key, "transcription": asdict(answer)}
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            self._answers[key] = answer
+        return self._answers[key]
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _from_json(fields: dict[str, Any]) -> Transcription:
+    segments = tuple(Segment(**{**segment, "tokens": tuple(segment["tokens"])}) for segment in fields["segments"])
+    return Transcription(**{**fields, "segments": segments})

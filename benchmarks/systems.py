@@ -1,0 +1,80 @@
+"""A system that transcribes, behind one method, and ours.
+
+All take (n,) float32 at 16 kHz and answer with our `Transcription`, so that nothing after this module knows which one
+spoke; `benchmarks.reference` is the other.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import model as ours
+from benchmarks.parity import Attempt
+from model import window
+from model.decode import Row
+from model.segments import Transcription
+
+Samples = NDArray[np.float32]
+
+
+class System(Protocol):
+    """Something that transcribes."""
+
+    name: str
+    fingerprint: str
+    """Changes when the system's answers may: part of the cache key."""
+
+    def transcribe(self, samples: Samples, *, language: str | None, task: str) -> Transcription:
+        """The transcription of (n,) float32 samples at 16 kHz, greedy with the fallback ladder."""
+        ...
+
+
+class Ours:
+    """The package under test; `attempts` holds the decodings of the last transcription."""
+
+    name = "ours"
+
+    def __init__(self, weights: str, *, device: str, compute_type: str) -> None:
+        self._model = ours.load(weights, device=device, compute_type=compute_type)
+        self.fingerprint = f"{_source_hash()}/{device}/{compute_type}"
+        self.attempts: list[Attempt] = []
+        # The ladder's refused attempts do not leave the batch: note them where it makes its results.
+        batch = self._model._batch
+        self._result = batch._result
+        batch._result = self._noted_result  # type: ignore[method-assign]
+
+    def transcribe(self, samples: Samples, *, language: str | None, task: str) -> Transcription:
+        """See `System.transcribe`."""
+        self.attempts = []
+        return self._model.transcribe(samples, language=language, task=task)
+
+    def decode_with_timestamps(self, tokens: list[int]) -> str:
+        """Text of tokens with the timestamps shown, for people."""
+        return self._model.tokenizer.decode_with_timestamps(tokens)
+
+    def _noted_result(self, row: Row) -> window.DecodingResult:
+        result = self._result(row)
+        self.attempts.append(attempt_of(row.window.index, result))
+        return result
+
+
+def attempt_of(index: int, result: window.DecodingResult) -> Attempt:
+    """What parity wants of one decoding; the reference's results have the same fields."""
+    return Attempt(
+        window=index,
+        temperature=result.temperature,
+        tokens=tuple(result.tokens),
+        avg_logprob=result.avg_logprob,
+        compression_ratio=result.compression_ratio,
+        no_speech_prob=result.no_speech_prob,
+    )
+
+
+def _source_hash() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(ours.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
