@@ -125,7 +125,7 @@ def _of_frames(head: bytes) -> Container | None:
             at, count = start, 0
             while count < 3 and (size := size_of(head[at : at + 7])):
                 at, count = at + size, count + 1
-            if count >= 3 or (start == 0 and (count == 2 or (count == 1 and at >= len(head)))):
+            if count >= (3 if start else 2):
                 return container
         start = head.find(b"\xff", start + 1)
     return None

@@ -1,0 +1,88 @@
+"""Which files are recognised, by content alone."""
+
+import io
+import random
+
+import pytest
+
+from model import containers
+from model.containers import Container, identify
+from tests.sounds import ffmpeg, silent_flac, sndfile, speechlike, wav
+
+SPEECH = speechlike(1.0)
+MP3 = sndfile(SPEECH, 16_000, "MP3")
+ADTS = ffmpeg(SPEECH, 16_000, "adts", "aac")
+
+
+def identified(data: bytes) -> Container | None:
+    return identify(io.BytesIO(data))
+
+
+def id3(size: int, flags: int = 0) -> bytes:
+    return (
+        b"ID3\x04\x00" + bytes([flags, size >> 21 & 127, size >> 14 & 127, size >> 7 & 127, size & 127]) + bytes(size)
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (wav(bytes(10)), containers.WAV),
+        (sndfile(SPEECH, 16_000, "RF64"), containers.WAV),
+        (sndfile(SPEECH, 16_000, "W64"), containers.W64),
+        (sndfile(SPEECH, 16_000, "AIFF"), containers.AIFF),
+        (silent_flac(1.0), containers.FLAC),
+        (sndfile(SPEECH, 16_000, "OGG"), containers.OGG),
+        (MP3, containers.MP3),
+        (ADTS, containers.AAC),
+        (ffmpeg(SPEECH, 16_000, "mp4", "aac"), containers.MP4),
+        (ffmpeg(SPEECH, 48_000, "webm", "libopus"), containers.MATROSKA),
+        (ffmpeg(SPEECH, 48_000, "mpegts", "aac"), containers.MPEG_TS),
+        (ffmpeg(SPEECH, 48_000, "avi", "mp2"), containers.AVI),
+    ],
+    ids=lambda value: value.name if isinstance(value, Container) else "",
+)
+def test_files_of_every_kind(data: bytes, expected: Container) -> None:
+    assert identified(data) is expected
+
+
+def test_tags_before_the_sound_are_passed_over() -> None:
+    tag = id3(200_000)  # a cover picture
+    assert identified(tag + MP3) is containers.MP3
+    assert identified(tag + ADTS) is containers.AAC
+    assert identified(tag + silent_flac(1.0)) is containers.FLAC
+    assert identified(id3(30) + id3(30) + MP3) is containers.MP3
+
+
+def test_a_little_junk_before_the_first_frame_is_passed_over() -> None:
+    assert identified(bytes(1_000) + MP3) is containers.MP3
+    assert identified(bytes(1_000) + ADTS) is containers.AAC
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"R",
+        b"RIFF\0\0\0\0WEBPVP8 ",
+        b"FORM\0\0\0\0ILBM",
+        b"#EXTM3U\n#EXTINF:10,\nfile:///etc/passwd\n",
+        b"ffconcat version 1.0\nfile /etc/passwd\n",
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\n",
+        b"[playlist]\nFile1=http://127.0.0.1/\n",
+        b'<?xml version="1.0"?><MPD></MPD>',
+        b"\xff\xd8\xff\xe0" + bytes(500),
+        b"%PDF-1.7\n" + bytes(500),
+        b"\x7fELF" + bytes(500),
+        b"\xff\xfe" + "Ein Brief.".encode("utf-16-le"),
+        b"ID3",
+        id3(100),
+    ],
+)
+def test_other_files_are_not(data: bytes) -> None:
+    assert identified(data) is None
+
+
+def test_random_bytes_are_no_sound() -> None:
+    source = random.Random(5)
+    assert [n for n in range(200) if identified(source.randbytes(4_096)) is not None] == []
