@@ -4,7 +4,8 @@ Gets requests with their waveform from `service.worker`, asks `service.scheduler
 `model.decode` and every request's own `model.transcript`; gives back messages. It owns no process, pipe or clock, so a
 test drives it call by call.
 
-A request that raises fails alone: its slot comes back and the others go on.
+A request that raises fails alone: its slot comes back and the others go on. Where a step of many rows raises, nobody
+knows whose fault it was: each row is decoded again by itself, and the one that raises again is the one.
 """
 
 from collections import Counter
@@ -95,9 +96,8 @@ class Engine:
         """Forget a request; unknown ones (just finished) are ignored."""
         job = self._jobs.pop(request_id, None)
         self._scheduler.remove(request_id)
-        if job is not None and job.slot is not None:
-            self._by_slot.pop(job.slot, None)
-            self.batch.drop(job.slot)
+        if job is not None:
+            self._vacate(job)
 
     def iterate(self, now: float) -> list[Message]:
         """One turn: drop who is late, start who is next, advance every row by a token."""
@@ -109,20 +109,33 @@ class Engine:
         for request_id in self._scheduler.admit(limit, running=self.batch.active_rows > 0):
             messages += self._guarded(request_id, now)
         self._scheduler.stepped()
-        for slot, result in self.batch.step():
+        for slot, result in self._step(messages):
             job = self._by_slot.pop(slot)
             job.slot = None
             self.stats.tokens += len(result.tokens)
             messages += self._feed(job, result, now)
         return messages
 
+    def _step(self, messages: list[Message]) -> list[tuple[int, DecodingResult]]:
+        """One step of the batch; one that raises ends a row that is alone, and separates rows that are not."""
+        try:
+            return self.batch.step()
+        except Exception as error:
+            jobs = list(self._by_slot.values())
+            if len(jobs) == 1:
+                messages.append(self._fail(jobs[0].request_id, "internal_error", _inside(error)))
+                return []
+            for job in jobs:
+                self._vacate(job)
+                self._scheduler.suspect(job.request_id)
+            return []
+
     def _guarded(self, request_id: str, now: float) -> list[Message]:
         """Start a request's next window; whatever it raises ends that request alone."""
         try:
             return self._start(self._jobs[request_id], now)
         except Exception as error:
-            kind = type(error).__name__
-            return [self._fail(request_id, "internal_error", f"the request failed inside the model ({kind})")]
+            return [self._fail(request_id, "internal_error", _inside(error))]
 
     def _start(self, job: Job, now: float) -> list[Message]:
         if job.started is None:
@@ -175,6 +188,18 @@ class Engine:
         self.cancel(request_id)
         return Failed(request_id, code, message)  # type: ignore[arg-type]
 
+    def _vacate(self, job: Job) -> None:
+        """Give back the slot of a job's window, if it has one."""
+        if job.slot is not None:
+            self._by_slot.pop(job.slot, None)
+            self.batch.drop(job.slot)
+            job.slot = None
+
     def _leave(self, job: Job) -> None:
         self._jobs.pop(job.request_id, None)
         self._scheduler.remove(job.request_id)
+
+
+def _inside(error: Exception) -> str:
+    """What the client reads of an error of ours: its type, never its text, which may quote the request."""
+    return f"the request failed inside the model ({type(error).__name__})"

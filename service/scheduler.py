@@ -16,11 +16,12 @@ class Scheduler:
         self._steps = 0
         self._deadlines: dict[str, float | None] = {}
         self._queue: deque[str] = deque()
+        self._suspects: deque[str] = deque()
 
     @property
     def waiting(self) -> int:
         """Windows that wait for their turn."""
-        return len(self._queue)
+        return len(self._queue) + len(self._suspects)
 
     def add(self, request_id: str, deadline: float | None) -> None:
         """A new request, whose first window waits from now on. `ValueError` if it is known already."""
@@ -33,10 +34,15 @@ class Scheduler:
         """A request's window is done and its next one waits, behind all the others."""
         self._queue.append(request_id)
 
+    def suspect(self, request_id: str) -> None:
+        """A request was in a batch that failed: its window is decoded again, alone."""
+        self._suspects.append(request_id)
+
     def remove(self, request_id: str) -> None:
         """A request is over, in whatever state it was."""
         self._deadlines.pop(request_id, None)
         self._queue = deque(waiting for waiting in self._queue if waiting != request_id)
+        self._suspects = deque(waiting for waiting in self._suspects if waiting != request_id)
 
     def late(self, now: float) -> list[str]:
         """Requests whose deadline has passed; they stay until they are removed."""
@@ -47,7 +53,12 @@ class Scheduler:
         self._steps += 1
 
     def admit(self, free: int, *, running: bool) -> list[str]:
-        """The requests whose windows are encoded now, at most `free`; empty while running rows are owed steps."""
+        """The requests whose windows are encoded now, at most `free`; empty while running rows are owed steps.
+
+        A suspect enters an empty batch and nobody joins it there.
+        """
+        if self._suspects:
+            return [] if running or not free else [self._suspects.popleft()]
         if running and self._steps < self._steps_between_encodes:
             return []
         chosen = [self._queue.popleft() for _ in range(min(free, len(self._queue)))]

@@ -1,0 +1,163 @@
+from typing import Any
+
+import pytest
+
+from model.options import TranscribeOptions
+from model.segments import Segment
+from model.transcriber import Transcriber
+from service.engine import Engine
+from service.messages import DetectLanguage, Failed, Finished, LanguageDetected, Message, SegmentsReady, Transcribe
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def model() -> Transcriber:
+    return tiny.transcriber()
+
+
+def _engine(model: Transcriber, rows: int = 4) -> Engine:
+    return Engine(model, max_rows=rows, windows_per_encode=1)
+
+
+def _request(name: str, seconds: float, deadline: float | None = None, **options: Any) -> Transcribe:
+    values = {"language": "en", "temperature": (0.0,), "sample_len": 6, "no_speech_threshold": None} | options
+    return Transcribe(name, "float32", int(seconds * 16_000), TranscribeOptions(**values), deadline)
+
+
+def _submit(engine: Engine, request: Transcribe, seed: int = 0, now: float = 0.0) -> list[Message]:
+    return engine.submit(request, tiny.speech(request.n_samples / 16_000, seed), now)
+
+
+def _run(engine: Engine, steps: int = 10_000) -> list[Message]:
+    messages: list[Message] = []
+    while engine.busy and steps:
+        messages += engine.iterate(1.0)
+        steps -= 1
+    assert not engine.busy
+    assert engine.batch.free_windows == engine.batch.max_rows
+    return messages
+
+
+def _of(messages: list[Message], name: str) -> tuple[tuple[Segment, ...], Finished]:
+    ours = [m for m in messages if getattr(m, "request_id", None) == name]
+    segments = [s for m in ours if isinstance(m, SegmentsReady) for s in m.segments]
+    assert isinstance(ours[-1], Finished)
+    return tuple(segments), ours[-1]
+
+
+def test_requests_share_steps_and_each_gets_what_the_library_gives(model) -> None:
+    engine = _engine(model)
+    sizes = {"a": 3.0, "b": 65.0, "c": 31.0, "d": 8.0, "e": 1.0, "f": 40.0}
+    for seed, (name, seconds) in enumerate(sizes.items()):
+        assert _submit(engine, _request(name, seconds), seed) == []
+    messages = _run(engine)
+    assert max(engine.batch.steps) > 1
+    for seed, (name, seconds) in enumerate(sizes.items()):
+        alone = model.transcribe(
+            tiny.speech(seconds, seed), language="en", temperature=0.0, sample_len=6, no_speech_threshold=None
+        )
+        segments, finished = _of(messages, name)
+        assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
+        assert [(s.id, s.start, s.end) for s in segments] == [(s.id, s.start, s.end) for s in alone.segments]
+        assert (finished.text, finished.language) == (alone.text, "en")
+    assert engine.stats.audio_seconds == pytest.approx(sum(sizes.values()))
+
+
+def test_a_short_request_behind_a_long_one_ends_first(model) -> None:
+    engine = _engine(model, rows=1)
+    _submit(engine, _request("long", 200.0))
+    engine.iterate(0.0)
+    _submit(engine, _request("short", 2.0))
+    ends = [m.request_id for m in _run(engine) if isinstance(m, Finished)]
+    assert ends == ["short", "long"]
+
+
+def test_language_is_detected_for_both_kinds_of_request(model) -> None:
+    engine = _engine(model)
+    samples = tiny.speech(4.0)
+    engine.submit(DetectLanguage("which", "float32", len(samples), None), samples, 0.0)
+    _submit(engine, _request("what", 4.0, language=None))
+    messages = _run(engine)
+    detected = [m for m in messages if isinstance(m, LanguageDetected)]
+    assert {m.request_id for m in detected} == {"which", "what"}
+    assert detected[0].probabilities == pytest.approx(detected[1].probabilities, abs=1e-5)
+    assert next(iter(model.detect_language(samples))) == detected[0].language
+    assert len(detected[0].probabilities) == 99
+
+
+def test_a_cancelled_request_leaves_nothing_behind(model) -> None:
+    engine = _engine(model)
+    for name in ("a", "b", "waiting"):
+        _submit(engine, _request(name, 70.0))
+    for _ in range(3):
+        engine.iterate(0.0)
+    for name in ("a", "waiting", "unknown"):
+        engine.cancel(name)
+    messages = _run(engine)
+    assert {m.request_id for m in messages if isinstance(m, Finished)} == {"b"}
+
+
+def test_a_late_request_fails_wherever_it_is(model) -> None:
+    engine = _engine(model, rows=1)
+    _submit(engine, _request("running", 70.0, deadline=5.0))
+    _submit(engine, _request("queued", 70.0, deadline=5.0))
+    _submit(engine, _request("calm", 2.0))
+    engine.iterate(1.0)
+    failed = [m for m in engine.iterate(5.0) if isinstance(m, Failed)]
+    assert [(m.request_id, m.code) for m in failed] == [
+        ("running", "deadline_exceeded"),
+        ("queued", "deadline_exceeded"),
+    ]
+    assert {m.request_id for m in _run(engine) if isinstance(m, Finished)} == {"calm"}
+
+
+@pytest.mark.parametrize("options", [{"language": "yue"}, {"language": "klingon"}])
+def test_what_the_model_cannot_do_is_refused_at_once(model, options) -> None:
+    engine = _engine(model)
+    (answer,) = _submit(engine, _request("a", 2.0, **options))
+    assert isinstance(answer, Failed)
+    assert answer.code == "invalid_value"
+    assert not engine.busy
+
+
+def test_r29_a_window_that_cannot_start_fails_alone(model, monkeypatch) -> None:
+    engine = _engine(model)
+    for name in ("a", "bad", "c"):
+        _submit(engine, _request(name, 3.0))
+    start = engine.batch.start
+
+    def failing(slot, window, options):
+        if engine._by_slot[slot].request_id == "bad":
+            raise MemoryError("no room for 'secret words'")
+        start(slot, window, options)
+
+    monkeypatch.setattr(engine.batch, "start", failing)
+    messages = _run(engine)
+    (failed,) = [m for m in messages if isinstance(m, Failed)]
+    assert (failed.request_id, failed.code) == ("bad", "internal_error")
+    assert "MemoryError" in failed.message
+    assert "secret" not in failed.message
+    assert {m.request_id for m in messages if isinstance(m, Finished)} == {"a", "c"}
+
+
+def test_r29_a_step_that_raises_ends_the_guilty_row_only(model, monkeypatch) -> None:
+    engine = _engine(model)
+    for name in ("a", "b", "bad", "c"):
+        _submit(engine, _request(name, 40.0, sample_len=12), seed=ord(name[0]))
+    step = engine.batch.step
+
+    def failing():
+        if any(job.request_id == "bad" for job in engine._by_slot.values()):
+            raise IndexError("bad index")
+        return step()
+
+    monkeypatch.setattr(engine.batch, "step", failing)
+    messages = _run(engine)
+    failed = [m.request_id for m in messages if isinstance(m, Failed)]
+    assert failed == ["bad"]
+    for name in ("a", "b", "c"):
+        segments, _ = _of(messages, name)
+        alone = model.transcribe(
+            tiny.speech(40.0, ord(name)), language="en", temperature=0.0, sample_len=12, no_speech_threshold=None
+        )
+        assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
