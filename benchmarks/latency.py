@@ -3,7 +3,8 @@
     python -m benchmarks.latency [CLIP ...] [--rounds 7] [--threads 2]
 
 Prints a line per clip for people (medians, ratio with its 95 % bootstrap interval), then one JSON line. Only the ratio
-travels between machines: both sides of a round run within seconds of one another, so that a busy machine slows both.
+travels between machines: both sides of a round run within seconds of one another, so that a busy machine slows both. The
+ratio of processor seconds beside it is what remains where others take turns on the same cores.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,20 @@ CLIPS = (AUDIO / "en-jfk.flac", AUDIO / "en-printing.ogg")
 """11 s (one window) and 60 s (several)."""
 
 
-def interleave(run: Callable[[System], float], first: System, second: System, rounds: int) -> list[tuple[float, float]]:
-    """Seconds of both in each round, taken in turn; the order within a round alternates."""
-    pairs = []
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of one run: on the clock, and of processor over all threads."""
+
+    wall: float
+    cpu: float
+
+
+Round = tuple[Timing, Timing]
+
+
+def interleave(run: Callable[[System], Timing], first: System, second: System, rounds: int) -> list[Round]:
+    """Timings of both in each round, taken in turn; the order within a round alternates."""
+    pairs: list[Round] = []
     for index in tqdm(range(rounds), desc="rounds", leave=False):
         if index % 2:
             other = run(second)
@@ -54,23 +67,25 @@ def measure(ours: System, reference: System, samples: Samples, *, language: str 
     """Times of both on one waveform, after a first run of each that also tells whether their tokens are equal."""
     answers = [system.transcribe(samples, language=language, task="transcribe") for system in (ours, reference)]
 
-    def run(system: System) -> float:
-        begin = time.perf_counter()
+    def run(system: System) -> Timing:
+        wall, cpu = time.perf_counter(), time.process_time()
         system.transcribe(samples, language=language, task="transcribe")
-        return time.perf_counter() - begin
+        return Timing(time.perf_counter() - wall, time.process_time() - cpu)
 
     pairs = interleave(run, ours, reference, rounds)
-    ratio, low, high = ratio_interval(pairs)
+    walls = [(first.wall, second.wall) for first, second in pairs]
+    ratio, low, high = ratio_interval(walls)
     return {
         "language": language or "detected",
         "audio_seconds": round(len(samples) / 16000, 2),
         "tokens": len(tokens_of(answers[0])),
         "equal_tokens": tokens_of(answers[0]) == tokens_of(answers[1]),
-        "ours_s": round(statistics.median(first for first, _ in pairs), 4),
-        "reference_s": round(statistics.median(second for _, second in pairs), 4),
+        "ours_s": round(statistics.median(first for first, _ in walls), 4),
+        "reference_s": round(statistics.median(second for _, second in walls), 4),
         "ratio": round(ratio, 3),
         "ratio_95": [round(low, 3), round(high, 3)],
-        "rounds": [[round(first, 4), round(second, 4)] for first, second in pairs],
+        "cpu_ratio": round(ratio_interval([(first.cpu, second.cpu) for first, second in pairs])[0], 3),
+        "rounds": [[round(first, 4), round(second, 4)] for first, second in walls],
     }
 
 
@@ -98,6 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
                 f"{clip.name:20} {result['audio_seconds']:6.1f} s, language {result['language']:8}: "
                 f"ours {result['ours_s']:.3f} s, reference {result['reference_s']:.3f} s, "
                 f"{result['ratio']:.2f} times as fast [{result['ratio_95'][0]:.2f}, {result['ratio_95'][1]:.2f}], "
+                f"processor {result['cpu_ratio']:.2f}, "
                 f"tokens {'equal' if result['equal_tokens'] else 'DIFFER'}\n"
             )
     settings = {name: getattr(options, name) for name in ("model", "device", "compute_type", "threads")}

@@ -7,17 +7,17 @@ import httpx
 import pytest
 
 from benchmarks.concurrency import Upload, one_by_one, together
-from benchmarks.latency import interleave, ratio_interval
+from benchmarks.latency import Timing, interleave, ratio_interval
 
 
 def test_rounds_alternate_who_goes_first() -> None:
     order: list[str] = []
 
-    def run(system: str) -> float:
+    def run(system: str) -> Timing:
         order.append(system)
-        return 1.0 if system == "a" else 2.0
+        return Timing(1.0, 3.0) if system == "a" else Timing(2.0, 4.0)
 
-    assert interleave(run, "a", "b", 3) == [(1.0, 2.0)] * 3  # type: ignore[arg-type]
+    assert interleave(run, "a", "b", 3) == [(Timing(1.0, 3.0), Timing(2.0, 4.0))] * 3  # type: ignore[arg-type]
     assert order == ["a", "b", "b", "a", "a", "b"]
 
 
