@@ -3,7 +3,7 @@
     python -m benchmarks.latency [CLIP ...] [--rounds 7] [--threads 2]
 
 Prints a line per clip for people (medians, ratio with its 95 % bootstrap interval), then one JSON line. Only the ratio
-travels between machines: both sides of a round run within seconds of one another, so that a busy machine slows both. The
+travels between machines: both sides of a round run within seconds of one another, so a busy machine slows both. The
 ratio of processor seconds beside it is what remains where others take turns on the same cores.
 """
 
