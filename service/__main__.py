@@ -32,7 +32,9 @@ async def serve(settings: Settings) -> int:
         memory_bytes=settings.audio_child_memory_bytes,
     )
     app = create_app(settings, audio_pool, _workers(settings))
-    server = Server(app, app.state.lifecycle, host=settings.host, port=settings.port)
+    server = Server(
+        app, app.state.lifecycle, host=settings.host, port=settings.port, header_seconds=settings.upload_seconds
+    )
     await server.serve()
     return app.state.lifecycle.exit_code or 0
 

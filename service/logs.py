@@ -1,9 +1,9 @@
 """JSON lines on standard error, from an allow-list of keys.
 
-Everybody logs through `event`, or a `service.*` logger with `extra`; what is not on the list does not come out, so a transcript, a prompt, a file name, a
-query string, a key or an address cannot leak through a careless call. `json` escapes control characters. Exceptions
-appear as their type and the places in our own packages that they passed, never as a message or a traceback: a message
-may quote the caller's input. Libraries' loggers go through the same formatter.
+Everybody logs through `event`, or a `service.*` logger with `extra`; what is not on the list does not come out, so a
+transcript, a prompt, a file name, a query string, a key or an address cannot leak through a careless call. `json`
+escapes control characters. Exceptions appear as their type and the places in our own packages that they passed, never
+as a message or a traceback: a message may quote the caller's input. Libraries' loggers go through the same formatter.
 """
 
 import json

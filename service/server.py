@@ -20,21 +20,22 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from service import logs
 from service.lifecycle import Lifecycle
 
-HEADER_SECONDS = 15.0
-"""Time for a connection to bring its first request's headers; later requests have `KEEP_ALIVE_SECONDS`."""
 KEEP_ALIVE_SECONDS = 75
+"""An idle connection waits so long for its next request: longer than load balancers do."""
 _POLL_SECONDS = 0.05
 
 
 class HttpProtocol(H11Protocol):
     """uvicorn's HTTP/1.1 connection with a header deadline and JSON for its own refusals."""
 
+    header_seconds = 60.0
+    """Time for a connection to bring its first request's head; later ones have `KEEP_ALIVE_SECONDS`."""
     _header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected: its headers are due."""
         super().connection_made(transport)
-        self._header_timer = self.loop.call_later(HEADER_SECONDS, self._headers_are_late)
+        self._header_timer = self.loop.call_later(self.header_seconds, self._headers_are_late)
 
     def handle_events(self) -> None:
         """Something arrived; a request ends the wait for headers."""
@@ -75,19 +76,27 @@ class HttpProtocol(H11Protocol):
                 h11.EndOfMessage(),
             ):
                 self.transport.write(self.conn.send(event) or b"")
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The application must not answer on top of it.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.transport.close()
 
 
 class Server(uvicorn.Server):
     """Listens until the lifecycle says otherwise."""
 
-    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, *, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, *, host: str, port: int, header_seconds: float) -> None:
+        class Protocol(HttpProtocol):
+            pass
+
+        Protocol.header_seconds = header_seconds
         super().__init__(
             uvicorn.Config(
                 app,
                 host=host,
                 port=port,
-                http=HttpProtocol,
+                http=Protocol,
                 ws="none",
                 loop="asyncio",
                 lifespan="on",

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         default=100 * _MIB, ge=1024, le=4096 * _MIB, description="Size of one request body; more is a 413."
     )
     upload_seconds: float = Field(
-        default=60.0, gt=0, le=3600, description="Time to receive a request body; slower is a 408."
+        default=60.0, gt=0, le=3600, description="Time to receive a request's body, and its head; slower is a 408."
     )
     max_queue_requests: int = Field(
         default=64,

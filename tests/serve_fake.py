@@ -20,7 +20,9 @@ async def serve(arguments: argparse.Namespace) -> int:
     if arguments.english:
         workers.model_info = ENGLISH_MODEL
     app = create_app(settings, FakeAudioPool(), workers)
-    server = Server(app, app.state.lifecycle, host=settings.host, port=settings.port)
+    server = Server(
+        app, app.state.lifecycle, host=settings.host, port=settings.port, header_seconds=settings.upload_seconds
+    )
     await server.serve()
     return app.state.lifecycle.exit_code or 0
 

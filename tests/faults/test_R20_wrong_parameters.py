@@ -1,0 +1,58 @@
+"""R20: a wrong parameter is 400 and names its field; nothing of the request is decoded."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.schemas import FIELDS, LATER_FIELDS
+from tests.serving import client, error_of, in_loop, make_app
+
+pytestmark = pytest.mark.fault
+WRONG = [
+    ("language", "xx"), ("language", "elvish"), ("language", "en,de"), ("language", "ja"),
+    ("response_format", "xml"), ("response_format", "verbose_json"), ("model", "whisper-1"), ("model", "base"),
+    ("temperature", "nan"), ("temperature", "-1"), ("temperature", "1e9"), ("temperature", ",".join(["0.1"] * 1000)),
+    ("temperature", "warm"), ("task", "sing"), ("timestamps", "word"), ("seed", "x"), ("clip_timestamps", "2,1"),
+    ("no_speech_threshold", "inf"), ("prompt", "x" * 40_000), ("condition_on_previous_text", "maybe"),
+    *((name, "1") for name in sorted(LATER_FIELDS)),
+]  # fmt: skip
+
+
+@in_loop
+@pytest.mark.parametrize(("name", "value"), WRONG)
+async def test_r20_a_wrong_parameter_is_named(name, value):
+    app, audio, _ = make_app()
+    async with client(app) as c:
+        answer = await c.post("/v1/transcribe", files={"file": ("a.wav", b"x")}, data={name: value})
+    assert error_of(answer, 400)["param"] == name
+    assert not audio.uploads
+
+
+@in_loop
+async def test_r20_a_field_that_comes_twice_is_named():
+    app, _, _ = make_app()
+    async with client(app) as c:
+        answer = await c.post("/v1/transcribe", files={"file": ("a.wav", b"x")}, data={"task": ["translate"] * 2})
+    assert error_of(answer, 400)["param"] == "task"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    fields=st.dictionaries(
+        st.sampled_from([*FIELDS, *sorted(LATER_FIELDS), "other", "", "file", "a\nb", 'a"b']),
+        st.one_of(st.text(max_size=30), st.floats().map(str), st.integers().map(str)),
+        max_size=4,
+    )
+)
+def test_r20_no_parameter_is_our_fault(fields):
+    @in_loop
+    async def ask() -> None:
+        app, _, _ = make_app()
+        async with client(app) as c:
+            answer = await c.post("/v1/transcribe", files={"file": ("a.wav", b"x")}, data=fields)
+        assert answer.status_code in (200, 400), answer.text
+        if answer.status_code == 400:
+            error_of(answer, 400)
+
+    if all(value.encode("utf-8", "ignore").decode() == value for value in fields.values()):
+        ask()

@@ -1,0 +1,51 @@
+"""R36: SIGTERM with six in flight: unready first, still listening; new posts 503; the six 200; exit 0 in time."""
+
+import concurrent.futures
+import signal
+import time
+
+import psutil
+import pytest
+
+from tests.fakes import script
+from tests.serving import error_of, service, wait_until
+
+pytestmark = pytest.mark.fault
+
+
+def test_r36_a_drain_loses_nothing():
+    drain = {"WHISPER_DRAIN_NOTICE_SECONDS": "1", "WHISPER_DRAIN_SECONDS": "10"}
+    with service(**drain) as server, concurrent.futures.ThreadPoolExecutor() as threads:
+        busy = [threads.submit(server.post, script(windows=20, window_delay=0.1)) for _ in range(6)]
+        wait_until(lambda: server.gauge("whisper_queue_audio_seconds") == 6.0)
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: server.get("/readyz").status_code == 503, 0.9)
+        assert server.get("/livez").status_code == 200
+        refused = server.post(b"x" * 1_000_000)
+        assert error_of(refused, 503)["code"] == "draining"
+        assert refused.headers["connection"] == "close"
+        assert "retry-after" in refused.headers
+        assert [future.result().status_code for future in busy] == [200] * 6
+        children = psutil.Process(server.process.pid).children(recursive=True) if server.process.poll() is None else []
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - started < 10
+        assert not [child for child in children if child.is_running()]
+        assert server.log()[-1]["event"] == "stopped"
+
+
+def test_r36_an_idle_service_leaves_after_the_notice():
+    with service(WHISPER_DRAIN_NOTICE_SECONDS="0.5") as server, server.connect() as idle:
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(5) == 0
+        assert 0.5 <= time.monotonic() - started < 4
+        assert idle.recv(1) == b""
+
+
+def test_r36_an_interrupt_needs_no_notice():
+    with service(WHISPER_DRAIN_NOTICE_SECONDS="20") as server:
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(5) == 0
+        assert time.monotonic() - started < 4

@@ -1,0 +1,49 @@
+"""R37: SIGTERM with stuck requests: gone within `drain_seconds` + 2 s, their clients get 503; twice is at once."""
+
+import concurrent.futures
+import contextlib
+import signal
+import time
+
+import pytest
+
+from tests.fakes import script
+from tests.serving import check_error_body, form, read_answer, request_head, service, wait_until
+
+pytestmark = pytest.mark.fault
+STUCK = form(script(window_delay=120))
+
+
+def test_r37_what_is_stuck_gets_503_and_the_process_ends():
+    drain = {"WHISPER_DRAIN_NOTICE_SECONDS": "0.2", "WHISPER_DRAIN_SECONDS": "1.5"}
+    with service(**drain) as server, contextlib.ExitStack() as stack:
+        working, decoding, uploading = (stack.enter_context(server.connect()) for _ in range(3))
+        working.sendall(request_head(len(STUCK)) + STUCK)
+        slow = form(script(decode_delay=120))
+        decoding.sendall(request_head(len(slow)) + slow)
+        uploading.sendall(request_head(len(STUCK)) + STUCK[:40])
+        wait_until(lambda: server.gauge("whisper_queue_requests") == 3.0)
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        for connection in (working, decoding, uploading):
+            status, headers, body = read_answer(connection)
+            assert status == 503
+            assert headers["connection"] == "close"
+            assert b'"draining"' in body
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - started < 1.5 + 2.0
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_r37_a_second_signal_is_at_once(second):
+    drain = {"WHISPER_DRAIN_NOTICE_SECONDS": "30", "WHISPER_DRAIN_SECONDS": "60"}
+    with service(**drain) as server, concurrent.futures.ThreadPoolExecutor() as threads:
+        stuck = threads.submit(server.post, script(window_delay=120))
+        wait_until(lambda: server.gauge("whisper_queue_audio_seconds") > 0)
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: server.get("/readyz").status_code == 503)
+        started = time.monotonic()
+        server.process.send_signal(second)
+        assert server.process.wait(5) == 0
+        assert time.monotonic() - started < 3
+        assert check_error_body(stuck.result().json())["code"] == "draining"
