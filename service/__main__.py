@@ -1,6 +1,7 @@
 """`python -m service`: settings, pools, application, server; the exit status says how it ended.
 
-0 after a drain, 1 when the service cannot start (weights, memory, address), 2 when a setting is wrong.
+0 after a drain, 1 when a pool can never start (weights, memory), 2 when a setting is wrong, 3 when the address is
+taken.
 """
 
 import asyncio

@@ -102,6 +102,19 @@ def test_failed_work_is_no_throughput():
     assert admission.throughput.rate < 0.1
 
 
+def test_idle_time_says_nothing_about_throughput():
+    admission, clock = make()
+    for _ in range(50):
+        with admission.enter() as permit:
+            permit.charge(10.0)
+            clock.now += 5.0
+            permit.finish()
+    busy = admission.throughput.rate
+    clock.now += 3600.0
+    admission.enter().release()
+    assert admission.throughput.rate == busy
+
+
 def test_retry_after_is_spread():
     early, _ = make(audio_seconds=10_000.0, spread=1.0)
     late, _ = make(audio_seconds=10_000.0, spread=1.5)

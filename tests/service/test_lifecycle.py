@@ -79,6 +79,7 @@ async def test_draining_is_unready_at_once_and_closes_after_the_notice():
     await until(lambda: lifecycle.state is State.READY)
     lifecycle.begin_drain()
     assert refusal(lifecycle) == "draining"
+    await asyncio.sleep(0.1)
     assert lifecycle.exit_code is None
     await until(lambda: lifecycle.exit_code == 0)
     assert not lifecycle.finished

@@ -105,6 +105,7 @@ def test_the_closing_line_break_is_optional():
         (body(file_part(), part('name="a"', b"a", "Content-Transfer-Encoding: base64")), None),
         (body(file_part(), part('name="a"', b"a", "X: 1", "x: 2")), None),
         (body(file_part(), part('name="a"', b"a", "X: " + "y" * 9000)), None),
+        (body(file_part(), part('name="a"', b"a", *[f"X{n}: " + "y" * 3000 for n in range(4)])), None),
         (body(file_part(), part('name="a"', b"a", *[f"X{n}: y" for n in range(500)])), None),
         (b"preamble" + body(file_part()), None),
         (b"\r\n" * 100_000 + body(file_part()), None),
