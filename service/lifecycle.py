@@ -152,9 +152,11 @@ class Lifecycle:
         if self.state in (State.DRAINING, State.STOPPED):
             self._spawn(self._abort("now"))
             return
+        # Whoever was never ready has nobody to give notice to.
+        notice = self._drain_times.notice_seconds if with_notice and self.state is State.READY else 0.0
         self.state = State.DRAINING
         logs.event("draining", in_flight=self.in_flight)
-        self._spawn(self._drain(self._drain_times.notice_seconds if with_notice else 0.0))
+        self._spawn(self._drain(notice))
 
     async def _drain(self, notice_seconds: float) -> None:
         end = self._clock() + self._drain_times.seconds

@@ -22,14 +22,14 @@ class WorkerCollector(Collector):
 
     def __init__(self, audio_pool: AudioDecoder, worker_pool: Workers, clock: Callable[[], float] = time.time) -> None:
         self._audio_pool, self._worker_pool, self._clock = audio_pool, worker_pool, clock
-        self._steps: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
         self._progress: dict[str, float] = {}
 
     def observe(self) -> None:
-        """Note when each worker last made a step; called more often than anybody scrapes."""
+        """Note when each worker last made progress; called more often than anybody scrapes."""
         for device, stats in self._worker_pool.stats().items():
-            if self._steps.get(device) != stats.steps:
-                self._steps[device] = stats.steps
+            if self._counts.get(device) != stats.progress:
+                self._counts[device] = stats.progress
                 self._progress[device] = self._clock()
 
     def describe(self) -> list[Metric]:
@@ -49,7 +49,7 @@ class WorkerCollector(Collector):
         yield _gauge("whisper_worker_up", "1 for a live worker.", dict.fromkeys(stats, 1.0))
         yield _gauge(
             "whisper_worker_last_progress_timestamp_seconds",
-            "When a worker last made a step.",
+            "When a worker last made progress.",
             {device: self._progress[device] for device in stats},
         )
         yield _gauge(

@@ -87,6 +87,16 @@ async def test_draining_is_unready_at_once_and_closes_after_the_notice():
 
 
 @in_loop
+async def test_without_having_been_ready_there_is_nobody_to_give_notice_to():
+    lifecycle, _, _ = make(notice=60.0, seconds=120.0, workers=FakeWorkerPool(warm_delay=60.0))
+    lifecycle.start()
+    await asyncio.sleep(0)
+    lifecycle.begin_drain()
+    await until(lambda: lifecycle.exit_code == 0, 1.0)
+    await lifecycle.stop()
+
+
+@in_loop
 async def test_what_is_left_when_the_time_is_up_is_cancelled():
     lifecycle, _, _ = make(seconds=0.2)
 
@@ -109,6 +119,8 @@ async def test_what_is_left_when_the_time_is_up_is_cancelled():
 @in_loop
 async def test_a_second_signal_ends_everything_at_once():
     lifecycle, _, workers = make(notice=60.0, seconds=120.0)
+    lifecycle.start()
+    await until(lambda: lifecycle.state is State.READY)
     lifecycle.begin_drain()
     await asyncio.sleep(0.01)
     lifecycle.begin_drain()
