@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.plane import AudioPlane
 
-from model.containers import Container
+from model.containers import MP4, Container
 from model.dims import SAMPLE_RATE
 from model.errors import InvalidAudioError
+from model.quicktime import refers_elsewhere
 from model.readers import BLOCK_FRAMES, Block, UnreadableError, unreadable
 
 _DECODER_NAMES = """
@@ -39,6 +40,8 @@ class AvReader:
 
     def __init__(self, file: BinaryIO, container: Container) -> None:
         self._container = container
+        if container is MP4 and refers_elsewhere(file):
+            raise InvalidAudioError("The MP4 file keeps its sound in another file: send that one.")
         self._input = _open(file, container)
         try:
             self._stream = _sound_track(self._input, container)

@@ -23,15 +23,15 @@ from service.sandbox import limit_cpu, lock_down
 Decoder = Callable[[DecodeAudio, int], tuple[AudioDecoded, int] | AudioRefused]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Decode files until the channel ends."""
+def main(arguments: Sequence[str] | None = None, load: Callable[[], Decoder] | None = None) -> None:
+    """Decode files until the channel ends, with the decoder that `load` gives (`load_codecs`)."""
     options = _parser().parse_args(arguments)
     # An interrupt or a stop is for the parent, which still lets the files in hand finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     channel = Channel(socket.socket(fileno=options.fd))
     try:
-        decode = _start(channel, options)
+        decode = _start(channel, options, load or load_codecs)
         while isinstance(request := channel.receive(), DecodeAudio):
             limit_cpu(options.cpu_seconds)
             upload = channel.take_fd()
@@ -56,10 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _start(channel: Channel, options: argparse.Namespace) -> Decoder:
+def _start(channel: Channel, options: argparse.Namespace, load: Callable[[], Decoder]) -> Decoder:
     """Load, try, lock, report; what goes wrong is told to the parent, since nobody reads this process's stderr."""
     try:
-        decode = _load_codecs()
+        decode = load()
         held = lock_down(memory_bytes=options.memory_bytes, output_bytes=options.output_bytes, parent=options.parent)
     except Exception as error:
         channel.send(StartFailed(f"{type(error).__name__}: {error}"))
@@ -68,7 +68,7 @@ def _start(channel: Channel, options: argparse.Namespace) -> Decoder:
     return decode
 
 
-def _load_codecs() -> Decoder:
+def load_codecs() -> Decoder:
     """The decoder, with all that it may import or open later already imported and opened."""
     from model.audio import AudioLimits, decode_audio
     from model.containers import WAV

@@ -4,6 +4,7 @@ import io
 import random
 
 import pytest
+from av.format import ContainerFormat
 
 from model import containers
 from model.containers import Container, identify
@@ -44,6 +45,14 @@ def id3(size: int, flags: int = 0) -> bytes:
 )
 def test_files_of_every_kind(data: bytes, expected: Container) -> None:
     assert identified(data) is expected
+
+
+def test_every_demuxer_named_is_one() -> None:
+    """FFmpeg's binding guesses the format where it is given the name of a muxer only."""
+    named = [value for value in vars(containers).values() if isinstance(value, Container)]
+    assert len(named) > 20
+    for container in named:
+        assert ContainerFormat(container.demuxer, "r").is_input
 
 
 def test_tags_before_the_sound_are_passed_over() -> None:

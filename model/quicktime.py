@@ -1,0 +1,46 @@
+"""Does a QuickTime or MP4 file keep its sound in itself? Such files may name another file, or a URL, instead.
+
+Asked by `model.ffmpeg` before the demuxer, which would read the bytes of this file in the place of the other's.
+Source: ISO/IEC 14496-12, 4.2 (boxes) and 8.7.2 (data reference box).
+"""
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+_WAY = (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref")
+_SELF_CONTAINED = 1
+_MAX_BOXES = 10_000
+
+
+def refers_elsewhere(file: BinaryIO) -> bool:
+    """Whether any track's data is said to be in another file; the position is left anywhere."""
+    end = file.seek(0, os.SEEK_END)
+    left = iter(range(_MAX_BOXES))
+    return any(_is_external(file, *entry) for entry in _boxes(file, 0, end, 0, left))
+
+
+def _boxes(file: BinaryIO, start: int, end: int, depth: int, left: Iterator[int]) -> Iterator[tuple[int, int]]:
+    """The entries (start, end) of all data reference boxes in `file[start:end]`."""
+    while start + 8 <= end and next(left, None) is not None:
+        file.seek(start)
+        head = file.read(16)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        body = start + 8
+        if size == 1:
+            size, body = int.from_bytes(head[8:16], "big"), start + 16
+        stop = end if size == 0 else min(start + size, end)
+        if stop <= start + 7:
+            return
+        if depth == len(_WAY):
+            yield start, stop
+        elif kind == _WAY[depth]:
+            inside = body + 8 if kind == b"dref" else body  # version, flags and a count come before the entries
+            yield from _boxes(file, inside, stop, depth + 1, left)
+        start = stop
+
+
+def _is_external(file: BinaryIO, start: int, stop: int) -> bool:
+    file.seek(start + 8)
+    flags = file.read(4)
+    return stop - start > 12 and not flags[3] & _SELF_CONTAINED  # one without a name refers to nothing

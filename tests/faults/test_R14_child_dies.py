@@ -1,0 +1,78 @@
+"""R14: whatever a file does to its decoder, that file is 400 `invalid_audio`, and the next one is decoded."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from service.errors import InvalidAudio
+from tests.audio_pools import SCRIPTED, children, new_pool, outcome, running
+
+pytestmark = pytest.mark.fault
+
+
+@pytest.mark.parametrize(
+    ("upload", "words"),
+    [
+        (b"segfault", "could not be decoded"),
+        (b"abort", "could not be decoded"),
+        (b"leave", "could not be decoded"),
+        (b"spin", "took too long to decode"),
+        (b"stop", "took too long to decode"),
+        (b"allocate 4000000000", "could not be decoded"),
+    ],
+    ids=["segfault", "abort", "exit", "spin", "stop", "4 GB"],
+)
+def test_R14_a_fatal_file_costs_itself_only(upload: bytes, words: str) -> None:
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED, decode_seconds=1.0, memory_bytes=2**28)) as pool:
+            for number in range(2):
+                start = time.monotonic()
+                refused = await outcome(pool, upload)
+                assert isinstance(refused, InvalidAudio)
+                assert (refused.status, refused.code) == (400, "invalid_audio")
+                assert words in refused.message
+                assert time.monotonic() - start < 10
+                assert await outcome(pool, b"samples") == 0.01
+                assert pool.restarts == number + 1
+                assert pool.ready
+
+    asyncio.run(scenario())
+
+
+def test_R14_flooding_stderr_blocks_nobody() -> None:
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED)) as pool:
+            assert await outcome(pool, b"flood") == 0.01
+            assert pool.restarts == 0
+
+    asyncio.run(scenario())
+
+
+def test_R14_a_child_killed_at_work_costs_its_file_only() -> None:
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED)) as pool:
+            (child,) = children()
+            work = asyncio.create_task(outcome(pool, b"sleep 60"))
+            await asyncio.sleep(0.2)
+            others = [asyncio.create_task(outcome(pool, b"samples")) for _ in range(5)]
+            os.kill(child, signal.SIGSEGV)
+            assert isinstance(await work, InvalidAudio)
+            assert await asyncio.gather(*others) == [0.01] * 5
+            assert pool.restarts == 1
+
+    asyncio.run(scenario())
+
+
+def test_R14_many_fatal_files_at_once_leave_the_pool_whole() -> None:
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED, children=2)) as pool:
+            uploads = [b"segfault", b"samples", b"leave", b"samples"] * 3
+            results = await asyncio.gather(*(outcome(pool, upload) for upload in uploads))
+            for upload, result in zip(uploads, results, strict=True):
+                assert result == 0.01 if upload == b"samples" else isinstance(result, InvalidAudio)
+            assert await outcome(pool, b"samples") == 0.01
+
+    asyncio.run(scenario())

@@ -1,0 +1,130 @@
+"""An audio child whose decoder does what the upload says: the real loop and the real sandbox around a scripted fault.
+
+`python -m tests.scripted_audio_child --fd N ...`. An upload is a word and its arguments.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from service import memory
+from service.audio_child import main
+from service.messages import AudioDecoded, AudioRefused, DecodeAudio
+
+Answer = tuple[AudioDecoded, int] | AudioRefused
+
+
+def decode(request: DecodeAudio, upload: int) -> Answer:
+    word, *arguments = memory.read_all(upload).decode().split(maxsplit=1)
+    return SCRIPTS[word](*arguments)
+
+
+def samples(count: str = "160") -> Answer:
+    output = memory.create("waveform")
+    memory.write_all(output, bytes(2 * int(count)))
+    return AudioDecoded("int16", int(count)), output
+
+
+def sleep(seconds: str) -> Answer:
+    time.sleep(float(seconds))
+    return samples()
+
+
+def lie(count: str) -> Answer:
+    _, output = samples()
+    return AudioDecoded("int16", int(count)), output
+
+
+def segfault() -> Answer:
+    ctypes.string_at(0)
+    return samples()
+
+
+def abort() -> Answer:
+    os.abort()
+
+
+def leave() -> Answer:
+    raise SystemExit(0)
+
+
+def spin() -> Answer:
+    while True:
+        pass
+
+
+def stop() -> Answer:
+    signal.pause()
+    return samples()
+
+
+def allocate(size: str) -> Answer:
+    bytearray(int(size))
+    return samples()
+
+
+def flood() -> Answer:
+    for _ in range(1_000):
+        os.write(2, bytes(65_536))
+    return samples()
+
+
+def garbage() -> Answer:
+    os.write(int(sys.argv[sys.argv.index("--fd") + 1]), b"\0\0\0\4oops")
+    return samples()
+
+
+def refuse(message: str) -> Answer:
+    return AudioRefused("invalid_audio", message)
+
+
+def environment() -> Answer:
+    return AudioRefused("invalid_audio", " ".join(sorted(os.environ)))
+
+
+def attempt(action: str) -> Answer:
+    """Try what a sandbox forbids, and say how it went."""
+    try:
+        ATTEMPTS[action]()
+    except (OSError, RuntimeError) as error:
+        return AudioRefused("invalid_audio", f"{action}: {type(error).__name__}")
+    return AudioRefused("invalid_audio", f"{action}: done")
+
+
+ATTEMPTS: dict[str, Callable[[], object]] = {
+    "read": lambda: Path("/etc/hostname").read_bytes(),
+    "write": lambda: Path("/tmp/canary").write_bytes(b""),
+    "connect": lambda: socket.create_connection(("127.0.0.1", 9)),
+    "socket": socket.socket,
+    "fork": os.fork,
+    "execute": lambda: os.execv("/bin/true", ["true"]),
+    "thread": lambda: threading.Thread(target=int).start(),
+    "kill": lambda: os.kill(os.getppid(), signal.SIGTERM),
+    "delete": lambda: Path("/tmp/canary").unlink(),
+}
+
+SCRIPTS: dict[str, Callable[..., Answer]] = {
+    "samples": samples,
+    "sleep": sleep,
+    "lie": lie,
+    "segfault": segfault,
+    "abort": abort,
+    "leave": leave,
+    "spin": spin,
+    "stop": stop,
+    "allocate": allocate,
+    "flood": flood,
+    "garbage": garbage,
+    "refuse": refuse,
+    "environment": environment,
+    "attempt": attempt,
+}
+
+if __name__ == "__main__":
+    main(load=lambda: decode)
