@@ -72,6 +72,8 @@ class AudioProcess:
     @property
     def alive(self) -> bool:
         """Whether it has not exited yet, asked of the kernel: the event loop learns of an exit only later."""
+        if not hasattr(os, "waitid"):  # a Mac, before Python 3.13
+            return self._process.returncode is None
         try:
             return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         except ChildProcessError:

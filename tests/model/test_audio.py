@@ -1,6 +1,8 @@
 """Decoding: every format to the same sound, the limits, and the words in which a file is refused."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +135,13 @@ def test_sources_of_every_kind(tmp_path: Path) -> None:
         decode_audio(tmp_path / "absent.wav")
     with pytest.raises(IsADirectoryError):
         decode_audio(tmp_path)
+
+
+def test_decoding_needs_no_torch() -> None:
+    """The audio child starts in a fraction of a second because of it."""
+    program = "import sys, model.audio; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
 
 
 def test_a_tone_keeps_its_level_and_what_16_khz_cannot_carry_is_gone() -> None:
