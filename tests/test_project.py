@@ -103,14 +103,17 @@ def test_the_failure_contract_names_only_tests_that_exist() -> None:
         assert all((ROOT / name).is_file() for name in named), f"{statement}: {cell}"
 
 
-def test_the_failure_contract_names_every_fault_test() -> None:
+def test_the_failure_contract_names_every_test_that_carries_an_id() -> None:
     rows = contract_rows()
-    unnamed = [
-        name
+    carrying = {
+        (name, number)
         for name in tracked()
-        if (match := re.fullmatch(r"tests/faults/test_(R\d\d)_\w+\.py", name)) and f"`{name}`" not in rows[match[1]]
-    ]
-    assert unnamed == []
+        if re.fullmatch(r"tests/.*/test_\w+\.py", name)
+        for number in re.findall(r"\bdef test_r(\d\d)_", (ROOT / name).read_text())
+        + re.findall(r"/test_R(\d\d)_", name)
+    }
+    assert carrying
+    assert [(name, number) for name, number in sorted(carrying) if f"`{name}`" not in rows[f"R{number}"]] == []
 
 
 def test_fault_tests_carry_the_id_of_their_statement() -> None:
