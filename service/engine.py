@@ -45,6 +45,7 @@ class EngineStats:
     """Counters since the start."""
 
     audio_seconds: float = 0.0
+    encodes: int = 0
     tokens: int = 0
     guards: Counter[str] = field(default_factory=Counter)
 
@@ -159,6 +160,7 @@ class Engine:
     def _encode(self, job: Job, window: Window, maximum: float) -> int:
         span = MelSpan(job.samples, window.seek, window.n_frames, maximum)
         (slot,) = self.batch.encode(self._transcriber.log_mel.windows([span]))
+        self.stats.encodes += 1
         return slot
 
     def _feed(self, job: Job, result: DecodingResult, now: float) -> list[Message]:

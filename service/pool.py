@@ -1,140 +1,62 @@
-"""The worker processes as the HTTP process sees them: start, choose one for a job, carry its events, replace the dead.
+"""The worker processes: one per device, supervised; jobs go in, events come out, the dead are replaced.
 
 Gets jobs with a waveform's descriptor from the endpoints, gives back events in order. Runs on the event loop and holds
 no tensor. A job goes to the ready worker with the least audio outstanding.
+
+When a worker dies, nobody knows which of its jobs was the cause. Each of them becomes a suspect and is run again once,
+alone in a worker that takes nothing else meanwhile. The one with which a second worker dies fails for good, and its
+recording is refused for ten minutes; the others get their answer.
 """
 
 import asyncio
-import contextlib
 import os
-import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.dims import SAMPLE_RATE
 from service import logs
-from service.channel import AsyncChannel, ChannelClosed, pair
-from service.errors import BadRequest, DeadlineExceeded, InternalError, ServiceError, Unavailable
-from service.messages import (
-    Cancel,
-    DetectLanguage,
-    Failed,
-    Finished,
-    LanguageDetected,
-    Message,
-    ModelInfo,
-    SegmentsReady,
-    StartFailed,
-    Stop,
-    Transcribe,
-    WorkerStats,
-)
+from service.channel import ChannelClosed
+from service.errors import InternalError, ServiceError, Unavailable
+from service.messages import DetectLanguage, Finished, ModelInfo, StartFailed, Transcribe, WorkerStats
 from service.ports import Event
+from service.quarantine import Quarantine, fingerprint
 from service.settings import Settings
+from service.worker_process import Job, WorkerProcess
 
 _BACK_OFF_SECONDS = (0.1, 1.0, 2.0, 5.0, 10.0, 30.0)
-_ERRORS: dict[str, type[ServiceError]] = {
-    "deadline_exceeded": DeadlineExceeded,
-    "invalid_value": BadRequest,
-    "internal_error": InternalError,
-}
-
-
-@dataclass(eq=False)
-class _Job:
-    """A request inside a worker, and the queue through which its events reach the endpoint."""
-
-    message: Transcribe | DetectLanguage
-    events: asyncio.Queue[Event | ServiceError] = field(default_factory=asyncio.Queue)
-
-    @property
-    def audio_seconds(self) -> float:
-        return self.message.n_samples / SAMPLE_RATE
-
-
-class WorkerProcess:
-    """One worker and what it has in hand."""
-
-    def __init__(self, device: str, command: Sequence[str]) -> None:
-        """`command` starts the worker; the descriptor of its socket and our process id are appended."""
-        self.device = device
-        ours, theirs = pair()
-        fd = theirs.fileno()
-        argv = [*command, "--fd", str(fd), "--parent", str(os.getpid())]
-        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=(fd,))
-        theirs.close()
-        self.channel = AsyncChannel(ours)
-        self.info: ModelInfo | None = None
-        self.stats: WorkerStats | None = None
-        self.jobs: dict[str, _Job] = {}
-
-    @property
-    def audio_seconds(self) -> float:
-        """Seconds of audio in hand."""
-        return sum(job.audio_seconds for job in self.jobs.values())
-
-    def submit(self, job: _Job, fd: int) -> None:
-        """Send a job and its waveform."""
-        self.jobs[job.message.request_id] = job
-        self.channel.send(job.message, fd)
-
-    def cancel(self, job: _Job) -> None:
-        """Drop a job that nobody waits for any more."""
-        if self.jobs.pop(job.message.request_id, None) is not None:
-            with contextlib.suppress(ChannelClosed):
-                self.channel.send(Cancel(job.message.request_id))
-
-    def take(self, message: Message) -> None:
-        """Hand a message of the worker to whom it concerns."""
-        if isinstance(message, WorkerStats):
-            self.stats = message
-        elif isinstance(message, ModelInfo):
-            self.info = message
-        elif isinstance(message, SegmentsReady | LanguageDetected | Finished | Failed):
-            job = self.jobs.get(message.request_id)
-            if job is None:  # it was cancelled meanwhile
-                return
-            last = isinstance(message, Finished | Failed) or isinstance(job.message, DetectLanguage)
-            if last:
-                del self.jobs[message.request_id]
-            job.events.put_nowait(_to_error(message) if isinstance(message, Failed) else message)
-
-    def fail_all(self, error: Callable[[], ServiceError]) -> None:
-        """End every job with an error of its own."""
-        while self.jobs:
-            self.jobs.popitem()[1].events.put_nowait(error())
-
-    async def end(self, grace_seconds: float) -> None:
-        """Ask the process to stop, kill it when it does not, and reap it."""
-        with contextlib.suppress(ChannelClosed):
-            self.channel.send(Stop())
-        try:
-            await asyncio.to_thread(self.process.wait, grace_seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            await asyncio.to_thread(self.process.wait)
-        self.channel.close()
+_GIVE_UP_FAILURES = 3
+"""Starts in a row that may fail before waiting jobs are told to go elsewhere."""
+_WATCH_SECONDS = 1.0
 
 
 class WorkerPool:
     """All workers of the service; implements `service.ports.Workers`."""
 
-    def __init__(self, settings: Settings, *, command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        command: Sequence[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`command`: what to start instead of `python -m service.worker`, with the same arguments."""
-        self._settings = settings
+        self._settings, self._clock = settings, clock
         self._command = [sys.executable, "-m", "service.worker"] if command is None else list(command)
         self._workers: dict[str, WorkerProcess] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: deque[Job] = deque()
+        self._suspects: deque[Job] = deque()
+        self._reserved: WorkerProcess | None = None
+        self._quarantine = Quarantine()
         self.restarts = 0
         self.failure: str | None = None
 
     @property
     def ready(self) -> bool:
         """Whether at least one worker is warm."""
-        return any(worker.info for worker in self._workers.values())
+        return any(worker.ready for worker in self._workers.values())
 
     @property
     def model(self) -> ModelInfo | None:
@@ -156,19 +78,20 @@ class WorkerPool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         workers = list(self._workers.values())
         self._workers.clear()
-        for worker in workers:
-            worker.fail_all(lambda: Unavailable("the server is shutting down", code="draining", retry_after_seconds=1))
+        for job in [*self._take_waiting(), *(job for worker in workers for job in worker.jobs.values())]:
+            job.fail(Unavailable("The server is shutting down.", code="draining", retry_after_seconds=1))
         await asyncio.gather(*(worker.end(grace_seconds) for worker in workers))
 
     async def run(self, job: Transcribe | DetectLanguage, fd: int) -> AsyncGenerator[Event, None]:
         """Events of one job until it is done; `ServiceError` if it fails. Closing the generator cancels the job."""
-        ready = [worker for worker in self._workers.values() if worker.info]
-        if not ready:
-            raise Unavailable("no model worker is ready", code="no_worker", retry_after_seconds=5)
-        worker = min(ready, key=lambda candidate: candidate.audio_seconds)
-        ours = _Job(job)
+        if not self.ready:
+            raise Unavailable("No model worker is ready.", code="no_worker", retry_after_seconds=5)
+        if len(self._quarantine) and self._quarantine.holds(await asyncio.to_thread(fingerprint, fd), self._clock()):
+            raise _crashed()
+        ours = Job(job, os.dup(fd))
         try:
-            worker.submit(ours, fd)
+            self._waiting.append(ours)
+            self._dispatch()
             while True:
                 event = await ours.events.get()
                 if isinstance(event, ServiceError):
@@ -176,40 +99,103 @@ class WorkerPool:
                 yield event
                 if isinstance(event, Finished) or isinstance(job, DetectLanguage):
                     return
-        except ChannelClosed:
-            raise _worker_stopped() from None
         finally:
-            worker.cancel(ours)
+            self._forget(ours)
+
+    # --- who runs what ---------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Give waiting jobs to workers; a worker that is reserved for suspects takes one of them at a time."""
+        ready = [worker for worker in self._workers.values() if worker.ready]
+        if self._reserved not in ready or not (self._suspects or self._reserved.jobs):
+            self._reserved = None
+        if self._suspects and ready:
+            self._reserved = self._reserved or min(ready, key=lambda worker: worker.audio_seconds)
+            if not self._reserved.jobs:
+                self._hand(self._reserved, self._suspects)
+        ready = [worker for worker in ready if worker is not self._reserved]
+        while self._waiting and ready:
+            worker = min(ready, key=lambda candidate: candidate.audio_seconds)
+            if not self._hand(worker, self._waiting):
+                ready.remove(worker)
+
+    def _hand(self, worker: WorkerProcess, queue: deque[Job]) -> bool:
+        """Send the first job of a queue to a worker, unless the worker is gone."""
+        if worker.submit(queue[0], self._clock()):
+            queue.popleft()
+            return True
+        return False
+
+    def _forget(self, job: Job) -> None:
+        """A job is over or nobody waits for it: take it out wherever it is."""
+        os.close(job.fd)
+        for queue in (self._waiting, self._suspects):
+            if job in queue:
+                queue.remove(job)
+        for worker in self._workers.values():
+            worker.cancel(job)
+        self._dispatch()
+
+    def _take_waiting(self) -> list[Job]:
+        """Every job that no worker has in hand; the queues are empty afterwards."""
+        jobs = [*self._suspects, *self._waiting]
+        self._suspects.clear()
+        self._waiting.clear()
+        return jobs
+
+    def _mourn(self, worker: WorkerProcess) -> None:
+        """A worker died: its jobs become suspects, or are convicted when it was their second one."""
+        for job in worker.jobs.values():
+            job.crashes += 1
+            if job.crashes < 2:
+                self._suspects.append(job)
+                continue
+            self._quarantine.add(fingerprint(job.fd), self._clock())
+            job.fail(_crashed())
+        worker.jobs.clear()
+
+    # --- processes -------------------------------------------------------------------------------------------------
 
     async def _supervise(self, device: str) -> None:
         """Keep one worker alive, waiting longer after each start that failed."""
         failures = 0
         while True:
-            worker = self._workers[device] = WorkerProcess(device, self._arguments(device))
+            worker = self._workers[device] = WorkerProcess(device, self._arguments(device), self._clock())
             reason = await self._serve(worker)
-            was_ready = worker.info is not None
-            worker.info = None
-            worker.fail_all(_worker_stopped)
+            failures = 0 if worker.info is not None else failures + 1
+            self._mourn(worker)
             await worker.end(grace_seconds=0.0)
-            logs.event("worker_ended", level=30, device=device, pid=worker.process.pid, reason=reason)
-            failures = 0 if was_ready else failures + 1
+            logs.event(
+                "worker_ended", level=40, device=device, pid=worker.process.pid, reason=reason,
+                status=worker.process.returncode, restarts=self.restarts,
+            )  # fmt: skip
+            if failures >= _GIVE_UP_FAILURES and not self.ready:
+                for job in self._take_waiting():
+                    job.fail(Unavailable("No model worker can be started.", code="no_worker", retry_after_seconds=30))
+            self._dispatch()
             await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
             self.restarts += 1
 
     async def _serve(self, worker: WorkerProcess) -> str:
-        """Carry a worker's messages until it ends; why it did."""
-        started = time.monotonic()
+        """Carry a worker's messages until it ends or hangs; why it did."""
+        started = self._clock()
         while True:
+            if worker.hangs(self._clock(), self._settings.stall_seconds):
+                worker.process.kill()
+                return "it made no progress"
             try:
-                message = await worker.channel.receive()
+                message = await asyncio.wait_for(worker.channel.receive(), _WATCH_SECONDS)
+            except TimeoutError:
+                continue
             except ChannelClosed:
-                return f"exit status {await asyncio.to_thread(worker.process.wait)}"
-            worker.take(message)
+                return "it ended"
+            worker.take(message, self._clock())
             if isinstance(message, ModelInfo):
                 logs.event(
                     "worker_ready", device=message.device, model=message.name, compute_type=message.compute_type,
-                    pid=worker.process.pid, seconds=time.monotonic() - started,
+                    pid=worker.process.pid, seconds=self._clock() - started,
                 )  # fmt: skip
+                self._dispatch()
             elif isinstance(message, StartFailed):
                 logs.event("worker_start_failed", level=40, device=worker.device, detail=message.message)
                 self.failure = message.message
@@ -233,10 +219,7 @@ class WorkerPool:
         return arguments
 
 
-def _worker_stopped() -> ServiceError:
-    return Unavailable("the model worker stopped; try again", code="no_worker", retry_after_seconds=2)
-
-
-def _to_error(message: Failed) -> ServiceError:
-    kind = _ERRORS.get(message.code, InternalError)
-    return kind(message.message)
+def _crashed() -> ServiceError:
+    return InternalError(
+        "The request crashed a model worker and will not be tried again.", code="request_crashed_worker"
+    )

@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     threads_per_worker: int = Field(
         default=0, ge=0, le=1024, description="CPU threads of a model worker; 0 shares the cores."
     )
+    stall_seconds: float = Field(
+        default=60.0, gt=0, le=3600, description="A worker with work but without progress for so long is replaced."
+    )
     max_batch_rows: int = Field(default=16, ge=1, le=512, description="Rows decoded together by a worker.")
 
     audio_children: int = Field(default=2, ge=1, le=64, description="Sandboxed processes that decode uploads.")

@@ -79,6 +79,7 @@ class Worker:
     def _stats(self) -> WorkerStats:
         engine, batch = self._engine, self._engine.batch
         return WorkerStats(
+            progress=engine.stats.encodes + batch.steps.total(),
             steps=batch.steps.total(),
             rows=batch.active_rows,
             tokens=engine.stats.tokens,

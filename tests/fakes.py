@@ -143,6 +143,7 @@ class FakeWorkerPool:
             return {}
         return {
             "cpu": WorkerStats(
+                progress=self.steps,
                 steps=self.steps,
                 rows=self.running,
                 tokens=self.steps,

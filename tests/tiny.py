@@ -74,6 +74,6 @@ def write_checkpoint(path: Path, seed: int = 0) -> Path:
 
 def speech(seconds: float, seed: int = 0) -> torch.Tensor:
     """Something that is not silence: noise in bursts, (n,) float32."""
-    n = int(seconds * 16_000)
+    n = round(seconds * 16_000)
     noise = torch.randn(n, generator=torch.Generator().manual_seed(seed)) * 0.1
     return noise * (torch.arange(n).div(8_000).sin() > 0)

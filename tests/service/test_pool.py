@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import pytest
 from model.options import TranscribeOptions
 from model.transcriber import Transcriber
 from service import memory
-from service.errors import BadRequest, DeadlineExceeded, ServiceError, Unavailable
+from service.errors import BadRequest, DeadlineExceeded, InternalError, ServiceError, Unavailable
 from service.messages import DetectLanguage, Finished, LanguageDetected, SegmentsReady, Transcribe
 from service.pool import WorkerPool
 from tests import tiny
+from tests.faulty_worker import Harm
 from tests.serving import in_loop, make_settings
 
 pytestmark = pytest.mark.fault
@@ -35,9 +37,11 @@ def model() -> Transcriber:
 
 
 @contextlib.asynccontextmanager
-async def running(model: Path | str, *, warm: bool = True, **settings: Any) -> AsyncIterator[WorkerPool]:
+async def running(
+    model: Path | str, *, warm: bool = True, command: Sequence[str] | None = None, **settings: Any
+) -> AsyncIterator[WorkerPool]:
     values = {"devices": ("cpu",), "threads_per_worker": 1, "max_batch_rows": 4} | settings
-    pool = WorkerPool(make_settings(model=str(model), **values))
+    pool = WorkerPool(make_settings(model=str(model), **values), command=command)
     await pool.start()
     try:
         while warm and not pool.ready:
@@ -51,7 +55,7 @@ async def running(model: Path | str, *, warm: bool = True, **settings: Any) -> A
 
 def _request(name: str, seconds: float, deadline: float | None = None, **options: Any) -> Transcribe:
     values = {"language": "en", "temperature": (0.0,), "sample_len": 5, "no_speech_threshold": None} | options
-    return Transcribe(name, "float32", int(seconds * 16_000), TranscribeOptions(**values), deadline)
+    return Transcribe(name, "float32", round(seconds * 16_000), TranscribeOptions(**values), deadline)
 
 
 @contextlib.contextmanager
@@ -134,18 +138,110 @@ async def test_r22_closing_the_events_stops_the_work(checkpoint) -> None:
 
 
 @in_loop
-async def test_r26_a_killed_worker_is_replaced_and_no_request_hangs(checkpoint) -> None:
+async def test_r26_a_killed_worker_is_replaced_and_its_requests_are_answered(checkpoint, model) -> None:
     async with running(checkpoint) as pool:
-        work = [asyncio.create_task(_transcribe(pool, _request(f"r{i}", 600.0))) for i in range(4)]
-        await asyncio.sleep(0.5)
+        work = [asyncio.create_task(_transcribe(pool, _request(f"r{i}", 300.0), i)) for i in range(4)]
+        await _until(lambda: bool(pool.stats()) and pool.stats()["cpu"].rows > 0)
         (worker,) = psutil.Process().children()
         worker.send_signal(signal.SIGKILL)
-        answers = await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), 30)
-        assert all(isinstance(answer, Unavailable | tuple) for answer in answers)
-        assert not pool.ready or pool.restarts == 1
+        answers = await asyncio.wait_for(asyncio.gather(*work), 120)
+        assert (pool.ready, pool.restarts) == (True, 1)
+    for i, (text, segments) in enumerate(answers):
+        alone = model.transcribe(
+            tiny.speech(300.0, i), language="en", temperature=0.0, sample_len=5, no_speech_threshold=None
+        )
+        assert text == alone.text
+        assert [(s.id, s.tokens) for s in segments] == [(s.id, s.tokens) for s in alone.segments]
+
+
+FAULTY = [sys.executable, "-m", "tests.faulty_worker"]
+
+
+def _harmful(name: str, harm: Harm) -> Transcribe:
+    return _request(name, harm / 16_000)
+
+
+@in_loop
+async def test_r27_a_worker_that_hangs_is_replaced_and_an_idle_one_is_not(checkpoint) -> None:
+    async with running(checkpoint, command=FAULTY, stall_seconds=2.0) as pool:
+        await asyncio.sleep(4.5)
+        assert pool.restarts == 0
+        with pytest.raises(InternalError) as caught:
+            await asyncio.wait_for(_transcribe(pool, _harmful("hang", Harm.HANGS)), 60)
+        assert caught.value.code == "request_crashed_worker"
         await _until(lambda: pool.ready)
-        assert pool.restarts == 1
+        assert pool.restarts == 2
         assert (await _transcribe(pool, _request("after", 2.0)))[0] is not None
+
+
+@in_loop
+async def test_r27_a_stopped_worker_is_replaced_and_its_request_is_answered(checkpoint) -> None:
+    async with running(checkpoint, stall_seconds=2.0) as pool:
+        work = asyncio.create_task(_transcribe(pool, _request("long", 600.0)))
+        await _until(lambda: bool(pool.stats()) and pool.stats()["cpu"].rows > 0)
+        (worker,) = psutil.Process().children()
+        worker.send_signal(signal.SIGSTOP)
+        _, segments = await asyncio.wait_for(work, 120)
+        assert [s.id for s in segments] == list(range(len(segments)))
+        assert pool.restarts == 1
+
+
+@in_loop
+async def test_r28_a_poison_request_fails_alone_and_is_refused_afterwards(checkpoint) -> None:
+    async with running(checkpoint, command=FAULTY) as pool:
+        innocent = [asyncio.create_task(_transcribe(pool, _request(f"r{i}", 40.0), i)) for i in range(3)]
+        await _until(lambda: bool(pool.stats()) and pool.stats()["cpu"].rows > 0)
+        with pytest.raises(InternalError) as caught:
+            await asyncio.wait_for(_transcribe(pool, _harmful("poison", Harm.DIES)), 60)
+        assert (caught.value.status, caught.value.code) == (500, "request_crashed_worker")
+        assert len(await asyncio.wait_for(asyncio.gather(*innocent), 60)) == 3
+        await _until(lambda: pool.ready)
+        assert pool.restarts == 2
+        with pytest.raises(InternalError):
+            await asyncio.wait_for(_transcribe(pool, _harmful("again", Harm.DIES)), 5)
+        assert pool.restarts == 2
+
+
+@in_loop
+async def test_a_request_that_was_only_near_a_crash_is_answered(checkpoint) -> None:
+    checkpoint.with_suffix(".marker").unlink(missing_ok=True)
+    async with running(checkpoint, command=FAULTY) as pool:
+        text, _ = await asyncio.wait_for(_transcribe(pool, _harmful("once", Harm.DIES_ONCE)), 60)
+        assert text is not None
+        assert pool.restarts == 1
+
+
+@in_loop
+async def test_r30_a_worker_that_dies_at_every_start_is_not_started_in_a_hurry(checkpoint) -> None:
+    async with running(checkpoint, warm=False, command=[sys.executable, "-c", "import os; os._exit(9)"]) as pool:
+        await asyncio.sleep(3.0)
+        assert 1 <= pool.restarts <= 4
+        assert (pool.ready, pool.failure) == (False, None)
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            await _transcribe(pool, _request("a", 1.0))
+        assert time.monotonic() - started < 1.0
+
+
+def test_r31_no_worker_outlives_a_killed_parent(checkpoint) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from service.pool import WorkerPool\n"
+        "from tests.serving import make_settings\n"
+        "async def main():\n"
+        f"    pool = WorkerPool(make_settings(model={str(checkpoint)!r}, devices=('cpu',)))\n"
+        "    await pool.start()\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    parent = psutil.Popen([sys.executable, "-c", program])
+    end = time.monotonic() + 20
+    while not parent.children() and time.monotonic() < end:
+        time.sleep(0.05)
+    (worker,) = parent.children()
+    parent.kill()
+    parent.wait()
+    worker.wait(5)
 
 
 @in_loop

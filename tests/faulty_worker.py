@@ -1,0 +1,47 @@
+"""A real worker that comes to harm when it is sent certain recordings; started in the place of `service.worker`.
+
+A recording's length in samples says what happens when its first window is due: see `Harm`.
+"""
+
+import os
+import signal
+import time
+from enum import IntEnum
+from pathlib import Path
+
+from service import worker
+from service.engine import Engine, Job
+
+
+class Harm(IntEnum):
+    """What a recording of so many samples does to the worker that starts to decode it."""
+
+    DIES = 16_001
+    HANGS = 16_003
+    DIES_ONCE = 16_005
+    """Dies in the first worker only; a file beside the checkpoint remembers."""
+
+
+def harm(engine: Engine, job: Job, marker: Path) -> None:
+    length = len(job.samples)
+    if length == Harm.DIES or (length == Harm.DIES_ONCE and not marker.exists()):
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if length == Harm.HANGS:
+        time.sleep(3600)
+
+
+def main() -> None:
+    marker = Path(worker.parse().model).with_suffix(".marker")
+    start = Engine._start
+
+    def harmed(engine, job, now):
+        harm(engine, job, marker)
+        return start(engine, job, now)
+
+    Engine._start = harmed  # type: ignore[method-assign]
+    worker.main()
+
+
+if __name__ == "__main__":
+    main()
