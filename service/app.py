@@ -43,17 +43,7 @@ def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Worker
     )
     lifecycle = Lifecycle(audio_pool, worker_pool, DrainTimes(settings.drain_notice_seconds, settings.drain_seconds))
     lifecycle.on_beat = metrics.watch(admission, lifecycle, audio_pool, worker_pool).observe
-    app = FastAPI(
-        title="Whisper speech service",
-        version=service_version(),
-        lifespan=_lifespan,
-        docs_url="/docs" if settings.docs_enabled else None,
-        redoc_url=None,
-        openapi_url="/openapi.json" if settings.docs_enabled else None,
-        swagger_ui_oauth2_redirect_url=None,
-        redirect_slashes=False,
-        exception_handlers={HTTPException: _http_error, RequestValidationError: _validation_error},
-    )
+    app = _framework(settings)
     app.state.lifecycle, app.state.admission = lifecycle, admission
     endpoints = Endpoints(
         settings,
@@ -74,6 +64,21 @@ def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Worker
         paths=paths,
     )
     return app
+
+
+def _framework(settings: Settings) -> FastAPI:
+    """FastAPI without what we do not want of it: redirects, other documentation pages, its own error bodies."""
+    return FastAPI(
+        title="Whisper speech service",
+        version=service_version(),
+        lifespan=_lifespan,
+        docs_url="/docs" if settings.docs_enabled else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs_enabled else None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _http_error, RequestValidationError: _validation_error},
+    )
 
 
 def _add_routes(app: FastAPI, endpoints: Endpoints, status: Status) -> None:
