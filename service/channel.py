@@ -17,6 +17,8 @@ from service.messages import Message, decode, encode
 _HEADER = struct.Struct("!I")
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _MAX_FDS = 4
+_MAX_WAITING_FDS = 16
+"""A child that sends descriptors without messages shall not use up its parent's."""
 
 
 class ChannelClosed(Exception):
@@ -57,6 +59,8 @@ class _Reader:
     def feed(self, data: bytes, fds: list[int]) -> None:
         self._buffer += data
         self._fds.extend(fds)
+        if len(self._fds) > _MAX_WAITING_FDS:
+            raise ChannelClosed("more file descriptors came than messages that ask for one")
 
     def next_message(self) -> Message | None:
         if len(self._buffer) < _HEADER.size:

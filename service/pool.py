@@ -65,7 +65,10 @@ class WorkerPool:
 
     def stats(self) -> dict[str, WorkerStats]:
         """The latest counters of each live worker, by device."""
-        return {device: worker.stats for device, worker in self._workers.items() if worker.stats}
+        workers = [worker for worker in self._workers.values() if worker.stats]
+        return {
+            worker.info.device if worker.info else worker.device: worker.stats for worker in workers if worker.stats
+        }
 
     async def start(self) -> None:
         """Start one supervised process per device; they load and warm in their own time."""
@@ -167,7 +170,7 @@ class WorkerPool:
             await worker.end(grace_seconds=0.0)
             logs.event(
                 "worker_ended", level=40, device=device, pid=worker.process.pid, reason=reason,
-                status=worker.process.returncode, restarts=self.restarts,
+                status=worker.process.returncode, restarts=self.restarts, detail=self.failure,
             )  # fmt: skip
             if failures >= _GIVE_UP_FAILURES and not self.ready:
                 for job in self._take_waiting():
@@ -184,7 +187,8 @@ class WorkerPool:
                 worker.process.kill()
                 return "it made no progress"
             try:
-                message = await asyncio.wait_for(worker.channel.receive(), _WATCH_SECONDS)
+                async with asyncio.timeout(_WATCH_SECONDS):  # wait_for of Python 3.11 can swallow a cancellation
+                    message = await worker.channel.receive()
             except TimeoutError:
                 continue
             except ChannelClosed:
@@ -197,7 +201,6 @@ class WorkerPool:
                 )  # fmt: skip
                 self._dispatch()
             elif isinstance(message, StartFailed):
-                logs.event("worker_start_failed", level=40, device=worker.device, detail=message.message)
                 self.failure = message.message
                 return "it could not start"
 

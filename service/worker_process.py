@@ -85,7 +85,9 @@ class WorkerProcess:
         with ours, theirs:
             fd = theirs.fileno()
             argv = [*command, "--fd", str(fd), "--parent", str(os.getpid())]
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=(fd,))
+            # The parent's environment (threads, caches, GPUs) without what only the door needs.
+            environment = {name: value for name, value in os.environ.items() if name != "WHISPER_API_KEYS"}
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=(fd,), env=environment)
             self.channel = AsyncChannel(ours.dup())
         self.info: ModelInfo | None = None
         self.stats: WorkerStats | None = None
