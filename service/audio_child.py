@@ -71,9 +71,9 @@ def _start(channel: Channel, options: argparse.Namespace, load: Callable[[], Dec
 def load_codecs() -> Decoder:
     """The decoder, with all that it may import or open later already imported and opened."""
     from model.audio import AudioLimits, decode_audio
-    from model.containers import WAV
+    from model.audio.containers import WAV
+    from model.audio.ffmpeg import AvReader
     from model.errors import AudioError, InvalidAudioError
-    from model.ffmpeg import AvReader
 
     def decode(request: DecodeAudio, upload: int) -> tuple[AudioDecoded, int] | AudioRefused:
         limits = AudioLimits(request.max_seconds, request.max_decoded_bytes)

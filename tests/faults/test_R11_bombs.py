@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from model.containers import _mpeg_frame_bytes
+from model.audio.containers import _mpeg_frame_bytes
 from service.errors import TooLarge
 from tests.audio_pools import children, new_pool, outcome, running
 from tests.sounds import silent_flac, sndfile

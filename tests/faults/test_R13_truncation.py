@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from model.containers import identify
+from model.audio.containers import identify
 from service.errors import InvalidAudio
 from tests.audio_pools import new_pool, outcome, running
 from tests.sounds import as_int16, ffmpeg, silent_flac, sndfile, speechlike, wav

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from model.audio import decode_audio
-from model.containers import Container
+from model.audio.containers import Container
+from model.audio.ffmpeg import AvReader
+from model.audio.quicktime import refers_elsewhere
+from model.audio.readers import UnreadableError
 from model.errors import InvalidAudioError
-from model.ffmpeg import AvReader
-from model.quicktime import refers_elsewhere
-from model.readers import UnreadableError
 from tests.sounds import ffmpeg, sndfile, speechlike
 
 pytestmark = pytest.mark.fault

@@ -1,6 +1,6 @@
 """Which kind of file is this? Answered from its own bytes, before any decoder sees it.
 
-Gets the file from `model.audio`, gives the container to `model.readers`. A file's name and its declared type are never
+Gets the file from `model.audio`, gives the container to the readers. A file's name and its declared type are never
 looked at: they are the sender's claim. What no signature here matches is refused, which is also how playlists,
 `concat` scripts, SDP descriptions and other files that only point elsewhere are kept from the demuxers that would
 follow them. Headerless audio has no signature and is refused too: its rate and width could only be guessed.

@@ -1,6 +1,6 @@
 """Does a QuickTime or MP4 file keep its sound in itself? Such files may name another file, or a URL, instead.
 
-Asked by `model.ffmpeg` before the demuxer, which would read the bytes of this file in the place of the other's.
+Asked by `model.audio.ffmpeg` before the demuxer, which would read the bytes of this file in the place of the other's.
 Source: ISO/IEC 14496-12, 4.2 (boxes) and 8.7.2 (data reference box).
 """
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.readers import Block
+from model.audio.readers import Block
 
 
 class ChannelStatistics:

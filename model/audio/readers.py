@@ -1,6 +1,6 @@
 """What the two readers have in common: a file of a known container becomes blocks of samples.
 
-`model.audio` opens a file with `model.libsndfile` or `model.ffmpeg` and sees only this protocol. A reader takes what
+`model.audio` opens a file with `libsndfile` or `ffmpeg` and sees only this protocol. A reader takes what
 can be decoded: a file that ends early, or is damaged in the middle, gives the sound that is there; only one without
 any sound is `UnreadableError`. No reader trusts a header for an amount of memory.
 """
@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from model.containers import Container
+from model.audio.containers import Container
 from model.errors import InvalidAudioError
 
 Block = npt.NDArray[np.float32] | npt.NDArray[np.int16]

@@ -10,7 +10,7 @@ than one at the limit, and memory is that of the result. Choices that a sender c
 - A damaged or truncated file gives the sound that can be decoded; only a file without any is refused.
 - Samples beyond full scale are clipped to [-1, 1]; NaN and infinity are refused.
 - Exactly 16-bit, 16 kHz, mono sources stay int16, bit for bit; all others become float32.
-- Channels are joined by `model.downmix`, not averaged; rates are converted by soxr at its very high quality.
+- Channels are joined by `model.audio.downmix`, not averaged; rates are converted by soxr at its very high quality.
 """
 
 import io
@@ -26,13 +26,13 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from model.containers import Container, identify
+from model.audio.containers import Container, identify
+from model.audio.downmix import ChannelStatistics, Downmix
+from model.audio.ffmpeg import AvReader
+from model.audio.libsndfile import SoundFileReader
+from model.audio.readers import Block, Reader, UnreadableError
 from model.dims import SAMPLE_RATE
-from model.downmix import ChannelStatistics, Downmix
 from model.errors import AudioTooLongError, InvalidAudioError
-from model.ffmpeg import AvReader
-from model.libsndfile import SoundFileReader
-from model.readers import Block, Reader, UnreadableError
 
 MIN_RATE, MAX_RATE = 1_000, 384_000
 """Sample rates in Hz that are believed; others are forged or broken headers."""

@@ -1,4 +1,4 @@
-"""The reader for what libsndfile reads well: WAV, FLAC, Ogg, MP3, AIFF, AU, CAF and their kin. See `model.readers`."""
+"""The reader for what libsndfile reads well: WAV, FLAC, Ogg, MP3, AIFF, AU, CAF and their kin."""
 
 import contextlib
 import math
@@ -8,9 +8,9 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import soundfile
 
-from model.containers import Container
+from model.audio.containers import Container
+from model.audio.readers import BLOCK_FRAMES, Block, UnreadableError, unreadable
 from model.dims import SAMPLE_RATE
-from model.readers import BLOCK_FRAMES, Block, UnreadableError, unreadable
 
 _UNKNOWN_FRAMES = 2**62
 """Counts from here on are placeholders for an unknown length, or forged."""

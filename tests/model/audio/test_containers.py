@@ -6,8 +6,8 @@ import random
 import pytest
 from av.format import ContainerFormat
 
-from model import containers
-from model.containers import Container, identify
+from model.audio import containers
+from model.audio.containers import Container, identify
 from tests.sounds import ffmpeg, silent_flac, sndfile, speechlike, wav
 
 SPEECH = speechlike(1.0)

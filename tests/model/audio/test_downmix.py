@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from model.audio import decode_audio
-from model.downmix import ChannelStatistics, Downmix
+from model.audio.downmix import ChannelStatistics, Downmix
 from tests.sounds import Floats, float_wav, likeness, speechlike
 
 A, B = speechlike(2.0), speechlike(2.0, seed=1)

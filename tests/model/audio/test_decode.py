@@ -159,8 +159,8 @@ def test_neither_block_size_nor_the_way_of_the_second_pass_matters(monkeypatch: 
     files.append(ffmpeg(sound, 44_100, "mp4", "aac", layout="stereo"))
     expected = [decode_audio(file).samples for file in files]
     for size in (1_000, 50_000):
-        monkeypatch.setattr("model.libsndfile.BLOCK_FRAMES", size)
-        monkeypatch.setattr("model.ffmpeg.BLOCK_FRAMES", size)
+        monkeypatch.setattr("model.audio.libsndfile.BLOCK_FRAMES", size)
+        monkeypatch.setattr("model.audio.ffmpeg.BLOCK_FRAMES", size)
         for keep in (0, audio._KEEP_BYTES):
             monkeypatch.setattr(audio, "_KEEP_BYTES", keep)
             for file, samples in zip(files, expected, strict=True):

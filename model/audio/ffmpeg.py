@@ -1,4 +1,4 @@
-"""The reader for MP4, WebM, WMA, AMR, AAC and the rest, and for what libsndfile gave up on. See `model.readers`.
+"""The reader for MP4, WebM, WMA, AMR, AAC and the rest, and for what libsndfile gave up on. See `model.audio.readers`.
 
 FFmpeg can do much more than read sound, so it is held down: only the demuxer of the identified container, only the
 audio decoders listed here, no protocol, and a refusal for whatever else a file asks to have opened. Pictures and
@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.plane import AudioPlane
 
-from model.containers import MP4, Container
+from model.audio.containers import MP4, Container
+from model.audio.quicktime import refers_elsewhere
+from model.audio.readers import BLOCK_FRAMES, Block, UnreadableError, unreadable
 from model.dims import SAMPLE_RATE
 from model.errors import InvalidAudioError
-from model.quicktime import refers_elsewhere
-from model.readers import BLOCK_FRAMES, Block, UnreadableError, unreadable
 
 _DECODER_NAMES = """
     aac aac_latm ac3 eac3 alac amrnb amrwb libopencore_amrnb libopencore_amrwb dca truehd flac wavpack speex vorbis
