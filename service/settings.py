@@ -193,6 +193,11 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str
     return tuple(sorted(name for name in names if name.startswith(PREFIX) and name not in known))
 
 
+def environment_of_children() -> dict[str, str]:
+    """Our environment (threads, caches, GPUs) without the API keys, which are nobody's business behind the door."""
+    return {name: value for name, value in os.environ.items() if name != f"{PREFIX}API_KEYS"}
+
+
 def _bounds(field: FieldInfo) -> str:
     words = []
     for rule in field.metadata:

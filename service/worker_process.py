@@ -27,6 +27,7 @@ from service.messages import (
     WorkerStats,
 )
 from service.ports import Event
+from service.settings import environment_of_children
 
 _ERRORS: dict[str, type[ServiceError]] = {"deadline_exceeded": DeadlineExceeded, "invalid_value": BadRequest}
 
@@ -85,9 +86,9 @@ class WorkerProcess:
         with ours, theirs:
             fd = theirs.fileno()
             argv = [*command, "--fd", str(fd), "--parent", str(os.getpid())]
-            # The parent's environment (threads, caches, GPUs) without what only the door needs.
-            environment = {name: value for name, value in os.environ.items() if name != "WHISPER_API_KEYS"}
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=(fd,), env=environment)
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, pass_fds=(fd,), env=environment_of_children()
+            )
             self.channel = AsyncChannel(ours.dup())
         self.info: ModelInfo | None = None
         self.stats: WorkerStats | None = None
