@@ -16,13 +16,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from service import __version__
 from service.admission import Admission, AdmissionLimits
 from service.auth import Keys
 from service.endpoints import Endpoints
 from service.errors import BadRequest, InternalError, MethodNotAllowed, NotFound
 from service.jobs import Jobs
 from service.lifecycle import DrainTimes, Lifecycle
-from service.metrics import Metrics, service_version
+from service.metrics import Metrics
 from service.middleware import RequestContext, RequestMiddleware
 from service.openapi import DETECT_LANGUAGE, ERRORS, TRANSCRIBE
 from service.ports import AudioDecoder, Workers
@@ -70,7 +71,7 @@ def _framework(settings: Settings) -> FastAPI:
     """FastAPI without what we do not want of it: redirects, other documentation pages, its own error bodies."""
     return FastAPI(
         title="Whisper speech service",
-        version=service_version(),
+        version=__version__,
         lifespan=_lifespan,
         docs_url="/docs" if settings.docs_enabled else None,
         redoc_url=None,

@@ -6,11 +6,11 @@ routes, status codes, codes of `service.errors`, stages, tasks, languages of the
 
 import platform
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from service import __version__
 from service.admission import Admission
 from service.formats import Timings
 from service.lifecycle import Lifecycle, State
@@ -21,14 +21,6 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 _AUDIO_SECONDS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 _FACTORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-
-
-def service_version() -> str:
-    """The installed version, `unknown` when run from an unpacked tree."""
-    try:
-        return version("whisper-service")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 class Metrics:
@@ -71,7 +63,7 @@ class Metrics:
         build = Gauge(
             "whisper_build_info", "Always 1; the labels tell the build.", ["version", "python"], registry=self.registry
         )
-        build.labels(service_version(), platform.python_version()).set(1)
+        build.labels(__version__, platform.python_version()).set(1)
 
     def _histogram(
         self, name: str, text: str, buckets: tuple[float, ...], labels: list[str] | None = None
