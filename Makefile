@@ -5,7 +5,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 
-.PHONY: help serve transcribe test faults lint format readme lock clean
+.PHONY: help serve transcribe test faults lint evaluate bench format readme lock clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -32,6 +32,16 @@ lint: ## Check formatting, style, types and import directions
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
+
+evaluate: ## Accuracy on a corpus: make evaluate CORPUS=dir; ARGS=--against adds parity with openai-whisper
+	@test -n "$(CORPUS)" || { echo "usage: make evaluate CORPUS=dir [ARGS=--against]" >&2; exit 2; }
+	@deploy/install.sh test
+	@$(PY) -m benchmarks.evaluate $(CORPUS) $(ARGS)
+
+bench: ## Speed: the stages of a window, then one request beside openai-whisper
+	@deploy/install.sh test
+	@$(PY) -m benchmarks.stages
+	@$(PY) -m benchmarks.latency
 
 format: ## Format the code and mend what can be mended
 	@deploy/install.sh lint
