@@ -73,7 +73,8 @@ install_torch_cpu() {
     pip install --no-deps --require-hashes -r requirements/torch-cpu.txt 2>/dev/null && return
     pip install --no-deps --require-hashes -r requirements/uv.txt
     "$venv/bin/uv" pip install --quiet --no-config --python "$venv/bin/python" \
-        --no-deps --require-hashes --torch-backend cpu -r requirements/torch-cpu.txt
+        --no-deps --require-hashes --torch-backend cpu -r requirements/torch-cpu.txt ||
+        fail "no CPU build of torch can be fetched; put its wheel in a folder and name that in PIP_FIND_LINKS, or TORCH_BUILD=cuda"
     pip uninstall --yes uv
 }
 install_torch_cuda() {

@@ -3,7 +3,9 @@
 Reads the repository's own files: requirements/, pyproject.toml, Makefile, .ci/run.
 """
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -80,6 +82,20 @@ def test_continuous_integration_runs_the_commands_that_people_run() -> None:
     called = re.findall(r"(?m)^make ([a-z]+)", (ROOT / ".ci/run").read_text())
     assert called == ["lint", "test", "faults"]
     assert set(called) | {"serve"} <= set(targets)
+
+
+@pytest.mark.parametrize("name", ["deploy/install.sh", "deploy/lock.sh", ".ci/run"])
+def test_scripts_can_run_and_stop_at_the_first_error(name: str) -> None:
+    assert os.access(ROOT / name, os.X_OK)
+    assert "\nset -euo pipefail\n" in (ROOT / name).read_text()
+    assert subprocess.run(["bash", "-n", ROOT / name], check=False).returncode == 0
+
+
+def test_the_install_script_refuses_what_it_does_not_know() -> None:
+    run = subprocess.run(
+        [ROOT / "deploy/install.sh", "everything"], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (run.returncode, run.stderr) == (1, "install: unknown part 'everything'\n")
 
 
 def test_licence_files_are_named_and_there() -> None:
