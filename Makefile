@@ -20,7 +20,7 @@ transcribe: ## Transcribe on the command line: make transcribe FILE=talk.mp3
 
 test: ## Install what is missing and run every test but the fault tests; ARGS goes to pytest
 	@deploy/install.sh test
-	@$(PY) -m pytest --ignore=tests/faults $(ARGS)
+	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest --ignore=tests/faults -n 2 --dist worksteal $(ARGS)
 
 faults: ## Run the tests of the failure contract that need real processes; ARGS goes to pytest
 	@deploy/install.sh test

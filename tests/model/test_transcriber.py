@@ -53,7 +53,7 @@ def test_sampled_tokens_equal_the_reference_on_the_same_seeds(base, reference, c
     import whisper
 
     # No text passes these thresholds, so the ladder goes to its end in every window.
-    options = {"language": "en", "temperature": (0.0, 0.5, 0.8), "logprob_threshold": -0.0001}
+    options = {"language": "en", "temperature": (0.0, 0.8), "logprob_threshold": -0.0001}
     options |= {"no_speech_threshold": None, "initial_prompt": "A lecture on printing."}
     calls = {"window": -1, "rung": 0}
     decode = reference.decode
@@ -65,7 +65,7 @@ def test_sampled_tokens_equal_the_reference_on_the_same_seeds(base, reference, c
         return decode(mel, settings)
 
     monkeypatch.setattr(reference, "decode", seeded, raising=False)
-    samples = _samples(clips / "en-printing.ogg")[: 40 * 16_000]
+    samples = _samples(clips / "en-printing.ogg")[: 32 * 16_000]
     theirs = whisper.transcribe(reference, samples, fp16=False, **options)
     ours = base.transcribe(samples, **options)
     wanted = [segment for segment in theirs["segments"] if segment["text"]]

@@ -117,7 +117,7 @@ def _advances(tokens: tuple[int, ...]) -> bool:
 
 
 @pytest.mark.oracle
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     script=st.lists(results.filter(lambda r: _advances(r[0])), min_size=1, max_size=6),
     seconds=st.sampled_from([1.0, 29.99, 30.0, 61.3]),
