@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import io
 import os
-import signal
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from collections.abc import Callable, Sequence
 from service import memory
 from service.channel import Channel, ChannelClosed
 from service.messages import AudioDecoded, AudioRefused, ChildReady, DecodeAudio, StartFailed
+from service.process import leave_signals_to_parent
 from service.sandbox import limit_cpu, lock_down
 
 Decoder = Callable[[DecodeAudio, int], tuple[AudioDecoded, int] | AudioRefused]
@@ -27,8 +27,7 @@ def main(arguments: Sequence[str] | None = None, load: Callable[[], Decoder] | N
     """Decode files until the channel ends, with the decoder that `load` gives (`load_codecs`)."""
     options = _parser().parse_args(arguments)
     # An interrupt or a stop is for the parent, which still lets the files in hand finish.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    leave_signals_to_parent()
     channel = Channel(socket.socket(fileno=options.fd))
     try:
         decode = _start(channel, options, load or load_codecs)

@@ -9,16 +9,15 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when `parent` (its process id) is gone, however it went. Linux only.
+def die_with_parent(parent: int) -> bool:
+    """Have the kernel kill this process when `parent` (its process id) is gone, however it went: Linux can, and says so.
 
-    Elsewhere the closed channel says so at the next message.
+    Elsewhere the closed channel tells at the next message. Call it after `unshare`, which may clear the wish.
     """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(1)
+    held = sys.platform == "linux" and ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
+    if os.getppid() != parent:  # it died before the call
+        raise SystemExit(1)
+    return held
 
 
 def leave_signals_to_parent() -> None:

@@ -20,12 +20,13 @@ import ctypes
 import os
 import platform
 import resource
-import signal
 import struct
 import sys
 from pathlib import Path
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 38, 22
+from service.process import die_with_parent
+
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 38, 22
 _SECCOMP_MODE_FILTER = 2
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x1000_0000, 0x4000_0000
 _MAX_DESCRIPTORS = 64
@@ -72,14 +73,12 @@ def lock_down(*, memory_bytes: int, output_bytes: int, parent: int) -> tuple[str
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0:
             held.append("network")
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0:  # after unshare, which may clear it
-            held.append("dies-with-parent")
         if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
             held.append("no-new-privileges")
             if _filter_system_calls(libc):
                 held.append("system-calls")
-    if os.getppid() != parent:  # it died before the line above
-        raise SystemExit(1)
+    if die_with_parent(parent):
+        held.append("dies-with-parent")
     return tuple(held)
 
 
