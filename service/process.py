@@ -10,11 +10,13 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int) -> bool:
-    """Have the kernel kill this process when `parent` (its process id) is gone, however it went: Linux can, and says so.
+    """Have the kernel kill this process when `parent` (its process id) is gone; whether it will (Linux can).
 
     Elsewhere the closed channel tells at the next message. Call it after `unshare`, which may clear the wish.
     """
-    held = sys.platform == "linux" and ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
+    held = False
+    if sys.platform == "linux":
+        held = bool(ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0)
     if os.getppid() != parent:  # it died before the call
         raise SystemExit(1)
     return held

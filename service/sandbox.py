@@ -17,7 +17,6 @@ Sources: prctl(2), unshare(2), seccomp(2), and the kernel's syscall tables for x
 
 import contextlib
 import ctypes
-import os
 import platform
 import resource
 import struct
