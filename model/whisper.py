@@ -46,11 +46,20 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+def gelu_(x: Tensor) -> Tensor:
+    """GELU in place: a fresh result of a whole window would be fresh pages from the system."""
+    return torch.ops.aten.gelu_(x)  # type: ignore[no-any-return]
+
+
 class MLP(nn.Sequential):
     """The position-wise network of a block: four times as wide, GELU."""
 
     def __init__(self, n_state: int) -> None:
         super().__init__(nn.Linear(n_state, 4 * n_state), nn.GELU(), nn.Linear(4 * n_state, n_state))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., n_state) in and out; the wide activation is overwritten, not copied."""
+        return self[2](gelu_(self[0](x)))  # type: ignore[no-any-return]
 
 
 class EncoderBlock(nn.Module):
@@ -66,12 +75,13 @@ class EncoderBlock(nn.Module):
         self.mlp = MLP(n_state)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, n_audio_ctx, n_state) in and out."""
+        """(batch, n_audio_ctx, n_state) in and out; `x` is overwritten."""
         q, k, v = self.attn_qkv(self.attn_ln(x)).chunk(3, dim=-1)
         q, k, v = (split_heads(t, self.n_head) for t in (q, k, v))
         heads = F.scaled_dot_product_attention(q, k, v)
-        x = x + self.attn_out(merge_heads(heads))
-        return x + self.mlp(self.mlp_ln(x))  # type: ignore[no-any-return]
+        x += self.attn_out(merge_heads(heads))
+        x += self.mlp(self.mlp_ln(x))
+        return x
 
 
 class AudioEncoder(nn.Module):
@@ -88,9 +98,10 @@ class AudioEncoder(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         """(batch, n_mels, 2 * n_audio_ctx) -> (batch, n_audio_ctx, n_state)."""
-        x = F.gelu(self.conv1(mel))
-        x = F.gelu(self.conv2(x)).transpose(1, 2)
-        x = x + self.positional_embedding
+        x = gelu_(self.conv1(mel))
+        x = gelu_(self.conv2(x)).transpose(1, 2)
+        # Once in memory order, or every layer after it copies its input.
+        x = (x + self.positional_embedding).contiguous()
         for block in self.blocks:
             x = block(x)
         return self.ln_post(x)  # type: ignore[no-any-return]
@@ -112,12 +123,13 @@ class DecoderBlock(nn.Module):
         self.mlp = MLP(n_state)
 
     def forward(self, x: Tensor, layer: int, attention: Attention) -> Tensor:
-        """(n, n_state) in and out; `layer` is this block's place in the cache."""
+        """(n, n_state) in and out, `x` is overwritten; `layer` is this block's place in the cache."""
         q, k, v = self.attn_qkv(self.attn_ln(x)).chunk(3, dim=-1)
-        x = x + self.attn_out(attention.self_attention(layer, q, k, v))
+        x += self.attn_out(attention.self_attention(layer, q, k, v))
         q = self.cross_attn_query(self.cross_attn_ln(x))
-        x = x + self.cross_attn_out(attention.cross_attention(layer, q))
-        return x + self.mlp(self.mlp_ln(x))  # type: ignore[no-any-return]
+        x += self.cross_attn_out(attention.cross_attention(layer, q))
+        x += self.mlp(self.mlp_ln(x))
+        return x
 
 
 class TextDecoder(nn.Module):
