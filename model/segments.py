@@ -1,6 +1,7 @@
 """What comes out: timed segments of one recording. Frozen and free of torch; times are seconds."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,16 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """A stretch of the recording that gave no text because it was taken for silence; never lost without a word."""
+
+    reason: Literal["no_speech"]
+    """`no_speech`: the model heard none in a window (`no_speech_threshold`)."""
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class Transcription:
     """One recording's result."""
 
@@ -33,3 +44,5 @@ class Transcription:
     segments: tuple[Segment, ...]
     language_probabilities: dict[str, float] = field(default_factory=dict)
     """Every language the model knows, when it was asked to detect one."""
+    warnings: tuple[Skipped, ...] = ()
+    """What was skipped, in order of time."""

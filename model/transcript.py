@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from model.dims import CHUNK_LENGTH, FRAMES_PER_SECOND, HOP_LENGTH, N_FRAMES, SAMPLE_RATE, ModelDimensions
 from model.options import TranscribeOptions
-from model.segments import Segment, Transcription
+from model.segments import Segment, Skipped, Transcription
 from model.tokenizer import Tokenizer
 from model.window import DecodingResult, Window, is_silent
 
@@ -38,8 +38,8 @@ class Transcript:
         self._prompt_reset_since = 0
         self.language: str | None = options.language if dims.is_multilingual else "en"
         self.language_probs: dict[str, float] = {}
-        self.skipped_windows = 0
-        """Windows without speech."""
+        self.skipped: list[Skipped] = []
+        """Windows without speech, in order."""
 
     @property
     def seek(self) -> int:
@@ -62,8 +62,9 @@ class Transcript:
         if self.language is None:
             self.language, self.language_probs = result.language, result.language_probs
         if is_silent(result, self._options):
-            self.skipped_windows += 1
-            self._seek += window.n_frames
+            stop = window.seek + window.n_frames
+            self.skipped.append(Skipped("no_speech", window.seek / FRAMES_PER_SECOND, stop / FRAMES_PER_SECOND))
+            self._seek = stop
             return ()
         spans, advance = self._spans(window, result)
         self._seek += advance
@@ -87,6 +88,7 @@ class Transcript:
             text=self._tokenizer.decode(self._tokens[len(self._initial) :]),
             segments=tuple(self._segments),
             language_probabilities=self.language_probs,
+            warnings=tuple(self.skipped),
         )
 
     def _make_window(self) -> Window | None:

@@ -165,9 +165,9 @@ class Engine:
 
     def _feed(self, job: Job, result: DecodingResult, now: float) -> list[Message]:
         messages: list[Message] = []
-        skipped = job.transcript.skipped_windows
+        skipped = len(job.transcript.skipped)
         segments = job.transcript.feed(result)
-        self.stats.guards["no_speech"] += job.transcript.skipped_windows - skipped
+        self.stats.guards["no_speech"] += len(job.transcript.skipped) - skipped
         if result.language_probs:
             messages.append(LanguageDetected(job.request_id, result.language, result.language_probs))
         if segments:
@@ -182,9 +182,8 @@ class Engine:
         self.stats.audio_seconds += len(job.samples) / SAMPLE_RATE
         started = now if job.started is None else job.started
         result = job.transcript.result()
-        return [
-            Finished(job.request_id, result.language, result.text, started - job.submitted, now - started),
-        ]
+        times = started - job.submitted, now - started
+        return [Finished(job.request_id, result.language, result.text, *times, result.warnings)]
 
     def _fail(self, request_id: str, code: str, message: str) -> Message:
         self.cancel(request_id)

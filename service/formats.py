@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from model.formats import to_srt, to_text, to_tsv, to_vtt
 from model.language import LANGUAGES
-from model.segments import Segment, Transcription
+from model.segments import Segment, Skipped, Transcription
 from service.schemas import ResponseFormat
 
 _WRITERS = {"text": to_text, "srt": to_srt, "vtt": to_vtt, "tsv": to_tsv}
@@ -68,6 +68,7 @@ def _transcription_json(result: Transcription, *, model: str, request_id: str, t
         "duration": duration,
         "text": result.text,
         "segments": [_segment_json(segment) for segment in result.segments],
+        "warnings": [_warning_json(skipped) for skipped in result.warnings],
         "model": model,
         "usage": {"type": "duration", "seconds": duration},
         "timings": {name: round(seconds, 4) for name, seconds in dataclasses.asdict(timings).items()},
@@ -88,6 +89,10 @@ def _segment_json(segment: Segment) -> dict[str, Any]:
         "compression_ratio": round(segment.compression_ratio, 6),
         "no_speech_prob": round(segment.no_speech_prob, 6),
     }
+
+
+def _warning_json(skipped: Skipped) -> dict[str, Any]:
+    return {"reason": skipped.reason, "start": round(skipped.start, 3), "end": round(skipped.end, 3)}
 
 
 def language_response(

@@ -154,4 +154,5 @@ def _transcription(
         text=finished.text.strip(),
         segments=spoken(tuple(progress.segments)),
         language_probabilities=detected.probabilities if detected is not None else {},
+        warnings=finished.warnings,
     )

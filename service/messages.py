@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from model.options import TranscribeOptions
-from model.segments import Segment
+from model.segments import Segment, Skipped
 
 SampleFormat = Literal["int16", "float32"]
 
@@ -141,6 +141,7 @@ class Finished:
     text: str
     queue_seconds: float
     inference_seconds: float
+    warnings: tuple[Skipped, ...] = ()
     kind: Literal["finished"] = "finished"
 
 

@@ -39,6 +39,11 @@ _SEGMENT = _object(
     compression_ratio=_NUMBER,
     no_speech_prob=_NUMBER,
 )
+_SKIPPED = _object(
+    reason={**_STRING, "description": "`no_speech`: the model heard no speech in a window (`no_speech_threshold`)."},
+    start={**_NUMBER, "description": "Seconds."},
+    end={**_NUMBER, "description": "Seconds."},
+)
 _TRANSCRIPTION = _object(
     task=_STRING,
     language=_STRING,
@@ -46,6 +51,7 @@ _TRANSCRIPTION = _object(
     duration={**_NUMBER, "description": "Seconds."},
     text=_STRING,
     segments={"type": "array", "items": _SEGMENT, "description": "Empty for silence."},
+    warnings={"type": "array", "items": _SKIPPED, "description": "What of the recording was skipped, and why."},
     model=_STRING,
     usage=_object(type=_STRING, seconds=_NUMBER),
     timings=_object(queue=_NUMBER, decode_audio=_NUMBER, inference=_NUMBER, total=_NUMBER),

@@ -53,7 +53,7 @@ def test_json_holds_every_field_of_every_segment() -> None:
     expected = json.loads(json.dumps(asdict(result)))
     del expected["language_probabilities"]
     assert read == expected
-    assert list(read) == ["task", "language", "language_probability", "duration", "text", "segments"]
+    assert list(read) == ["task", "language", "language_probability", "duration", "text", "segments", "warnings"]
 
 
 def test_json_keeps_other_scripts_readable_and_has_no_number_that_json_lacks() -> None:
@@ -88,7 +88,7 @@ def test_segments_without_text_are_left_out_and_not_counted() -> None:
 def test_nothing_said_gives_an_empty_file_of_each_kind() -> None:
     nothing = transcription()
     written = {name: write(nothing) for name, write in WRITERS.items()}
-    assert written.pop("json").endswith('"text": "", "segments": []}\n')
+    assert written.pop("json").endswith('"text": "", "segments": [], "warnings": []}\n')
     assert written == {"text": "", "srt": "", "vtt": "WEBVTT\n\n", "tsv": "start\tend\ttext\n"}
 
 

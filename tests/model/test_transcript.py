@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from model.dims import DIMENSIONS
 from model.options import TranscribeOptions
+from model.segments import Skipped
 from model.tokenizer import get_tokenizer
 from model.transcript import Transcript
 from model.window import DecodingResult, compression_ratio
@@ -49,11 +50,12 @@ def test_a_silent_window_is_skipped_and_a_credible_text_is_not() -> None:
     transcript = _transcript(50)
     transcript.next_window()
     assert transcript.feed(_result((BEGIN, *WORDS, BEGIN + 50), no_speech_prob=0.9, avg_logprob=-1.5)) == ()
-    assert (transcript.seek, transcript.skipped_windows) == (3000, 1)
+    assert (transcript.seek, transcript.skipped) == (3000, [Skipped("no_speech", 0.0, 30.0)])
     transcript.next_window()
     assert transcript.feed(_result((BEGIN, *WORDS, BEGIN + 50), no_speech_prob=0.9, avg_logprob=-0.5))
     assert transcript.next_window() is None
     assert transcript.result().text == " the quick brown fox jumps over the lazy dog"
+    assert transcript.result().warnings == (Skipped("no_speech", 0.0, 30.0),)
 
 
 def test_a_high_temperature_resets_the_prompt() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from model.segments import Skipped
 from service import memory
 from service.channel import AsyncChannel, Channel, ChannelClosed, pair
 from service.messages import AudioRefused, Cancel, DecodeAudio, Failed, Finished, Message, Stop
@@ -15,7 +16,7 @@ from tests.serving import in_loop
 MESSAGES: list[Message] = [
     DecodeAudio(10.0, 1000),
     AudioRefused("invalid_audio", "no sound ✓ \u0000 </script>"),
-    Finished("id", "en", "x" * 300_000, 0.1, 0.2),
+    Finished("id", "en", "x" * 300_000, 0.1, 0.2, (Skipped("no_speech", 0.0, 30.0),)),
     Cancel("id"),
 ]
 

@@ -1,10 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.segments import Transcription
+from model.segments import Skipped, Transcription
 from service.formats import Timings, language_response, spoken, transcription_response
 from service.schemas import RESPONSE_FORMATS
 from tests.fakes import segment
@@ -21,7 +22,8 @@ def answer(transcription, response_format="json"):
 
 
 def test_json_has_exactly_the_interface_keys():
-    body = json.loads(answer(result(segment(0, "hello"))).body)
+    skipped = (Skipped("no_speech", 3.33333, 11.0),)
+    body = json.loads(answer(replace(result(segment(0, "hello")), warnings=skipped)).body)
     assert body == {
         "task": "transcribe",
         "language": "en",
@@ -42,6 +44,7 @@ def test_json_has_exactly_the_interface_keys():
                 "no_speech_prob": 0.01,
             }
         ],
+        "warnings": [{"reason": "no_speech", "start": 3.333, "end": 11.0}],
         "model": "base",
         "usage": {"type": "duration", "seconds": 11.0},
         "timings": {"queue": 0.0041, "decode_audio": 0.03, "inference": 0.9, "total": 0.94},
