@@ -20,9 +20,9 @@ from torch import Tensor
 
 from benchmarks.waveform import read_waveform
 from model import Transcriber, load
-from model.cache import KVCache
 from model.decode import DecodingBatch
 from model.dims import N_FRAMES
+from model.inference import PyTorchInference
 from model.mel import MelSpan
 from model.options import TranscribeOptions
 from model.window import Window
@@ -44,11 +44,11 @@ class Stages:
         """Median seconds of what is done once a window."""
         with torch.inference_mode():
             features = self._model.encoder(self._mel)
-            cache = KVCache(self._model.dims, n_windows=1, n_rows=1, device=self._model.device, dtype=self._model.dtype)
+            inference = PyTorchInference(self._model, n_windows=1, n_rows=1)
             stages: dict[str, Callable[[], object]] = {
                 "log_mel": lambda: self._transcriber.log_mel.windows([self._span]),
                 "encoder": lambda: self._model.encoder(self._mel),
-                "cross_kv": lambda: cache.fill_windows(self._model.decoder, features, [0]),
+                "cross_kv": lambda: inference.fill_windows(features, [0]),
             }
             times = {name: self._median(stage) for name, stage in stages.items()}
         times["prefill"] = self._prefill(prompt=())

@@ -5,7 +5,8 @@ size, so a pool and not pages). One **row slot** holds the self-attention keys a
 (n_text_ctx positions). Several rows (beams, candidates, a temperature retry) point at one window slot, whose memory is
 read once for them and never copied.
 
-Rows are dense: the active ones are 0 .. n-1, so a step reads slices and gathers nothing. `move_row` closes a hole.
+Rows are dense: the active ones are 0 .. n-1, so a step reads slices and gathers nothing. `copy_rows` closes a hole, and
+lets a beam take over another one's past.
 """
 
 from collections.abc import Sequence
@@ -35,24 +36,37 @@ class KVCache:
         self.cross_values = slots(n_windows, dims.n_audio_ctx)
         self.keys = slots(n_rows, dims.n_text_ctx)
         self.values = slots(n_rows, dims.n_text_ctx)
+        self._n_ctx = [dims.n_audio_ctx] * n_windows
 
     def fill_windows(self, decoder: TextDecoder, features: Tensor, slots: Sequence[int]) -> None:
-        """Project encoder features (batch, n_audio_ctx, n_state) into the window slots, layer by layer."""
+        """Project encoder features (batch, n_ctx, n_state) into the window slots, layer by layer.
+
+        A window may be shorter than n_audio_ctx: its slot remembers how much of it is filled.
+        """
+        n_ctx = features.shape[1]
+        for slot in slots:
+            self._n_ctx[slot] = n_ctx
         for layer in range(len(self.keys)):
             key, value = decoder.cross_kv(features, layer)
             for i, slot in enumerate(slots):
-                self.cross_keys[layer, slot] = split_heads(key[i : i + 1], self.n_head)[0]
-                self.cross_values[layer, slot] = split_heads(value[i : i + 1], self.n_head)[0]
+                self.cross_keys[layer, slot, :, :n_ctx] = split_heads(key[i : i + 1], self.n_head)[0]
+                self.cross_values[layer, slot, :, :n_ctx] = split_heads(value[i : i + 1], self.n_head)[0]
+
+    def cross(self, layer: int, window: int) -> tuple[Tensor, Tensor]:
+        """Cross-attention keys and values of a window, (n_head, n_ctx, head) each, views."""
+        n_ctx = self._n_ctx[window]
+        return self.cross_keys[layer, window, :, :n_ctx], self.cross_values[layer, window, :, :n_ctx]
 
     def clear_row(self, row: int) -> None:
         """Forget a row's last owner. A masked position still takes part in the product: it must hold no NaN."""
         self.keys[:, row] = 0
         self.values[:, row] = 0
 
-    def move_row(self, source: int, target: int) -> None:
-        """Copy a row over another one, to the last position, for the same reason."""
-        self.keys[:, target] = self.keys[:, source]
-        self.values[:, target] = self.values[:, source]
+    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """Rows take over the first `length` positions of other rows, all of them read before any is written."""
+        read, write = list(sources), list(targets)
+        self.keys[:, write, :, :length] = self.keys[:, read, :, :length]
+        self.values[:, write, :, :length] = self.values[:, read, :, :length]
 
 
 class PrefillView:
@@ -116,7 +130,7 @@ class StepView:
 
 def _attend_window(cache: KVCache, layer: int, window: int, query: Tensor) -> Tensor:
     """Queries (n, n_state) of one window's rows to its (n_audio_ctx) keys -> (n, n_state)."""
-    keys, values = cache.cross_keys[layer, window], cache.cross_values[layer, window]
+    keys, values = cache.cross(layer, window)
     heads = F.scaled_dot_product_attention(split_heads(query[None], cache.n_head), keys[None], values[None])
     return merge_heads(heads)[0]
 

@@ -1,7 +1,7 @@
 """The continuous batch: encoded windows in, one token a step for every row, decoded windows out as they end.
 
-Gets log-Mel windows from `model.mel` and what to do with each from `model.transcript`; drives `model.whisper` over
-`model.cache`; gives a `DecodingResult` for each window. `model.transcriber` and the service use the same object.
+Gets log-Mel windows from `model.mel` and what to do with each from `model.transcript`; drives the encoder and
+`model.inference`; gives a `DecodingResult` for each window. `model.transcriber` and the service use the same object.
 
 - A row joins when its window is encoded and leaves when it ends; nobody waits for a batch to form or to finish.
 - The fallback ladder runs here: a retry goes back to the end of the prompt, whose keys, values and logits are kept, so
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from model.cache import KVCache, PrefillView, StepView
+from model.inference import Inference, PyTorchInference
 from model.options import TranscribeOptions
 from model.rules import Rules
 from model.sampling import row_seed, sample
@@ -68,9 +68,7 @@ class DecodingBatch:
         self.max_rows = n_rows
         self._device = model.device
         # One row slot more than rows: language detection borrows it.
-        self._cache = KVCache(
-            model.dims, n_windows=max_windows, n_rows=n_rows + 1, device=model.device, dtype=model.dtype
-        )
+        self._inference: Inference = PyTorchInference(model, n_windows=max_windows, n_rows=n_rows + 1)
         self._rules = Rules(model.dims, tokenizer, model.device)
         self._free = list(reversed(range(max_windows)))
         self._rows: list[Row] = []
@@ -95,7 +93,7 @@ class DecodingBatch:
         """Encode log-Mel windows (batch, n_mels, 3000); the answer is the slot that each one now occupies."""
         features = self.model.encoder(mel.to(device=self._device, dtype=self.model.dtype))
         slots = self._free[-len(mel) :]
-        self._cache.fill_windows(self.model.decoder, features, slots)
+        self._inference.fill_windows(features, slots)
         del self._free[-len(mel) :]
         return slots
 
@@ -108,7 +106,7 @@ class DecodingBatch:
         codes = self.tokenizer.language_codes
         if not codes:
             return {}
-        logits = self._prefill(slot, (self.tokenizer.sot,), row=len(self._rows), keep=[0])[0]
+        logits = self._inference.prefill((self.tokenizer.sot,), row=len(self._rows), window=slot, keep=(0,))[0]
         index = torch.tensor(self.tokenizer.language_tokens, device=self._device)
         probs = logits[index].softmax(-1).tolist()
         return dict(sorted(zip(codes, probs, strict=True), key=lambda item: -item[1]))
@@ -126,8 +124,9 @@ class DecodingBatch:
         row.n_prompt = len(prompt)
         row.suppressed = self._rules.suppressed(options)
         sot_index = prompt.index(self.tokenizer.sot)
-        self._cache.clear_row(len(self._rows))
-        logits = self._prefill(slot, prompt, row=len(self._rows), keep=[sot_index, len(prompt) - 1])
+        self._inference.clear_row(len(self._rows))
+        keep = (sot_index, len(prompt) - 1)
+        logits = self._inference.prefill(prompt, row=len(self._rows), window=slot, keep=keep)
         row.no_speech_prob = logits[0].softmax(-1)[self.tokenizer.no_speech].item()
         row.first_logits = logits[1]
         self._rules.suppress(row.first_logits[None], [row.suppressed])
@@ -142,10 +141,11 @@ class DecodingBatch:
         """Advance every row by one token; the windows that ended, by the slots that they occupied until now."""
         if rows := self._rows:
             self.steps[len(rows)] += 1
-            view = StepView(self._cache, lengths=[row.length for row in rows], windows=[row.slot for row in rows])
-            tokens = torch.tensor([row.tokens[-1] for row in rows], device=self._device)
-            decoder = self.model.decoder
-            logits = decoder.logits(decoder(tokens, view.positions, view))
+            logits = self._inference.step(
+                [row.tokens[-1] for row in rows],
+                lengths=[row.length for row in rows],
+                windows=[row.slot for row in rows],
+            )
             self._rules.suppress(logits, [row.suppressed for row in rows])
             self._sample(logits, rows)
             self._settle()
@@ -165,13 +165,6 @@ class DecodingBatch:
         """Free the slot of an encoded window that is not being decoded."""
         if slot not in self._free:
             self._free.append(slot)
-
-    def _prefill(self, slot: int, prompt: tuple[int, ...], *, row: int, keep: list[int]) -> Tensor:
-        """Run a prompt through an empty row; logits (len(keep), n_vocab) at the positions asked for."""
-        tokens = torch.tensor(prompt, device=self._device)
-        positions = torch.arange(len(prompt), device=self._device)
-        hidden = self.model.decoder(tokens, positions, PrefillView(self._cache, row=row, window=slot))
-        return self.model.decoder.logits(hidden[keep])
 
     def _begin(self, row: Row, rung: int) -> None:
         """Sample the first token of a row from the logits of its prompt."""
@@ -227,7 +220,8 @@ class DecodingBatch:
         """Take a row out and move the last one into its place, so that rows stay dense."""
         last = self._rows.pop()
         if index < len(self._rows):
-            self._cache.move_row(len(self._rows), index)
+            # The whole row: a masked position still takes part in the product, and must hold no NaN of its last owner.
+            self._inference.copy_rows([len(self._rows)], [index], self.model.dims.n_text_ctx)
             self._rows[index] = last
 
 

@@ -80,10 +80,10 @@ def test_r32_any_mix_of_rows_gives_what_each_gives_alone(alone, arrivals, pauses
                 batch.drop(slot)
                 del slots[slot]
             # A slot's last owner must not be heard by the next one.
-            batch._cache.keys[:, batch.active_rows :] = torch.nan
-            batch._cache.values[:, batch.active_rows :] = torch.nan
+            batch._inference._cache.keys[:, batch.active_rows :] = torch.nan
+            batch._inference._cache.values[:, batch.active_rows :] = torch.nan
             for free in batch._free:
-                batch._cache.cross_keys[:, free] = torch.nan
+                batch._inference._cache.cross_keys[:, free] = torch.nan
         else:
             step()
     assert batch.free_windows == size

@@ -1,0 +1,84 @@
+"""The decoder together with its memory: what `model.decode` needs of a device to turn tokens into logits.
+
+`Inference` is the seam (the reference's name for it): `PyTorchInference` runs `model.whisper.TextDecoder` over
+`model.cache` on any device. Slots and rows are numbers that the caller hands out: one **window slot** for each encoded
+window, one **row** for each hypothesis; several rows may read one window slot.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from model.cache import KVCache, PrefillView, StepView
+from model.whisper import Whisper
+
+
+class Inference(Protocol):
+    """Decoder passes over the attention memory of all windows and rows of one device."""
+
+    def fill_windows(self, features: Tensor, slots: Sequence[int]) -> None:
+        """Project encoder features (batch, n_ctx, n_state) into window slots; n_ctx may be below n_audio_ctx."""
+        ...
+
+    def prefill(self, tokens: Sequence[int], *, row: int, window: int, keep: Sequence[int]) -> Tensor:
+        """Run a prompt through a row from its start; logits (len(keep), n_vocab), float32, at the positions asked."""
+        ...
+
+    def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
+        """One token for each of the rows 0 .. n-1, which hold `lengths` tokens and hear `windows`.
+
+        Logits (n, n_vocab), float32.
+        """
+        ...
+
+    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """Rows take over the first `length` tokens of other rows, all read before any is written."""
+        ...
+
+    def clear_row(self, row: int) -> None:
+        """Forget a row's last owner, whatever it held."""
+        ...
+
+    def cross_keys(self, layer: int, window: int) -> Tensor:
+        """Cross-attention keys of a window (n_head, n_ctx, head), float32."""
+        ...
+
+
+class PyTorchInference:
+    """`Inference` with torch's own operators, on any device and in any float format."""
+
+    def __init__(self, model: Whisper, *, n_windows: int, n_rows: int) -> None:
+        """Allocate the memory of all slots at once."""
+        self._decoder, self._device = model.decoder, model.device
+        self._cache = KVCache(model.dims, n_windows=n_windows, n_rows=n_rows, device=model.device, dtype=model.dtype)
+
+    def fill_windows(self, features: Tensor, slots: Sequence[int]) -> None:
+        """See `Inference`."""
+        self._cache.fill_windows(self._decoder, features, slots)
+
+    def prefill(self, tokens: Sequence[int], *, row: int, window: int, keep: Sequence[int]) -> Tensor:
+        """See `Inference`."""
+        prompt = torch.tensor(tokens, device=self._device)
+        positions = torch.arange(len(tokens), device=self._device)
+        hidden = self._decoder(prompt, positions, PrefillView(self._cache, row=row, window=window))
+        return self._decoder.logits(hidden[list(keep)])
+
+    def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
+        """See `Inference`."""
+        view = StepView(self._cache, lengths=lengths, windows=windows)
+        last = torch.tensor(tokens, device=self._device)
+        return self._decoder.logits(self._decoder(last, view.positions, view))
+
+    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """See `Inference`."""
+        self._cache.copy_rows(sources, targets, length)
+
+    def clear_row(self, row: int) -> None:
+        """See `Inference`."""
+        self._cache.clear_row(row)
+
+    def cross_keys(self, layer: int, window: int) -> Tensor:
+        """See `Inference`."""
+        return self._cache.cross(layer, window)[0].float()

@@ -1,0 +1,43 @@
+"""The decoder over its memory: short windows, rows that take over other rows."""
+
+import torch
+
+from model.inference import PyTorchInference
+from tests import tiny
+
+MODEL = tiny.transcriber().model
+FEATURES = torch.randn(2, 1500, tiny.DIMS.n_audio_state, generator=torch.Generator().manual_seed(3))
+
+
+def _inference() -> PyTorchInference:
+    return PyTorchInference(MODEL, n_windows=2, n_rows=4)
+
+
+@torch.inference_mode()
+def test_a_short_window_is_heard_to_its_end_and_no_further() -> None:
+    inference = _inference()
+    inference.fill_windows(FEATURES[:1], [1])
+    inference.fill_windows(FEATURES[1:, :700], [1])
+    alone = _inference()
+    alone.fill_windows(FEATURES[1:, :700], [0])
+    assert inference.cross_keys(1, 1).shape == (2, 700, 16)
+    assert torch.equal(inference.cross_keys(0, 1), alone.cross_keys(0, 0))
+    ours = inference.prefill((1, 2, 3), row=0, window=1, keep=(2,))
+    assert torch.equal(ours, alone.prefill((1, 2, 3), row=0, window=0, keep=(2,)))
+    whole = _inference()
+    whole.fill_windows(FEATURES[1:], [0])
+    assert not torch.allclose(ours, whole.prefill((1, 2, 3), row=0, window=0, keep=(2,)))
+
+
+@torch.inference_mode()
+def test_rows_exchange_their_past_as_if_all_were_read_first() -> None:
+    inference = _inference()
+    inference.fill_windows(FEATURES[:1], [0])
+    prompts = [(10, 11, 12), (20, 21, 22), (30, 31, 32)]
+    for row, prompt in enumerate(prompts):
+        inference.prefill(prompt, row=row, window=0, keep=(2,))
+    before = inference.step((5, 5, 5), lengths=(3, 3, 3), windows=(0, 0, 0))
+    inference.copy_rows([1, 2, 0], [0, 1, 2], 3)
+    after = inference.step((5, 5, 5), lengths=(3, 3, 3), windows=(0, 0, 0))
+    assert torch.allclose(after, before[[1, 2, 0]], atol=1e-5)
+    assert not torch.allclose(after, before, atol=1e-2)
