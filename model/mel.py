@@ -3,7 +3,7 @@
 Gets 16 kHz mono samples from `audio`, gives batches of 30-s windows to the encoder in `whisper`.
 
 - A window depends on its whole recording: quiet bins are lifted to the loudest bin of the *recording* less 8 (80 dB).
-  So `maximum` walks the recording once, in blocks, and `windows` then cuts any stretch of it.
+  So `maximum` walks the recording once, in blocks (`MaximumSearch` by and by), and `windows` then cuts any stretch.
 - A window's frames see the real samples beyond its edges, as if the whole recording had been transformed at once.
   The recording is mirrored before its start and silent after its end.
 - Only the frames asked for are transformed; the rest of a window is 0.0, which is not silence but the value with which
@@ -67,15 +67,16 @@ class LogMel:
         `samples` is (n,), float32 or int16. Memory is that of one window, whatever the length; reading the result is
         the only wait for the device.
         """
-        _check_samples(samples)
-        # Later frames see none of the recording; where it is empty no frame does.
-        n_frames = (len(samples) + _HALF - 1) // HOP_LENGTH + 1 if len(samples) else 0
-        loudest = torch.full((), _FLOOR, device=self.device)
-        for seek in range(0, n_frames, N_FRAMES):
-            audio = torch.zeros(1, _extent(min(N_FRAMES, n_frames - seek)), device=self.device)
-            _cut(samples, seek, audio[0])
-            loudest = torch.maximum(loudest, self._power(audio).max())
-        return float(loudest.log10())
+        search = MaximumSearch(self, samples)
+        while not search.advance(1):
+            pass
+        return search.maximum
+
+    def loudest(self, samples: Tensor, seek: int, n_frames: int) -> Tensor:
+        """Power () of the loudest bin in a stretch of a recording."""
+        audio = torch.zeros(1, _extent(n_frames), device=self.device)
+        _cut(samples, seek, audio[0])
+        return self._power(audio).max()
 
     def windows(self, spans: Sequence[MelSpan]) -> Tensor:
         """One window per span, (batch, n_mels, 3000) float32 on this device, by a single transform."""
@@ -100,6 +101,34 @@ class LogMel:
         parts = torch.view_as_real(stft.transpose(1, 2))
         power = torch.addcmul(parts[..., 0].square(), parts[..., 1], parts[..., 1])
         return power @ self._filters
+
+
+class MaximumSearch:
+    """Finds `LogMel.maximum` piece by piece, for whoever has other things to do meanwhile."""
+
+    def __init__(self, log_mel: LogMel, samples: Tensor) -> None:
+        _check_samples(samples)
+        self._log_mel, self._samples = log_mel, samples
+        # Later frames see none of the recording; where it is empty no frame does.
+        self._n_frames = (len(samples) + _HALF - 1) // HOP_LENGTH + 1 if len(samples) else 0
+        self._seek = 0
+        self._loudest = torch.full((), _FLOOR, device=log_mel.device)
+
+    def advance(self, windows: int) -> bool:
+        """Hear the next `windows` windows of 30 s; whether the recording has been heard to its end."""
+        for _ in range(windows):
+            if self._seek >= self._n_frames:
+                break
+            n_frames = min(N_FRAMES, self._n_frames - self._seek)
+            loudest = self._log_mel.loudest(self._samples, self._seek, n_frames)
+            self._loudest = torch.maximum(self._loudest, loudest)
+            self._seek += n_frames
+        return self._seek >= self._n_frames
+
+    @property
+    def maximum(self) -> float:
+        """What was found so far."""
+        return float(self._loudest.log10())
 
 
 def mel_filters(n_mels: int) -> Tensor:

@@ -5,24 +5,30 @@ Gets requests with their waveform from `service.worker`, asks `service.scheduler
 test drives it call by call.
 
 A request that raises fails alone: its slot comes back and the others go on. Where a step of many rows raises, nobody
-knows whose fault it was: each row is decoded again by itself, and the one that raises again is the one.
+knows whose fault it was: each row is decoded again by itself, and the one that raises again is the one. Where the
+device's memory is used up nobody is at fault: fewer windows share it from then on, and those in it wait again.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from model.decode import DecodingBatch
 from model.dims import SAMPLE_RATE
 from model.errors import OptionError
-from model.mel import MelSpan
+from model.mel import MaximumSearch, MelSpan
 from model.options import TranscribeOptions
 from model.transcriber import Transcriber, check_options
 from model.transcript import Transcript
 from model.window import DecodingResult, Window
 from service.messages import DetectLanguage, Failed, Finished, LanguageDetected, Message, SegmentsReady, Transcribe
+from service.room import Room
 from service.scheduler import Scheduler
+
+_WINDOWS_HEARD = 8
+"""Windows whose maximum is sought in one turn, about 4 ms each on a CPU, so that a long recording stalls nobody."""
 
 
 @dataclass(eq=False)
@@ -35,8 +41,8 @@ class Job:
     transcript: Transcript
     detect_only: bool
     submitted: float
+    search: MaximumSearch
     started: float | None = None
-    maximum: float | None = None
     slot: int | None = None
 
 
@@ -59,7 +65,9 @@ class Engine:
         self._windows_per_encode = windows_per_encode
         self.batch = DecodingBatch(transcriber.model, transcriber.tokenizer, max_windows=max_rows)
         self._scheduler = Scheduler(steps_between_encodes=4)
+        self.room = Room(max_rows)
         self._jobs: dict[str, Job] = {}
+        self._listening: deque[Job] = deque()
         self._by_slot: dict[int, Job] = {}
         self.stats = EngineStats()
 
@@ -71,7 +79,7 @@ class Engine:
     @property
     def waiting_windows(self) -> int:
         """Windows that wait for a slot."""
-        return self._scheduler.waiting
+        return self._scheduler.waiting + len(self._listening)
 
     def submit(self, request: Transcribe | DetectLanguage, samples: Tensor, now: float) -> list[Message]:
         """Take a request in; the answer is empty, or says at once why the model cannot do it."""
@@ -82,9 +90,11 @@ class Engine:
         except OptionError as error:
             return [Failed(request.request_id, "invalid_value", str(error))]
         transcript = Transcript(self._transcriber.dims, self._transcriber.tokenizer, options, n_samples=len(samples))
-        job = Job(request.request_id, samples, options, transcript, detect_only, submitted=now)
+        search = MaximumSearch(self._transcriber.log_mel, samples)
+        job = Job(request.request_id, samples, options, transcript, detect_only, submitted=now, search=search)
         self._jobs[job.request_id] = job
-        self._scheduler.add(job.request_id, request.deadline)
+        self._scheduler.add(job.request_id, request.deadline, queue=False)
+        self._listening.append(job)
         return []
 
     def reset_stats(self) -> None:
@@ -98,6 +108,8 @@ class Engine:
         job = self._jobs.pop(request_id, None)
         self._scheduler.remove(request_id)
         if job is not None:
+            if job in self._listening:
+                self._listening.remove(job)
             self._vacate(job)
 
     def iterate(self, now: float) -> list[Message]:
@@ -106,7 +118,9 @@ class Engine:
             self._fail(request_id, "deadline_exceeded", "the deadline passed before the work was done")
             for request_id in self._scheduler.late(now)
         ]
-        limit = min(self._windows_per_encode, self.batch.free_windows)
+        messages += self._listen()
+        room = max(0, self.room.windows - len(self._by_slot))
+        limit = min(self._windows_per_encode, self.batch.free_windows, room)
         for request_id in self._scheduler.admit(limit, running=self.batch.active_rows > 0):
             messages += self._guarded(request_id, now)
         self._scheduler.stepped()
@@ -117,36 +131,73 @@ class Engine:
             messages += self._feed(job, result, now)
         return messages
 
+    def _listen(self) -> list[Message]:
+        """Hear a bounded piece of those whose maximum is not known yet, in turns; the heard await a window."""
+        for _ in range(_WINDOWS_HEARD):
+            if not self._listening:
+                break
+            job = self._listening.popleft()
+            try:
+                heard = job.search.advance(1)
+            except Exception as error:
+                return [self._fail(job.request_id, "internal_error", _inside(error))]
+            if heard:
+                self._scheduler.requeue(job.request_id)
+            else:
+                self._listening.append(job)
+        return []
+
     def _step(self, messages: list[Message]) -> list[tuple[int, DecodingResult]]:
         """One step of the batch; one that raises ends a row that is alone, and separates rows that are not."""
         try:
-            return self.batch.step()
+            ended = self.batch.step()
         except Exception as error:
-            jobs = list(self._by_slot.values())
-            if len(jobs) == 1:
-                messages.append(self._fail(jobs[0].request_id, "internal_error", _inside(error)))
-                return []
-            for job in jobs:
-                self._vacate(job)
-                self._scheduler.suspect(job.request_id)
+            reason, exhausted = _inside(error), isinstance(error, torch.OutOfMemoryError)
+        else:
+            self.room.stepped()
+            return ended
+        jobs = list(self._by_slot.values())
+        if len(jobs) == 1:
+            messages.append(self._fail(jobs[0].request_id, "internal_error", reason))
             return []
+        for job in jobs:
+            self._vacate(job)
+        if exhausted:
+            self._make_room(jobs, len(jobs))
+        else:
+            for job in jobs:
+                self._scheduler.suspect(job.request_id)
+        return []
 
     def _guarded(self, request_id: str, now: float) -> list[Message]:
         """Start a request's next window; whatever it raises ends that request alone."""
+        job = self._jobs[request_id]
         try:
-            return self._start(self._jobs[request_id], now)
+            return self._start(job, now)
         except Exception as error:
-            return [self._fail(request_id, "internal_error", _inside(error))]
+            reason, exhausted = _inside(error), isinstance(error, torch.OutOfMemoryError)
+        self._vacate(job)
+        if exhausted and self._by_slot:
+            self._make_room([job], len(self._by_slot) + 1)
+            return []
+        return [self._fail(request_id, "internal_error", reason)]
+
+    def _make_room(self, jobs: list[Job], windows: int) -> None:
+        """Memory ran out with so many windows in the batch: these jobs' wait again, for a smaller batch.
+
+        Not to be called while the error is handled: its frames hold the memory.
+        """
+        torch.cuda.empty_cache()
+        self.room.shrink(windows)
+        self._scheduler.put_back([job.request_id for job in jobs])
 
     def _start(self, job: Job, now: float) -> list[Message]:
         if job.started is None:
             job.started = now
-        if job.maximum is None:
-            job.maximum = self._transcriber.log_mel.maximum(job.samples)
         window = job.transcript.next_window()
         if window is None:
             return self._finish(job, now)
-        job.slot = self._encode(job, window, job.maximum)
+        job.slot = self._encode(job, window)
         if job.detect_only:
             probabilities = self.batch.detect_language(job.slot)
             self.batch.release(job.slot)
@@ -157,8 +208,8 @@ class Engine:
         self.batch.start(job.slot, window, job.options)
         return []
 
-    def _encode(self, job: Job, window: Window, maximum: float) -> int:
-        span = MelSpan(job.samples, window.seek, window.n_frames, maximum)
+    def _encode(self, job: Job, window: Window) -> int:
+        span = MelSpan(job.samples, window.seek, window.n_frames, job.search.maximum)
         (slot,) = self.batch.encode(self._transcriber.log_mel.windows([span]))
         self.stats.encodes += 1
         return slot

@@ -20,7 +20,7 @@ KEYS: Final = frozenset(
         "language", "task", "response_format", "segments", "receive_seconds", "decode_seconds", "queue_seconds",
         "inference_seconds", "total_seconds", "state", "model", "device", "compute_type", "host", "port", "pid",
         "version", "variable", "reason", "detail", "in_flight", "restarts", "auth", "docs", "exception", "where",
-        "seconds", "signal", "exit_status",
+        "seconds", "signal", "exit_status", "count",
     }
 )  # fmt: skip
 """What a line may hold besides time, level and event."""

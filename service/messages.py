@@ -170,7 +170,10 @@ class WorkerStats:
     guards: dict[str, int]
     batch_rows: dict[str, int]
     """Decode steps by number of rows (`"1"`, `"2"`, ...)."""
-    memory_bytes: int
+    out_of_memory: int
+    """How often the device's memory ran out, which made the batch smaller."""
+    memory_bytes: dict[str, int]
+    """By kind: what is `resident` in the process, and on a GPU `allocated` and `reserved` on it, of a `total`."""
     kind: Literal["worker_stats"] = "worker_stats"
 
 

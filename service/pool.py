@@ -5,7 +5,8 @@ no tensor. A job goes to the ready worker with the least audio outstanding.
 
 When a worker dies, nobody knows which of its jobs was the cause. Each of them becomes a suspect and is run again once,
 alone in a worker that takes nothing else meanwhile. The one with which a second worker dies fails for good, and its
-recording is refused for ten minutes; the others get their answer.
+recording is refused for ten minutes; the others get their answer. Where somebody else killed the worker (SIGKILL, and
+not for memory) no job is to blame: it is run again, and told to come back later once that has happened too often.
 """
 
 import asyncio
@@ -28,6 +29,12 @@ from service.worker_process import Job, WorkerProcess
 _BACK_OFF_SECONDS = (0.1, 1.0, 2.0, 5.0, 10.0, 30.0)
 _GIVE_UP_FAILURES = 3
 """Starts in a row that may fail before waiting jobs are told to go elsewhere."""
+_MAX_DEATHS = 2
+"""Workers that may die with a job in hand, the second one with nothing else in hand, before it is to blame."""
+_MAX_MURDERS = 4
+"""The same, before a job is given up that is not to blame."""
+_EXIT_SECONDS = 1.0
+"""A process closes its channel a little before it is gone."""
 _WATCH_SECONDS = 1.0
 
 
@@ -65,9 +72,10 @@ class WorkerPool:
 
     def stats(self) -> dict[str, WorkerStats]:
         """The latest counters of each live worker, by device."""
-        workers = [worker for worker in self._workers.values() if worker.stats]
         return {
-            worker.info.device if worker.info else worker.device: worker.stats for worker in workers if worker.stats
+            worker.info.device: worker.stats
+            for worker in self._workers.values()
+            if worker.ready and worker.info and worker.stats
         }
 
     async def start(self) -> None:
@@ -147,14 +155,16 @@ class WorkerPool:
         return jobs
 
     def _mourn(self, worker: WorkerProcess) -> None:
-        """A worker died: its jobs become suspects, or are convicted when it was their second one."""
+        """A worker has ended: its jobs become suspects, or are convicted when it was their second one."""
         for job in worker.jobs.values():
-            job.crashes += 1
-            if job.crashes < 2:
+            job.deaths += 1
+            if job.deaths < (_MAX_MURDERS if worker.murdered else _MAX_DEATHS):
                 self._suspects.append(job)
-                continue
-            self._quarantine.add(fingerprint(job.fd), self._clock())
-            job.fail(_crashed())
+            elif worker.murdered:
+                job.fail(Unavailable("Model workers are being killed.", code="no_worker", retry_after_seconds=5))
+            else:
+                self._quarantine.add(fingerprint(job.fd), self._clock())
+                job.fail(_crashed())
         worker.jobs.clear()
 
     # --- processes -------------------------------------------------------------------------------------------------
@@ -166,8 +176,8 @@ class WorkerPool:
             worker = self._workers[device] = WorkerProcess(device, self._arguments(device), self._clock())
             reason = await self._serve(worker)
             failures = 0 if worker.info is not None else failures + 1
+            await worker.end(_EXIT_SECONDS)
             self._mourn(worker)
-            await worker.end(grace_seconds=0.0)
             logs.event(
                 "worker_ended", level=40, device=device, pid=worker.process.pid, reason=reason,
                 status=worker.process.returncode, restarts=self.restarts, detail=self.failure,
@@ -181,10 +191,10 @@ class WorkerPool:
 
     async def _serve(self, worker: WorkerProcess) -> str:
         """Carry a worker's messages until it ends or hangs; why it did."""
-        started = self._clock()
+        started, out_of_memory = self._clock(), 0
         while True:
             if worker.hangs(self._clock(), self._settings.stall_seconds):
-                worker.process.kill()
+                worker.kill()
                 return "it made no progress"
             try:
                 async with asyncio.timeout(_WATCH_SECONDS):  # wait_for of Python 3.11 can swallow a cancellation
@@ -200,6 +210,9 @@ class WorkerPool:
                     pid=worker.process.pid, seconds=self._clock() - started,
                 )  # fmt: skip
                 self._dispatch()
+            elif isinstance(message, WorkerStats) and message.out_of_memory > out_of_memory:
+                out_of_memory = message.out_of_memory
+                logs.event("worker_out_of_memory", level=30, device=worker.device, count=out_of_memory)
             elif isinstance(message, StartFailed):
                 self.failure = message.message
                 return "it could not start"

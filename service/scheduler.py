@@ -23,16 +23,21 @@ class Scheduler:
         """Windows that wait for their turn."""
         return len(self._queue) + len(self._suspects)
 
-    def add(self, request_id: str, deadline: float | None) -> None:
-        """A new request, whose first window waits from now on. `ValueError` if it is known already."""
+    def add(self, request_id: str, deadline: float | None, *, queue: bool = True) -> None:
+        """A new request, whose first window waits from now on, or from `requeue` on. `ValueError` if it is known."""
         if request_id in self._deadlines:
             raise ValueError(f"request {request_id} is here already")
         self._deadlines[request_id] = deadline
-        self._queue.append(request_id)
+        if queue:
+            self._queue.append(request_id)
 
     def requeue(self, request_id: str) -> None:
         """A request's window is done and its next one waits, behind all the others."""
         self._queue.append(request_id)
+
+    def put_back(self, request_ids: list[str]) -> None:
+        """Windows for which there was no room after all wait before all the others, in this order."""
+        self._queue.extendleft(reversed(request_ids))
 
     def suspect(self, request_id: str) -> None:
         """A request was in a batch that failed: its window is decoded again, alone."""

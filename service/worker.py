@@ -29,6 +29,7 @@ from service.messages import (
 from service.process import die_with_parent, leave_signals_to_parent, resident_bytes
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from service.engine import Engine
@@ -88,8 +89,23 @@ class Worker:
             fallbacks=dict(batch.fallbacks),
             guards=dict(engine.stats.guards),
             batch_rows={str(rows): count for rows, count in batch.steps.items()},
-            memory_bytes=resident_bytes(),
+            out_of_memory=engine.room.shrinks,
+            memory_bytes=memory_bytes(batch.model.device),
         )
+
+
+def memory_bytes(device: "torch.device") -> dict[str, int]:
+    """Memory by kind, as `WorkerStats` says it."""
+    import torch
+
+    memory = {"resident": resident_bytes()}
+    if device.type == "cuda":
+        memory |= {
+            "allocated": torch.cuda.memory_allocated(device),
+            "reserved": torch.cuda.memory_reserved(device),
+            "total": torch.cuda.get_device_properties(device).total_memory,
+        }
+    return memory
 
 
 def to_tensor(data: bytearray, sample_format: SampleFormat) -> "Tensor":

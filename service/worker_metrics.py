@@ -46,7 +46,11 @@ class WorkerCollector(Collector):
         yield CounterMetricFamily(
             "whisper_audio_child_restarts", "Audio children replaced since the start.", value=self._audio_pool.restarts
         )
-        yield _gauge("whisper_worker_up", "1 for a live worker.", dict.fromkeys(stats, 1.0))
+        yield _gauge(
+            "whisper_worker_up",
+            "1 for a warm worker, 0 while it is replaced.",
+            {device: float(device in stats) for device in self._progress},
+        )
         yield _gauge(
             "whisper_worker_last_progress_timestamp_seconds",
             "When a worker last made progress.",
@@ -75,7 +79,11 @@ def _counters(stats: dict[str, WorkerStats]) -> Iterator[Metric]:
     audio = CounterMetricFamily("whisper_worker_audio_seconds", "Audio decoded into text.", labels=["device"])
     fallbacks = CounterMetricFamily("whisper_fallbacks", "Windows retried hotter.", labels=["device", "reason"])
     guards = CounterMetricFamily("whisper_guards", "Windows cut or dropped by a guard.", labels=["device", "reason"])
+    memory = CounterMetricFamily(
+        "whisper_out_of_memory", "Times the device's memory ran out and the batch shrank.", labels=["device"]
+    )
     for device, one in stats.items():
+        memory.add_metric([device], one.out_of_memory)
         steps.add_metric([device], one.steps)
         tokens.add_metric([device], one.tokens)
         audio.add_metric([device], one.audio_seconds)
@@ -83,13 +91,14 @@ def _counters(stats: dict[str, WorkerStats]) -> Iterator[Metric]:
             fallbacks.add_metric([device, reason], count)
         for reason, count in one.guards.items():
             guards.add_metric([device, reason], count)
-    yield from (steps, tokens, audio, fallbacks, guards)
+    yield from (steps, tokens, audio, fallbacks, guards, memory)
 
 
 def _memory(stats: dict[str, WorkerStats]) -> Metric:
     family = GaugeMetricFamily("whisper_device_memory_bytes", "Memory of a worker.", labels=["device", "kind"])
     for device, one in stats.items():
-        family.add_metric([device, "used"], one.memory_bytes)
+        for kind, size in one.memory_bytes.items():
+            family.add_metric([device, kind], size)
     return family
 
 

@@ -6,6 +6,7 @@ Used by `service.pool` alone.
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from service.messages import (
     WorkerStats,
 )
 from service.ports import Event
+from service.process import oom_kills
 from service.settings import environment_of_children
 
 _ERRORS: dict[str, type[ServiceError]] = {"deadline_exceeded": DeadlineExceeded, "invalid_value": BadRequest}
@@ -40,7 +42,7 @@ class Job:
     fd: int
     """The waveform, ours until the job is over: a worker that dies takes its copy with it."""
     events: asyncio.Queue[Event | ServiceError] = field(default_factory=asyncio.Queue)
-    crashes: int = 0
+    deaths: int = 0
     """Workers that died with this job in hand."""
     sent: int = 0
     """Segments handed on so far, over all attempts."""
@@ -94,6 +96,8 @@ class WorkerProcess:
         self.stats: WorkerStats | None = None
         self.jobs: dict[str, Job] = {}
         self.broken = False
+        self._killed = False
+        self._oom_kills = oom_kills()
         self.progressed_at = now
         """When it last moved on, or was given work while idle."""
 
@@ -149,6 +153,16 @@ class WorkerProcess:
         """Whether it has had work for so long without a sign of progress. An idle worker never hangs."""
         return bool(self.jobs) and now - self.progressed_at > stall_seconds
 
+    def kill(self) -> None:
+        """End it by force."""
+        self._killed = True
+        self.process.kill()
+
+    @property
+    def murdered(self) -> bool:
+        """Whether it has been killed, and neither by us nor for memory: no job can have done it."""
+        return self.process.returncode == -signal.SIGKILL and not self._killed and oom_kills() == self._oom_kills
+
     async def end(self, grace_seconds: float) -> None:
         """Ask the process to stop, kill it when it does not, and reap it."""
         self.broken = True
@@ -157,6 +171,6 @@ class WorkerProcess:
         try:
             await asyncio.to_thread(self.process.wait, grace_seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.kill()
             await asyncio.to_thread(self.process.wait)
         self.channel.close()

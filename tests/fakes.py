@@ -152,7 +152,8 @@ class FakeWorkerPool:
                 fallbacks={"compression_ratio": 2},
                 guards={},
                 batch_rows={"1": 3, "4": 2},
-                memory_bytes=1000,
+                out_of_memory=0,
+                memory_bytes={"resident": 1000},
             )
         }
 

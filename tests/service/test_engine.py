@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 from model.options import TranscribeOptions
 from model.segments import Segment
@@ -161,3 +162,92 @@ def test_r29_a_step_that_raises_ends_the_guilty_row_only(model, monkeypatch) -> 
             tiny.speech(40.0, ord(name)), language="en", temperature=0.0, sample_len=12, no_speech_threshold=None
         )
         assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
+
+
+def test_a_long_recording_stalls_nobody_while_it_is_heard(model, monkeypatch) -> None:
+    engine = _engine(model)
+    _submit(engine, _request("row", 200.0, sample_len=60, temperature=(0.0,)))
+    engine.iterate(0.0)
+    heard: list[int] = []
+    loudest = model.log_mel.loudest
+
+    def counted(samples, seek, n_frames):
+        heard[-1] += 1
+        return loudest(samples, seek, n_frames)
+
+    monkeypatch.setattr(model.log_mel, "loudest", counted)
+    hour = torch.zeros(3600 * 16_000, dtype=torch.int16)
+    engine.submit(Transcribe("long", "int16", len(hour), TranscribeOptions(language="en"), None), hour, 0.0)
+    short = _request("short", 1.0)
+    _submit(engine, short)
+    ends = []
+    while sum(heard) < 121:
+        heard.append(0)
+        before = engine.batch.steps.total()
+        ends += [m.request_id for m in engine.iterate(0.0) if isinstance(m, Finished)]
+        assert engine.batch.steps.total() == before + 1
+    assert max(heard) == 8
+    assert ends[0] == "short"
+    engine.cancel("long")
+
+
+def test_a_recording_is_forgotten_while_it_is_heard(model) -> None:
+    engine = _engine(model)
+    for name in ("late", "cancelled"):
+        _submit(engine, _request(name, 300.0, deadline=5.0 if name == "late" else None))
+    engine.iterate(0.0)
+    assert (engine.stats.encodes, engine.waiting_windows) == (0, 2)
+    engine.cancel("cancelled")
+    (failed,) = engine.iterate(6.0)
+    assert isinstance(failed, Failed)
+    assert (failed.request_id, failed.code, engine.busy, engine.waiting_windows) == (
+        "late",
+        "deadline_exceeded",
+        False,
+        0,
+    )
+
+
+def _starved(engine: Engine, monkeypatch: pytest.MonkeyPatch, name: str, windows: int) -> None:
+    """Let `engine.batch`'s method `name` run out of memory wherever more than `windows` windows are in the batch."""
+    method = getattr(engine.batch, name)
+
+    def starved(*arguments):
+        if len(engine._by_slot) + (name == "encode") > windows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return method(*arguments)
+
+    monkeypatch.setattr(engine.batch, name, starved)
+
+
+@pytest.mark.parametrize("name", ["encode", "step"])
+def test_out_of_memory_shrinks_the_batch_and_fails_nobody(model, monkeypatch, name) -> None:
+    engine = _engine(model)
+    _starved(engine, monkeypatch, name, 2)
+    names = "abcde"
+    for letter in names:
+        _submit(engine, _request(letter, 20.0, sample_len=30), seed=ord(letter))
+    messages = _run(engine)
+    assert not [m for m in messages if isinstance(m, Failed)]
+    assert 1 <= engine.room.shrinks <= 4
+    assert max(engine.batch.steps) == 2
+    for letter in names:
+        segments, _ = _of(messages, letter)
+        alone = model.transcribe(
+            tiny.speech(20.0, ord(letter)), language="en", temperature=0.0, sample_len=30, no_speech_threshold=None
+        )
+        assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
+
+
+@pytest.mark.parametrize("name", ["encode", "step"])
+def test_a_window_that_does_not_fit_alone_fails(model, monkeypatch, name) -> None:
+    engine = _engine(model)
+    with monkeypatch.context() as starving:
+        _starved(engine, starving, name, 0)
+        for letter in "ab":
+            _submit(engine, _request(letter, 2.0))
+        failed = [m for m in _run(engine) if isinstance(m, Failed)]
+        assert {m.request_id for m in failed} == {"a", "b"}
+        assert all("OutOfMemoryError" in m.message for m in failed)
+    _submit(engine, _request("later", 2.0))
+    _of(_run(engine), "later")

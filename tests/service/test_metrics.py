@@ -29,6 +29,7 @@ PROMISED = {
     "whisper_worker_restarts": "counter",
     "whisper_worker_last_progress_timestamp_seconds": "gauge",
     "whisper_device_memory_bytes": "gauge",
+    "whisper_out_of_memory": "counter",
     "whisper_build_info": "gauge",
 }
 LABELS = {
@@ -123,6 +124,21 @@ def test_progress_is_the_time_of_the_last_new_step():
     assert progress() == 1000.0
     workers.steps += 1
     assert progress() == 1010.0
+
+
+def test_a_worker_that_is_gone_is_down_and_not_forgotten():
+    workers = FakeWorkerPool(ready=True)
+    collector = WorkerCollector(FakeAudioPool(), workers)
+
+    def up() -> list[float]:
+        (family,) = [family for family in collector.collect() if family.name == "whisper_worker_up"]
+        return [sample.value for sample in family.samples]
+
+    assert up() == [1.0]
+    workers.ready = False
+    assert up() == [0.0]
+    workers.ready = True
+    assert up() == [1.0]
 
 
 def test_a_pool_without_workers_is_no_error():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -209,6 +210,30 @@ async def test_a_request_that_was_only_near_a_crash_is_answered(checkpoint) -> N
         text, _ = await asyncio.wait_for(_transcribe(pool, _harmful("once", Harm.DIES_ONCE)), 60)
         assert text is not None
         assert pool.restarts == 1
+
+
+@in_loop
+async def test_r26_a_request_is_not_blamed_for_workers_that_others_kill(checkpoint) -> None:
+    async with running(checkpoint, command=FAULTY) as pool:
+        with pytest.raises(Unavailable) as caught:
+            await asyncio.wait_for(_transcribe(pool, _harmful("unlucky", Harm.IS_KILLED)), 120)
+        assert caught.value.retry_after_seconds is not None
+        assert pool.restarts >= 3
+        await _until(lambda: pool.ready)
+        assert (await _transcribe(pool, _request("next", 2.0)))[0] is not None
+        work = asyncio.create_task(_transcribe(pool, _harmful("unlucky", Harm.IS_KILLED)))
+        await _until(lambda: pool.restarts >= 4)  # it is tried again, not refused
+        work.cancel()
+
+
+@in_loop
+async def test_r28_a_request_that_uses_up_the_memory_is_to_blame(checkpoint, monkeypatch) -> None:
+    killed = itertools.count()
+    monkeypatch.setattr("service.worker_process.oom_kills", lambda: next(killed))
+    async with running(checkpoint, command=FAULTY) as pool:
+        with pytest.raises(InternalError) as caught:
+            await asyncio.wait_for(_transcribe(pool, _harmful("huge", Harm.IS_KILLED)), 60)
+        assert caught.value.code == "request_crashed_worker"
 
 
 @in_loop

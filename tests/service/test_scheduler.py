@@ -85,3 +85,20 @@ def test_nobody_starves_and_turns_differ_by_one(windows: list[int], free: int) -
         assert not waiting or max(waiting) - min(waiting) <= 1
     assert turns == {str(i): count for i, count in enumerate(windows)}
     assert scheduler.waiting == 0
+
+
+def test_windows_that_found_no_room_wait_before_the_others_in_their_order() -> None:
+    scheduler = _scheduler()
+    for name in "abc":
+        scheduler.add(name, None)
+    assert scheduler.admit(2, running=False) == ["a", "b"]
+    scheduler.put_back(["a", "b"])
+    assert [scheduler.admit(1, running=False) for _ in range(3)] == [["a"], ["b"], ["c"]]
+
+
+def test_a_request_that_is_not_ready_waits_for_no_window_but_can_be_late() -> None:
+    scheduler = _scheduler()
+    scheduler.add("a", 5.0, queue=False)
+    assert (scheduler.admit(1, running=False), scheduler.waiting, scheduler.late(5.0)) == ([], 0, ["a"])
+    scheduler.requeue("a")
+    assert scheduler.admit(1, running=False) == ["a"]
