@@ -15,6 +15,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from model.alignment import Aligner
 from model.inference import Inference, PyTorchInference
 from model.options import TranscribeOptions
 from model.rules import Rules
@@ -69,6 +70,7 @@ class DecodingBatch:
         self._device = model.device
         # One row slot more than rows: language detection borrows it.
         self._inference: Inference = PyTorchInference(model, n_windows=max_windows, n_rows=n_rows + 1)
+        self._aligner = Aligner(self._inference, tokenizer, model.dims, model.alignment_heads)
         self._rules = Rules(model.dims, tokenizer, model.device)
         self._free = list(reversed(range(max_windows)))
         self._rows: list[Row] = []
@@ -188,6 +190,7 @@ class DecodingBatch:
                 result = self._result(row)
                 reason = fallback_reason(result, row.options)
                 if reason is None or row.rung + 1 == len(row.options.temperature):
+                    result = self._aligner.add_times(result, row.slot, row.window, row.options)
                     self._remove(index)
                     self.release(row.slot)
                     self._ended.append((row.slot, result))

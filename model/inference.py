@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model.cache import KVCache, PrefillView, StepView
+from model.capture import CaptureView
 from model.whisper import Whisper
 
 
@@ -30,6 +31,16 @@ class Inference(Protocol):
         """One token for each of the rows 0 .. n-1, which hold `lengths` tokens and hear `windows`.
 
         Logits (n, n_vocab), float32.
+        """
+        ...
+
+    def attention(
+        self, tokens: Sequence[int], *, window: int, heads: tuple[tuple[int, int], ...], keep: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """One pass over a text that no row remembers, noting where (layer, head) pairs look in a window.
+
+        Logits (len(keep), n_vocab) at the positions asked, and scores before the softmax (len(heads), len(tokens),
+        n_ctx), both float32.
         """
         ...
 
@@ -70,6 +81,16 @@ class PyTorchInference:
         view = StepView(self._cache, lengths=lengths, windows=windows)
         last = torch.tensor(tokens, device=self._device)
         return self._decoder.logits(self._decoder(last, view.positions, view))
+
+    def attention(
+        self, tokens: Sequence[int], *, window: int, heads: tuple[tuple[int, int], ...], keep: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """See `Inference`."""
+        text = torch.tensor(tokens, device=self._device)
+        positions = torch.arange(len(tokens), device=self._device)
+        view = CaptureView(self._cache, window=window, heads=heads)
+        hidden = self._decoder(text, positions, view)
+        return self._decoder.logits(hidden[list(keep)]), view.scores
 
     def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
         """See `Inference`."""

@@ -15,6 +15,7 @@ Task = Literal["transcribe", "translate"]
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """The fallback ladder of the paper, section 4.5."""
 MAX_TEMPERATURES = 16
+MAX_MARKS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +47,22 @@ class TranscribeOptions:
     """Tokens per window at most; None is half the text context (224)."""
     clip_timestamps: tuple[float, ...] = ()
     """start,end,start,end,... in seconds; a missing last end is the end of the recording."""
+    word_timestamps: bool = False
+    """Give every segment its words with their times; segments then start and end with a word."""
+    prepend_punctuations: str = "\"'“¿([{-"
+    """Marks that belong to the word after them."""
+    append_punctuations: str = "\"'.。,，!！?？:：”)]}、"
+    """Marks that belong to the word before them."""
+    hallucination_silence_threshold: float | None = None
+    """Skip silence longer than this many seconds around text that looks invented; needs the words' times, and so
+    finds them whatever `word_timestamps` says."""
     seed: int = 0
     """Seeds sampling above temperature 0: the same request gives the same text."""
+
+    @property
+    def finds_words(self) -> bool:
+        """Whether windows are aligned with their audio: words are asked for, or judged by their times."""
+        return self.word_timestamps or self.hallucination_silence_threshold is not None
 
     def __post_init__(self) -> None:
         _check_temperatures(self.temperature)
@@ -55,6 +70,9 @@ class TranscribeOptions:
         _check_number("logprob_threshold", self.logprob_threshold, high=0.0)
         _check_number("no_speech_threshold", self.no_speech_threshold, low=0.0, high=1.0)
         _check_number("max_initial_timestamp", self.max_initial_timestamp, low=0.0, high=30.0)
+        _check_number("hallucination_silence_threshold", self.hallucination_silence_threshold, low=0.0)
+        _check_marks("prepend_punctuations", self.prepend_punctuations)
+        _check_marks("append_punctuations", self.append_punctuations)
         if self.task not in ("transcribe", "translate"):
             raise OptionError("task", "task must be 'transcribe' or 'translate'")
         if self.sample_len is not None and not 1 <= self.sample_len <= 224:
@@ -72,6 +90,11 @@ def _check_temperatures(temperatures: tuple[float, ...]) -> None:
 def _check_number(param: str, value: float | None, *, low: float = -math.inf, high: float = math.inf) -> None:
     if value is not None and not (math.isfinite(value) and low <= value <= high):
         raise OptionError(param, f"{param} must be a finite number between {low} and {high}")
+
+
+def _check_marks(param: str, marks: str) -> None:
+    if len(marks) > MAX_MARKS:
+        raise OptionError(param, f"{param} takes at most {MAX_MARKS} characters")
 
 
 def _check_clips(clips: tuple[float, ...]) -> None:

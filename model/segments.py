@@ -5,6 +5,17 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """A word as it is written, with its blank before and its punctuation, and when it was said."""
+
+    word: str
+    start: float
+    end: float
+    probability: float
+    """Mean of its tokens' probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of speech with its text, and the evidence for it; the names are the reference's."""
 
@@ -19,14 +30,17 @@ class Segment:
     avg_logprob: float
     compression_ratio: float
     no_speech_prob: float
+    words: tuple[Word, ...] | None = None
+    """None where nobody asked for words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """A stretch of the recording that gave no text because it was taken for silence; never lost without a word."""
 
-    reason: Literal["no_speech"]
-    """`no_speech`: the model heard none in a window (`no_speech_threshold`)."""
+    reason: Literal["no_speech", "hallucination"]
+    """`no_speech`: the model heard none in a window (`no_speech_threshold`). `hallucination`: the text there looked
+    invented between silences (`hallucination_silence_threshold`)."""
     start: float
     end: float
 

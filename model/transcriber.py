@@ -156,4 +156,4 @@ def load(
     place = choose_device(device)
     dtype = choose_dtype(compute_type, place)
     weights = load_weights(name, download_dir=download_dir)
-    return Transcriber(Whisper.from_tensors(weights.dims, weights.tensors, place, dtype), weights.name)
+    return Transcriber(Whisper.from_tensors(weights.dims, weights.tensors, place, dtype, weights.name), weights.name)

@@ -8,12 +8,15 @@ Source: the paper, section 4.5 and appendix; openai/whisper `transcribe.py`.
 """
 
 from dataclasses import replace
+from typing import Literal
 
 from model.dims import CHUNK_LENGTH, FRAMES_PER_SECOND, HOP_LENGTH, N_FRAMES, SAMPLE_RATE, ModelDimensions
+from model.invention import judge
 from model.options import TranscribeOptions
 from model.segments import Segment, Skipped, Transcription
 from model.tokenizer import Tokenizer
-from model.window import DecodingResult, Window, is_silent
+from model.window import DecodingResult, TokenTimes, Window, ends_with_time, finished_tokens, is_silent, segment_ends
+from model.words import add_words, speech_end
 
 
 class Transcript:
@@ -36,6 +39,7 @@ class Transcript:
         self._initial = tuple(tokenizer.encode(" " + options.initial_prompt.strip())) if options.initial_prompt else ()
         self._tokens: list[int] = list(self._initial)
         self._prompt_reset_since = 0
+        self._last_speech = 0.0
         self.language: str | None = options.language if dims.is_multilingual else "en"
         self.language_probs: dict[str, float] = {}
         self.skipped: list[Skipped] = []
@@ -67,8 +71,14 @@ class Transcript:
             self._seek = stop
             return ()
         spans, advance = self._spans(window, result)
-        self._seek += advance
         segments = [self._segment(window, result, *span) for span in spans]
+        seek, discarded = self._seek + advance, False
+        if result.token_times is not None:
+            segments, seek, discarded = self._place_words(window, result, result.token_times, segments, seek)
+        # However the words fall, the next window is another one.
+        self._seek = max(seek, window.seek + 1)
+        if discarded:
+            return ()
         kept = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
         kept = [replace(segment, id=len(self._segments) + i) for i, segment in enumerate(kept)]
         self._segments += kept
@@ -108,29 +118,59 @@ class Transcript:
     def _spans(self, window: Window, result: DecodingResult) -> tuple[list[tuple[float, float, tuple[int, ...]]], int]:
         """(start, end, tokens) of each segment in the window's seconds, and the frames to move on by.
 
-        Two neighbouring timestamps end a segment and start the next. Without such a pair the window is one segment.
-        A single timestamp at the end means that no speech follows it; otherwise the unfinished rest is heard again.
+        Without a pair of timestamps the window is one segment. An unfinished rest after the last pair is heard again.
         """
         tokens, begin = result.tokens, self._tokenizer.timestamp_begin
-        is_time = [token >= begin for token in tokens]
-        ends_with_time = is_time[-2:] == [False, True]
-        cuts = [i + 1 for i in range(len(tokens) - 1) if is_time[i] and is_time[i + 1]]
+        cuts = segment_ends(tokens, begin)
         if not cuts:
             seconds = window.n_frames / FRAMES_PER_SECOND
             times = [token for token in tokens if token >= begin]
             if times and times[-1] != begin:
                 seconds = (times[-1] - begin) * self._time_precision
             return [(0.0, seconds, tokens)], window.n_frames
-        if ends_with_time:
-            cuts.append(len(tokens))
         slices = [tokens[start:stop] for start, stop in zip([0, *cuts[:-1]], cuts, strict=True)]
         spans = [
             ((part[0] - begin) * self._time_precision, (part[-1] - begin) * self._time_precision, part)
             for part in slices
         ]
-        if ends_with_time:
+        if ends_with_time(tokens, begin):
             return spans, window.n_frames
         return spans, (tokens[cuts[-1] - 1] - begin) * self._input_stride
+
+    def _place_words(
+        self, window: Window, result: DecodingResult, times: TokenTimes, segments: list[Segment], seek: int
+    ) -> tuple[list[Segment], int, bool]:
+        """The window's segments with words, where to go on, and whether the window counts for nothing."""
+        options, last_speech = self._options, self._last_speech
+        language = self.language or result.language
+        segments = add_words(
+            segments, times, self._tokenizer, language=language, options=options, last_speech=last_speech
+        )
+        rest = _rest(result.tokens, self._tokenizer)
+        end = speech_end(segments)
+        if rest != "complete" and end is not None and end > window.seek / FRAMES_PER_SECOND:
+            seek = round(end * FRAMES_PER_SECOND)
+        if options.hallucination_silence_threshold is not None:
+            verdict = judge(
+                segments,
+                window,
+                seek=seek,
+                n_frames=self.n_frames,
+                threshold=options.hallucination_silence_threshold,
+                last_speech=last_speech,
+                rest=rest,
+            )
+            if verdict.skipped is not None:
+                self.skipped.append(Skipped("hallucination", *verdict.skipped))
+            if verdict.discarded:
+                return [], verdict.seek, True
+            segments, seek = list(verdict.segments), verdict.seek
+            end = speech_end(segments)
+        if end is not None:
+            self._last_speech = end
+        if not options.word_timestamps:
+            segments = [replace(segment, words=None) for segment in segments]
+        return segments, seek, False
 
     def _segment(
         self, window: Window, result: DecodingResult, start: float, end: float, tokens: tuple[int, ...]
@@ -148,6 +188,14 @@ class Transcript:
             compression_ratio=result.compression_ratio,
             no_speech_prob=result.no_speech_prob,
         )
+
+
+def _rest(tokens: tuple[int, ...], tokenizer: Tokenizer) -> Literal["complete", "open", "unfinished"]:
+    """What a window ends with; see `model.invention.judge`."""
+    if ends_with_time(tokens, tokenizer.timestamp_begin):
+        return "complete"
+    rest = tokens[len(finished_tokens(tokens, tokenizer.timestamp_begin)) :]
+    return "unfinished" if any(token < tokenizer.eot for token in rest) else "open"
 
 
 def _clips(timestamps: tuple[float, ...], n_frames: int) -> list[tuple[int, int]]:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.alignment_heads import alignment_heads
 from model.dims import ModelDimensions
 from model.errors import WeightsError
 from model.linear import PackedLinear, by_columns, can_pack
@@ -179,9 +180,11 @@ class TextDecoder(nn.Module):
 class Whisper(nn.Module):
     """The whole model of one size, without any state of what it hears."""
 
-    def __init__(self, dims: ModelDimensions) -> None:
+    def __init__(self, dims: ModelDimensions, name: str = "") -> None:
         super().__init__()
         self.dims = dims
+        self.alignment_heads = alignment_heads(dims, name)
+        """(layer, head) of the cross-attention that follows the speech."""
         self.encoder = AudioEncoder(dims)
         self.decoder = TextDecoder(dims)
 
@@ -192,13 +195,16 @@ class Whisper(nn.Module):
         tensors: Mapping[str, Tensor],
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        name: str = "",
     ) -> "Whisper":
         """A model with these published tensors (names of an OpenAI checkpoint), ready for inference.
+
+        `name` is the published one, if any: two sizes of equal dimensions differ in their alignment heads.
 
         `WeightsError` names the first tensor that is missing, unknown or mis-shaped.
         """
         with torch.device("meta"):
-            model = cls(dims)
+            model = cls(dims, name)
         model = model.to_empty(device=device).to(dtype).eval().requires_grad_(False)
         state = _fuse(tensors, device, dtype)
         wanted = model.state_dict()

@@ -5,6 +5,7 @@ candidates), over which the fallback ladder of the paper (section 4.5) runs with
 """
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from model.options import TranscribeOptions
@@ -31,6 +32,16 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenTimes:
+    """Where the text tokens of a window's segments are in its audio."""
+
+    boundaries: tuple[float, ...]
+    """Seconds from the window's start: token i lasts from `boundaries[i]` to `boundaries[i + 1]`."""
+    probabilities: tuple[float, ...]
+    """Of each token, given those before it."""
+
+
+@dataclass(frozen=True, slots=True)
 class DecodingResult:
     """The best hypothesis for one window; the names are the reference's."""
 
@@ -44,6 +55,8 @@ class DecodingResult:
     compression_ratio: float
     language_probs: dict[str, float] = field(default_factory=dict)
     """Every language, where this window detected it."""
+    token_times: TokenTimes | None = None
+    """Where words were asked for, and the window is not silent."""
 
 
 def compression_ratio(text: str) -> float:
@@ -57,6 +70,30 @@ def is_silent(result: DecodingResult, options: TranscribeOptions) -> bool:
     if options.no_speech_threshold is None or result.no_speech_prob <= options.no_speech_threshold:
         return False
     return options.logprob_threshold is None or result.avg_logprob <= options.logprob_threshold
+
+
+def segment_ends(tokens: Sequence[int], timestamp_begin: int) -> list[int]:
+    """Index after the last token of each segment; [] where no pair of timestamps cuts the window into segments.
+
+    Two neighbouring timestamps end a segment and start the next. A single timestamp at the end means that no speech
+    follows it; otherwise the rest after the last pair is unfinished, and belongs to no segment.
+    """
+    is_time = [token >= timestamp_begin for token in tokens]
+    ends = [i + 1 for i in range(len(tokens) - 1) if is_time[i] and is_time[i + 1]]
+    if ends and ends_with_time(tokens, timestamp_begin):
+        ends.append(len(tokens))
+    return ends
+
+
+def ends_with_time(tokens: Sequence[int], timestamp_begin: int) -> bool:
+    """Whether a single timestamp ends the window: everything said in it was written."""
+    return [token >= timestamp_begin for token in tokens[-2:]] == [False, True]
+
+
+def finished_tokens(tokens: Sequence[int], timestamp_begin: int) -> Sequence[int]:
+    """The tokens that become segments: all but an unfinished rest after a pair of timestamps."""
+    ends = segment_ends(tokens, timestamp_begin)
+    return tokens[: ends[-1]] if ends else tokens
 
 
 def fallback_reason(result: DecodingResult, options: TranscribeOptions) -> str | None:

@@ -218,7 +218,7 @@ class Engine:
         messages: list[Message] = []
         skipped = len(job.transcript.skipped)
         segments = job.transcript.feed(result)
-        self.stats.guards["no_speech"] += len(job.transcript.skipped) - skipped
+        self.stats.guards.update(stretch.reason for stretch in job.transcript.skipped[skipped:])
         if result.language_probs:
             messages.append(LanguageDetected(job.request_id, result.language, result.language_probs))
         if segments:

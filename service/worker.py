@@ -132,7 +132,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     device = choose_device(args.device)
     dtype = choose_dtype(args.compute_type, device)
     weights = load_weights(args.model, download_dir=args.download_dir)
-    model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype)
+    model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype, weights.name)
     transcriber = Transcriber(model, weights.name)
     engine = Engine(transcriber, max_rows=args.max_rows, windows_per_encode=8 if device.type == "cuda" else 1)
     warm_up(engine)
