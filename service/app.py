@@ -42,7 +42,8 @@ def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Worker
             key_requests=settings.max_key_requests,
         )
     )
-    lifecycle = Lifecycle(audio_pool, worker_pool, DrainTimes(settings.drain_notice_seconds, settings.drain_seconds))
+    drain = DrainTimes(settings.drain_notice_seconds, settings.drain_seconds, settings.drain_accept_seconds)
+    lifecycle = Lifecycle(audio_pool, worker_pool, drain)
     lifecycle.on_beat = metrics.watch(admission, lifecycle, audio_pool, worker_pool).observe
     app = _framework(settings)
     app.state.lifecycle, app.state.admission = lifecycle, admission

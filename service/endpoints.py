@@ -56,7 +56,7 @@ class Endpoints:
 
     async def _serve(self, request: Request, work: _Work) -> Response:
         context: RequestContext = request.state.context
-        self._lifecycle.check_ready()
+        self._lifecycle.check_open()
         model = self._worker_pool.model
         if model is None:
             raise Unavailable("The server is starting.", code="starting")

@@ -38,10 +38,11 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DrainTimes:
-    """Counted from the signal: unready but listening, and the end."""
+    """Counted from the signal: unready but listening, the end, and how long work is let in all the same."""
 
     notice_seconds: float
     seconds: float
+    accept_seconds: float = 0.0
 
 
 class Lifecycle:
@@ -67,6 +68,7 @@ class Lifecycle:
         self._audio_pool, self._worker_pool = audio_pool, worker_pool
         self._drain_times, self._clock = drain, clock
         self._beat = clock()
+        self._accept_until = 0.0
         self._requests: set[asyncio.Task[object]] = set()
         self._background: set[asyncio.Task[None]] = set()
 
@@ -77,12 +79,25 @@ class Lifecycle:
         """Whether the supervising task still beats."""
         return self._clock() - self._beat < MAX_BEAT_AGE_SECONDS
 
+    def check_open(self) -> None:
+        """`Unavailable` unless a request may enter now: when ready, and at the start of a drain.
+
+        Until a load balancer has seen `/readyz` turn, it goes on sending, and a large upload cannot be sent twice.
+        """
+        if self.state is State.DRAINING and self._clock() < self._accept_until:
+            self._check_pools()
+        else:
+            self.check_ready()
+
     def check_ready(self) -> None:
-        """`Unavailable`, with the reason as its code, unless a request could be worked on now."""
+        """`Unavailable`, with the reason as its code, unless requests are wanted."""
         if self.state in (State.DRAINING, State.STOPPED):
             raise Unavailable("The server is shutting down.", code="draining")
         if self.state is State.STARTING:
             raise Unavailable("The server is starting.", code="starting")
+        self._check_pools()
+
+    def _check_pools(self) -> None:
         if not (self._worker_pool.ready and self._audio_pool.ready):
             raise Unavailable("No worker is available.", code="no_worker")
 
@@ -153,7 +168,9 @@ class Lifecycle:
             self._spawn(self._abort("now"))
             return
         # Whoever was never ready has nobody to give notice to.
-        notice = self._drain_times.notice_seconds if with_notice and self.state is State.READY else 0.0
+        with_notice = with_notice and self.state is State.READY
+        notice = self._drain_times.notice_seconds if with_notice else 0.0
+        self._accept_until = self._clock() + (self._drain_times.accept_seconds if with_notice else 0.0)
         self.state = State.DRAINING
         logs.event("draining", in_flight=self.in_flight)
         self._spawn(self._drain(notice))

@@ -102,6 +102,12 @@ class Settings(BaseSettings):
         le=600,
         description="After SIGTERM, time during which /readyz says 503 while still listening.",
     )
+    drain_accept_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=600,
+        description="After SIGTERM, time during which work is still let in, for load balancers that have yet to look.",
+    )
     drain_seconds: float = Field(
         default=30.0, gt=0, le=3600, description="After SIGTERM, time until the process is gone."
     )
@@ -146,6 +152,8 @@ class Settings(BaseSettings):
             raise ValueError("MAX_QUEUE_AUDIO_SECONDS must be at least MAX_AUDIO_SECONDS, or the longest can never run")
         if self.max_queue_upload_bytes < self.max_upload_bytes:
             raise ValueError("MAX_QUEUE_UPLOAD_BYTES must be at least MAX_UPLOAD_BYTES, or the largest can never enter")
+        if self.drain_accept_seconds > self.drain_notice_seconds:
+            raise ValueError("DRAIN_ACCEPT_SECONDS must be at most DRAIN_NOTICE_SECONDS, when listening ends")
         if self.drain_notice_seconds >= self.drain_seconds:
             raise ValueError("DRAIN_NOTICE_SECONDS must be less than DRAIN_SECONDS, which includes it")
         return self

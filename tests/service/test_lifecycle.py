@@ -137,3 +137,29 @@ async def test_without_a_beat_it_is_not_alive():
     assert lifecycle.alive
     now = 5.1
     assert not lifecycle.alive
+
+
+@in_loop
+async def test_a_drain_lets_work_in_for_as_long_as_it_was_told():
+    now = 100.0
+    lifecycle = Lifecycle(FakeAudioPool(), FakeWorkerPool(), DrainTimes(60.0, 90.0, 2.0), clock=lambda: now)
+    lifecycle.start()
+    await until(lambda: lifecycle.state is State.READY)
+    lifecycle.begin_drain()
+    assert refusal(lifecycle) == "draining"
+    lifecycle.check_open()
+    now = 102.0
+    with pytest.raises(Unavailable):
+        lifecycle.check_open()
+    await lifecycle.stop()
+
+
+@in_loop
+async def test_an_interrupt_lets_nothing_in():
+    lifecycle = Lifecycle(FakeAudioPool(), FakeWorkerPool(), DrainTimes(60.0, 90.0, 30.0))
+    lifecycle.start()
+    await until(lambda: lifecycle.state is State.READY)
+    lifecycle.begin_drain(with_notice=False)
+    with pytest.raises(Unavailable):
+        lifecycle.check_open()
+    await lifecycle.stop()

@@ -1,0 +1,141 @@
+"""R38: two real replicas behind the shipped HAProxy configuration: restarts lose nothing, the service refuses."""
+
+import asyncio
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.balancers import Balancer, free_ports, program
+from tests.fakes import script
+from tests.serving import error_of, form, in_loop, request_head, wait_until
+from tests.stack import Stack, load
+
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.skipif(
+        program("haproxy") is None, reason="haproxy is not installed (Debian, Ubuntu: apt install haproxy)"
+    ),
+]
+
+
+@in_loop
+async def test_r38_a_rolling_restart_fails_no_request():
+    small, large = script(window_delay=0.2), script(window_delay=0.2) + b" " * 2_000_000
+    with Stack("haproxy") as stack:
+        async with load(stack.balancer.url, small, 4) as few_bytes, load(stack.balancer.url, large, 2) as many_bytes:
+            await asyncio.sleep(0.5)
+            for number in (0, 1):
+                before = few_bytes.outcomes.total()
+                await asyncio.to_thread(stack.roll, number)
+                await asyncio.sleep(1)
+                assert few_bytes.outcomes.total() > before
+        assert set(few_bytes.outcomes) == {"200"}
+        assert set(many_bytes.outcomes) == {"200"}
+        assert many_bytes.outcomes.total() > 4
+
+
+@in_loop
+async def test_r38_a_killed_replica_costs_only_what_was_inside_it():
+    clients = 6
+    with Stack("haproxy") as stack:
+        async with load(stack.balancer.url, script(window_delay=0.3), clients) as tally:
+            await asyncio.sleep(1)
+            stack.replicas[0].process.kill()
+            killed = time.monotonic()
+            await asyncio.sleep(2)
+            await asyncio.to_thread(stack.restart, 0)
+            await asyncio.sleep(1)
+        assert 0 < tally.failed() < clients
+        assert all(began < killed for began in tally.failed_at)
+        assert tally.outcomes["200"] > clients
+        assert stack.replicas[0].gauge("whisper_in_flight_requests") == 0
+
+
+@in_loop
+async def test_r38_overload_is_refused_by_the_service_itself():
+    with Stack("haproxy", WHISPER_MAX_QUEUE_REQUESTS="3") as stack:
+        async with load(stack.balancer.url, script(window_delay=0.4) + b" " * 500_000, 24) as tally:
+            await asyncio.sleep(3)
+        assert set(tally.outcomes) == {"200", "503 overloaded Retry-After"}
+        ready = [server for server in ("replica-1", "replica-2") if up(stack.balancer, server)]
+        assert ready == ["replica-1", "replica-2"]
+
+
+def up(balancer: Balancer, server: str) -> bool:
+    page = httpx.get(f"http://127.0.0.1:{balancer.metrics_port}/metrics", trust_env=False).text
+    return f'haproxy_server_status{{proxy="replicas",server="{server}",state="UP"}} 1' in page
+
+
+def test_r38_slow_clients_take_no_place():
+    with Stack("haproxy", WHISPER_MAX_QUEUE_REQUESTS="2") as stack:
+        body = form(b" " * 20_000)
+        slow = [socket.create_connection(("127.0.0.1", stack.balancer.port), timeout=10) for _ in range(8)]
+        for connection in slow:
+            connection.sendall(request_head(len(body)) + body[:10_000])
+        assert [stack.replicas[0].post().status_code for _ in range(3)] == [200] * 3
+        assert [replica.gauge("whisper_queue_requests") for replica in stack.replicas] == [0, 0]
+        for connection in slow:
+            connection.sendall(body[10_000:])
+            assert connection.recv(15).startswith(b"HTTP/1.1 200")
+            connection.close()
+
+
+def test_r38_a_client_that_leaves_ends_the_work_behind_the_balancer():
+    with Stack("haproxy") as stack:
+        body = form(script(windows=100, window_delay=0.1))
+        connection = socket.create_connection(("127.0.0.1", stack.balancer.port), timeout=10)
+        connection.sendall(request_head(len(body)) + body)
+        wait_until(lambda: sum(replica.gauge("whisper_queue_audio_seconds") for replica in stack.replicas) == 1.0)
+        connection.close()
+        for replica in stack.replicas:
+            replica.assert_idle(2.0)
+
+
+def test_r38_the_balancer_speaks_as_the_service_does():
+    with Stack("haproxy") as stack:
+        url = stack.balancer.url
+        reply = httpx.get(f"{url}/v1/models", headers={"x-request-id": "mine-1"}, trust_env=False)
+        assert reply.headers["x-request-id"] == "mine-1"
+        assert len(httpx.get(f"{url}/v1/models", trust_env=False).headers["x-request-id"]) == 36
+        assert error_of(httpx.get(f"{url}/metrics", trust_env=False), 404)["code"] == "not_found"
+        wait_until(lambda: '"request_id":"mine-1"' in stack.balancer.log())
+        for replica in stack.replicas:
+            replica.process.kill()
+        wait_until(lambda: not up(stack.balancer, "replica-1") and not up(stack.balancer, "replica-2"))
+        refused = httpx.get(f"{url}/v1/models", trust_env=False)
+        assert error_of(refused, 503)["code"] == "no_replica"
+        assert refused.headers["retry-after"] == "5"
+        assert refused.json()["request_id"] == refused.headers["x-request-id"]
+
+
+def test_r38_answers_stream_through():
+    (port,) = free_ports(1)
+    released = threading.Event()
+
+    def replica() -> None:
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    if connection.recv(65_536).startswith(b"GET /readyz"):
+                        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                        continue
+                    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    connection.sendall(head + b"5\r\nfirst\r\n")
+                    released.wait(10)
+                    connection.sendall(b"4\r\nlast\r\n0\r\n\r\n")
+                    return
+
+    thread = threading.Thread(target=replica)
+    thread.start()
+    with Balancer("haproxy", [port, port]) as balancer:
+        balancer.wait_ready()
+        with httpx.stream("POST", f"{balancer.url}/stream", content=b"x", trust_env=False, timeout=10) as reply:
+            pieces = reply.iter_bytes()
+            assert next(pieces) == b"first"
+            released.set()
+            assert b"".join(pieces) == b"last"
+    thread.join(10)
