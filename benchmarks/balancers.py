@@ -10,15 +10,16 @@ import argparse
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from tests.fakes import script
 from tests.serving import form, read_answer, request_head
@@ -102,15 +103,16 @@ async def large_upload(stack: Stack, _seconds: float) -> dict[str, Any]:
     """80 MB, straight to a replica and through the balancer; the balancer's memory and disk."""
     upload = script(windows=1) + b" " * 80_000_000
     seconds = {}
-    process = psutil.Process(stack.balancer.process.pid)
-    before = process.io_counters().write_chars
+    about = Path(f"/proc/{stack.balancer.process.pid}")
+    disk = int(re.findall(r"write_bytes: (\d+)", (about / "io").read_text())[0])
     for name, url in (("direct", stack.replicas[0].url), ("balanced", stack.balancer.url)):
         begin = time.monotonic()
         async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as session:
             seconds[name + "_status"] = await outcome(session, upload)
         seconds[name] = str(round(time.monotonic() - begin, 2))
-    written = process.io_counters().write_chars - before
-    return {**seconds, "rss_mb": process.memory_info().rss >> 20, "written_mb": written // 1_000_000}
+    disk = int(re.findall(r"write_bytes: (\d+)", (about / "io").read_text())[0]) - disk
+    memory = int(re.findall(r"VmRSS:\s+(\d+)", (about / "status").read_text())[0])
+    return {**seconds, "rss_mb": memory >> 10, "disk_mb": disk // 1_000_000}
 
 
 async def refused_large(stack: Stack, _seconds: float) -> dict[str, Any]:
@@ -135,7 +137,7 @@ async def refused_large(stack: Stack, _seconds: float) -> dict[str, Any]:
     }
 
 
-Scenario = Callable[[Stack, float], Awaitable[dict[str, Any]]]
+Scenario = Callable[[Stack, float], Coroutine[Any, Any, dict[str, Any]]]
 FULL = {"WHISPER_MAX_QUEUE_REQUESTS": "4"}
 SCENARIOS: dict[str, tuple[Scenario, dict[str, str]]] = {
     "large upload": (large_upload, {}),
