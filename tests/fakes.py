@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from model.segments import Segment
+from model.segments import Segment, Skipped
 from service import memory
 from service.errors import DeadlineExceeded, InvalidAudio, ServiceError, TooLarge, Unavailable
 from service.messages import (
@@ -28,6 +28,7 @@ from service.ports import Event
 
 BASE_MODEL = ModelInfo("base", ("en", "de", "fr", "ko"), True, "cpu", "float32", "0" * 64)
 ENGLISH_MODEL = ModelInfo("tiny.en", ("en",), False, "cpu", "float32", None)
+SKIPPED = (Skipped("no_speech", 1.5, 2.0),)
 
 
 def script(**words: object) -> bytes:
@@ -193,7 +194,7 @@ class FakeWorkerPool:
             yield SegmentsReady(job.request_id, (segment(number, text), segment(number, "")))
         if words.get("end") == "early":
             return
-        yield Finished(job.request_id, language, f" {text}" * windows, 0.001, delay * windows)
+        yield Finished(job.request_id, language, f" {text}" * windows, 0.001, delay * windows, SKIPPED)
 
     async def _step(self, delay: float) -> None:
         await asyncio.sleep(delay)
