@@ -11,6 +11,7 @@ from typing import Literal
 from model.errors import OptionError
 
 Task = Literal["transcribe", "translate"]
+LongForm = Literal["sequential", "batched"]
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """The fallback ladder of the paper, section 4.5."""
@@ -56,6 +57,10 @@ class TranscribeOptions:
     hallucination_silence_threshold: float | None = None
     """Skip silence longer than this many seconds around text that looks invented; needs the words' times, and so
     finds them whatever `word_timestamps` says."""
+    vad: bool = False
+    """Hear only where somebody speaks, as the voice activity detector says."""
+    long_form: LongForm = "sequential"
+    """`batched` cuts a recording in pauses into parts of at most 30 s that are decoded side by side."""
     seed: int = 0
     """Seeds sampling above temperature 0: the same request gives the same text."""
 
@@ -75,6 +80,8 @@ class TranscribeOptions:
         _check_marks("append_punctuations", self.append_punctuations)
         if self.task not in ("transcribe", "translate"):
             raise OptionError("task", "task must be 'transcribe' or 'translate'")
+        if self.long_form not in ("sequential", "batched"):
+            raise OptionError("long_form", "long_form must be 'sequential' or 'batched'")
         if self.sample_len is not None and not 1 <= self.sample_len <= 224:
             raise OptionError("sample_len", "sample_len must be between 1 and 224")
         _check_clips(self.clip_timestamps)

@@ -38,9 +38,9 @@ class Segment:
 class Skipped:
     """A stretch of the recording that gave no text because it was taken for silence; never lost without a word."""
 
-    reason: Literal["no_speech", "hallucination"]
+    reason: Literal["no_speech", "hallucination", "vad"]
     """`no_speech`: the model heard none in a window (`no_speech_threshold`). `hallucination`: the text there looked
-    invented between silences (`hallucination_silence_threshold`)."""
+    invented between silences (`hallucination_silence_threshold`). `vad`: the detector heard no speech."""
     start: float
     end: float
 

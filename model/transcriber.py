@@ -4,8 +4,9 @@ Puts `model.audio`, `model.mel`, `model.decode` and `model.transcript` together 
 service puts the same pieces together for many at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,15 +23,20 @@ from model.errors import InvalidAudioError, OptionError
 from model.language import canonical_language
 from model.mel import LogMel, MelSpan
 from model.options import TranscribeOptions
+from model.recording import Recording, needs_speech
 from model.segments import Transcription
 from model.tokenizer import get_tokenizer
-from model.transcript import Transcript
+from model.vad import SpeechDetector
 from model.weights import load_weights
 from model.whisper import Whisper
 from model.window import DecodingResult, Window
 
 Audio = str | Path | bytes | BinaryIO | NDArray[np.float32] | NDArray[np.int16] | Tensor
 """A file, its bytes, or 16 kHz mono samples (float in [-1, 1], or int16)."""
+
+
+_CPU_WINDOWS, _GPU_WINDOWS = 4, 16
+"""Windows of one recording that are decoded together."""
 
 
 class Transcriber:
@@ -42,6 +48,17 @@ class Transcriber:
         self.tokenizer = get_tokenizer(model.dims)
         self.log_mel = LogMel(model.dims.n_mels, model.device)
         self._batch = DecodingBatch(model, self.tokenizer, max_windows=1)
+
+    @cached_property
+    def detector(self) -> SpeechDetector:
+        """The voice activity detector, read when it is first needed; `WeightsError` where it is not installed."""
+        return SpeechDetector(self.model.device)
+
+    @cached_property
+    def _side_by_side(self) -> DecodingBatch:
+        """The batch of recordings whose parts are decoded together; made when there is the first one."""
+        windows = _GPU_WINDOWS if self.model.device.type == "cuda" else _CPU_WINDOWS
+        return DecodingBatch(self.model, self.tokenizer, max_windows=windows)
 
     @property
     def can_translate(self) -> bool:
@@ -58,14 +75,13 @@ class Transcriber:
         """
         settings = self.options(**options)
         samples = self._samples(audio)
-        maximum = self.log_mel.maximum(samples)
-        transcript = Transcript(self.dims, self.tokenizer, settings, n_samples=len(samples))
-        while window := transcript.next_window():
-            span = MelSpan(samples, window.seek, window.n_frames, maximum)
-            transcript.feed(self._decode(span, window, settings))
+        heard = self.detector.scan(samples).finish() if needs_speech(settings, len(samples)) else ()
+        recording = Recording(self.dims, self.tokenizer, settings, n_samples=len(samples), probabilities=heard)
+        batch = self._batch if recording.is_sequential else self._side_by_side
+        for _ in self._run(batch, recording, samples, settings):
             if progress is not None:
-                progress(min(transcript.seek, transcript.n_frames), transcript.n_frames)
-        return transcript.result()
+                progress(recording.frames_done, recording.n_frames)
+        return recording.result()
 
     def detect_language(self, audio: Audio) -> dict[str, float]:
         """Probability of every language that the model knows, most probable first, from the first 30 s."""
@@ -98,6 +114,29 @@ class Transcriber:
             unknown = ", ".join(sorted(options.keys() - TranscribeOptions.__dataclass_fields__.keys()))
             raise OptionError(unknown or "options", f"unknown option: {unknown or error}") from None
         return check_options(settings, self.name, self.model)
+
+    def _run(
+        self, batch: DecodingBatch, recording: Recording, samples: Tensor, settings: TranscribeOptions
+    ) -> Iterator[None]:
+        """Decode a recording to its end; a pause after every window."""
+        maximum = self.log_mel.maximum(samples)
+        lanes: dict[int, int] = {}
+        try:
+            while not recording.done:
+                while batch.free_windows and (taken := recording.take()):
+                    lane, window = taken
+                    span = MelSpan(samples, window.seek, window.n_frames, maximum)
+                    (slot,) = batch.encode(self.log_mel.windows([span]))
+                    lanes[slot] = lane
+                    if window.language is None:
+                        window = replace(window, language=recording.hear_language(batch.detect_language(slot)))
+                    batch.start(slot, window, settings)
+                for slot, result in batch.step():
+                    recording.feed(lanes.pop(slot), result)
+                    yield
+        finally:
+            for slot in lanes:
+                batch.drop(slot)
 
     def _decode(self, span: MelSpan, window: Window, settings: TranscribeOptions) -> DecodingResult:
         (slot,) = self._batch.encode(self.log_mel.windows([span]))

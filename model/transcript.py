@@ -7,6 +7,7 @@ object offline and in the service, and any number of them share one batch.
 Source: the paper, section 4.5 and appendix; openai/whisper `transcribe.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -23,23 +24,33 @@ class Transcript:
     """Where one recording stands. `next_window` and `feed` alternate until `next_window` answers None."""
 
     def __init__(
-        self, dims: ModelDimensions, tokenizer: Tokenizer, options: TranscribeOptions, *, n_samples: int
+        self,
+        dims: ModelDimensions,
+        tokenizer: Tokenizer,
+        options: TranscribeOptions,
+        *,
+        n_samples: int,
+        clips: Sequence[tuple[int, int]] | None = None,
+        first_window: int = 0,
     ) -> None:
-        """`n_samples`: length of the recording at 16 kHz; a recording of at least one sample has a first window."""
+        """`n_samples`: length of the recording at 16 kHz; a recording of at least one sample has a first window.
+
+        `clips`: what is to be heard, in frames, where it is not `options.clip_timestamps`. `first_window`: its number.
+        """
         self._tokenizer, self._options = tokenizer, options
         self._input_stride = dims.frames_per_token
         self._time_precision = CHUNK_LENGTH / dims.n_audio_ctx
         self._duration = n_samples / SAMPLE_RATE
-        self.n_frames = max(n_samples // HOP_LENGTH, min(n_samples, 1))
-        self._clips = _clips(options.clip_timestamps, self.n_frames)
+        self.n_frames = count_frames(n_samples)
+        self._clips = clip_frames(options.clip_timestamps, self.n_frames) if clips is None else list(clips)
         self._seek = self._clips[0][0] if self._clips else self.n_frames
-        self._n_windows = 0
+        self._n_windows = first_window
         self._window: Window | None = None
         self._segments: list[Segment] = []
         self._initial = tuple(tokenizer.encode(" " + options.initial_prompt.strip())) if options.initial_prompt else ()
         self._tokens: list[int] = list(self._initial)
         self._prompt_reset_since = 0
-        self._last_speech = 0.0
+        self._last_speech = self._seek / FRAMES_PER_SECOND if clips else 0.0
         self.language: str | None = options.language if dims.is_multilingual else "en"
         self.language_probs: dict[str, float] = {}
         self.skipped: list[Skipped] = []
@@ -198,7 +209,12 @@ def _rest(tokens: tuple[int, ...], tokenizer: Tokenizer) -> Literal["complete", 
     return "unfinished" if any(token < tokenizer.eot for token in rest) else "open"
 
 
-def _clips(timestamps: tuple[float, ...], n_frames: int) -> list[tuple[int, int]]:
+def count_frames(n_samples: int) -> int:
+    """Frames of 10 ms of a recording: one at least for any sample."""
+    return max(n_samples // HOP_LENGTH, min(n_samples, 1))
+
+
+def clip_frames(timestamps: tuple[float, ...], n_frames: int) -> list[tuple[int, int]]:
     """Start and end frames of each clip; no timestamps are one clip of everything."""
     points = [round(t * FRAMES_PER_SECOND) for t in timestamps] or [0]
     if len(points) % 2:

@@ -171,3 +171,36 @@ def test_an_interrupted_transcription_frees_its_slot(random_model, monkeypatch) 
     monkeypatch.undo()
     assert random_model._batch.free_windows == 1
     assert random_model.transcribe(tiny.speech(1.0), language="en", sample_len=3).duration == 1.0
+
+
+def test_parts_side_by_side_give_what_each_gives_alone(random_model) -> None:
+    samples = tiny.speech(100.0)
+    options = {"language": "en", "temperature": 0.0, "sample_len": 6, "no_speech_threshold": None}
+    seen: list[tuple[int, int]] = []
+    together = random_model.transcribe(samples, long_form="batched", progress=lambda *at: seen.append(at), **options)
+    assert max(random_model._side_by_side.steps) > 1
+    assert random_model._side_by_side.free_windows == random_model._side_by_side.max_rows
+    assert (seen[-1], seen) == ((10_000, 10_000), sorted(seen))
+    parts = sorted({segment.seek for segment in together.segments} | {0})
+    alone = []
+    for start, end in zip(parts, [*parts[1:], 10_000], strict=True):
+        clip = (start / 100, end / 100)
+        alone += random_model.transcribe(samples, clip_timestamps=clip, long_form="sequential", **options).segments
+    assert [segment.tokens for segment in together.segments] == [segment.tokens for segment in alone]
+
+
+@pytest.mark.weights
+def test_speech_between_silences_is_found_whole_and_the_silence_reported(base, clips) -> None:
+    spoken = _samples(clips / "en-jfk.flac")
+    silence = np.zeros(25 * 16_000, np.float32)
+    samples = np.concatenate([silence, spoken, silence, spoken[: 3 * 16_000], silence])
+    for long_form in ("sequential", "batched"):
+        result = base.transcribe(samples, language="en", vad=True, long_form=long_form)
+        assert "ask not what your country can do for you" in result.text.lower().replace(",", "")
+        assert result.text.lower().count("fellow americans") == 2
+        assert [skipped.reason for skipped in result.warnings] == ["vad"] * 3
+        assert sum(skipped.end - skipped.start for skipped in result.warnings) > 65
+        assert all(segment.start > 24 for segment in result.segments)
+    silent = base.transcribe(silence, vad=True)
+    assert (silent.text, silent.segments) == ("", ())
+    assert [(skipped.start, skipped.end) for skipped in silent.warnings] == [(0.0, 25.0)]

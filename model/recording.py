@@ -1,0 +1,192 @@
+"""The long form of one recording: one `Transcript`, or several side by side. Pure.
+
+Gets the options and, where they ask for it, the speech probabilities of `model.vad`; hands windows to whoever decodes
+them and puts what comes back in order. The library and the service drive the same object.
+
+- Sequential: one lane, a `Transcript` over everything that is to be heard.
+- Batched: what is to be heard is cut in pauses into parts of at most 30 s (`model.speech.cut`), each a lane with a
+  `Transcript` of its own, so that seeking, conditioning and skipping inside a part are the sequential ones. Lanes know
+  nothing of each other but the language, which is detected once. Each begins with the initial prompt.
+- Segments come out in the order of time: those of a lane once all lanes before it are done.
+- With `vad`, only stretches of speech are heard, and what lies between them is reported as skipped.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from model.dims import FRAMES_PER_SECOND, N_FRAMES, ModelDimensions
+from model.options import TranscribeOptions
+from model.segments import Segment, Skipped, Transcription
+from model.speech import Stretch, cut, gaps, overlap, speech
+from model.tokenizer import Tokenizer
+from model.transcript import Transcript, clip_frames, count_frames
+from model.window import DecodingResult, Window
+
+_LANE_WINDOWS = 1 << 16
+"""Window numbers, which seed sampling, that a lane has for itself."""
+_SHORTEST_SEGMENT = 0.02
+
+
+@dataclass(eq=False, slots=True)
+class _Lane:
+    transcript: Transcript
+    end: float
+    """Seconds."""
+    taken: bool = False
+    """Whether somebody is decoding its window."""
+    held: list[Segment] = field(default_factory=list)
+    """Segments that wait for the lanes before."""
+
+    @property
+    def done(self) -> bool:
+        return not self.taken and self.transcript.next_window() is None
+
+
+class Recording:
+    """Where a recording stands. Any number of its windows may be decoded at a time, and end in any order."""
+
+    def __init__(
+        self,
+        dims: ModelDimensions,
+        tokenizer: Tokenizer,
+        options: TranscribeOptions,
+        *,
+        n_samples: int,
+        probabilities: Sequence[float] = (),
+    ) -> None:
+        """`probabilities`: one per 32 ms, where `needs_speech` says so; ValueError where they are missing."""
+        if needs_speech(options, n_samples) and not probabilities:
+            raise ValueError("these options need speech probabilities")
+        self.n_frames = count_frames(n_samples)
+        clips = _within(clip_frames(options.clip_timestamps, self.n_frames), self.n_frames)
+        heard = overlap(clips, speech(probabilities, self.n_frames)) if options.vad else clips
+        self._unheard = [Skipped("vad", *_seconds(gap)) for gap in gaps(heard, clips)]
+        parts = [heard]
+        if options.long_form == "batched":
+            parts = [[part] for stretch in heard for part in cut(stretch, probabilities)] or [[]]
+        self._lanes = [
+            _Lane(
+                Transcript(
+                    dims, tokenizer, options, n_samples=n_samples, clips=part, first_window=number * _LANE_WINDOWS
+                ),
+                end=part[-1][1] / FRAMES_PER_SECOND if part else 0.0,
+            )
+            for number, part in enumerate(parts)
+        ]
+        self._current = 0
+        """The first lane that is not done."""
+        self._segments: list[Segment] = []
+        self.language: str | None = self._lanes[0].transcript.language
+        self.language_probs: dict[str, float] = {}
+        self._settle()
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether there is one window at a time at most."""
+        return len(self._lanes) == 1
+
+    @property
+    def done(self) -> bool:
+        """Whether every window has been fed."""
+        return self._current == len(self._lanes)
+
+    @property
+    def frames_done(self) -> int:
+        """Frames before which everything is final."""
+        return self.n_frames if self.done else min(self.n_frames, self._lanes[self._current].transcript.seek)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a window to take."""
+        return any(not lane.taken and not lane.done for lane in self._lanes[self._current :])
+
+    def take(self) -> tuple[int, Window] | None:
+        """The next window to decode and its lane; None while all that are left are being decoded, and at the end."""
+        for number, lane in enumerate(self._lanes[self._current :], start=self._current):
+            if not lane.taken and (window := lane.transcript.next_window()) is not None:
+                lane.taken = True
+                return number, window if window.language else replace(window, language=self.language)
+        return None
+
+    def put_back(self, lane: int) -> None:
+        """Nobody is decoding the window that was taken of this lane: it is to be taken again."""
+        self._lanes[lane].taken = False
+
+    def hear_language(self, probabilities: Mapping[str, float]) -> str:
+        """Note the language of the recording, as its first window tells it; the code."""
+        self.language_probs = dict(probabilities)
+        self.language = next(iter(probabilities), "en")
+        return self.language
+
+    def feed(self, lane: int, result: DecodingResult) -> tuple[Segment, ...]:
+        """Take the result of the window that was taken of a lane; the segments that are final now, in order."""
+        self._lanes[lane].taken = False
+        if self.language is None:
+            self.language, self.language_probs = result.language, result.language_probs
+        self._lanes[lane].held += self._lanes[lane].transcript.feed(result)
+        return self._settle()
+
+    def result(self) -> Transcription:
+        """What has been transcribed so far; all of it once everything is `done`."""
+        results = [lane.transcript.result() for lane in self._lanes]
+        language = self.language or "en"
+        return replace(
+            results[0],
+            language=language,
+            language_probability=self.language_probs.get(language),
+            language_probabilities=self.language_probs,
+            text="".join(result.text for result in results),
+            segments=tuple(self._segments),
+            warnings=tuple(_joined([*self._unheard, *(skipped for result in results for skipped in result.warnings)])),
+        )
+
+    def _settle(self) -> tuple[Segment, ...]:
+        """Let out what no lane before can precede any more."""
+        final: list[Segment] = []
+        while self._current < len(self._lanes):
+            lane = self._lanes[self._current]
+            final += [_inside(segment, lane.end) for segment in lane.held] if len(self._lanes) > 1 else lane.held
+            lane.held = []
+            if not lane.done:
+                break
+            self._current += 1
+        final = [replace(segment, id=len(self._segments) + i) for i, segment in enumerate(final)]
+        self._segments += final
+        return tuple(final)
+
+
+def needs_speech(options: TranscribeOptions, n_samples: int) -> bool:
+    """Whether a `Recording` of this length needs speech probabilities."""
+    n_frames = count_frames(n_samples)
+    clips = _within(clip_frames(options.clip_timestamps, n_frames), n_frames)
+    return options.vad or (options.long_form == "batched" and any(end - start > N_FRAMES for start, end in clips))
+
+
+def _within(clips: Sequence[Stretch], n_frames: int) -> list[Stretch]:
+    return overlap(clips, [(0, n_frames)])
+
+
+def _seconds(stretch: Stretch) -> tuple[float, float]:
+    return stretch[0] / FRAMES_PER_SECOND, stretch[1] / FRAMES_PER_SECOND
+
+
+def _inside(segment: Segment, end: float) -> Segment:
+    """The segment ended with its part: the model may time the last words beyond what it was given to hear.
+
+    Times of words are found in what was heard, and stay.
+    """
+    if segment.words is not None:
+        return segment
+    start = min(segment.start, end - _SHORTEST_SEGMENT)
+    return replace(segment, start=start, end=max(min(segment.end, end), start))
+
+
+def _joined(skipped: Sequence[Skipped]) -> list[Skipped]:
+    """In order of time, neighbours of one reason as one."""
+    result: list[Skipped] = []
+    for one in sorted(skipped, key=lambda one: one.start):
+        if result and result[-1].reason == one.reason and one.start <= result[-1].end:
+            result[-1] = replace(result[-1], end=max(result[-1].end, one.end))
+        else:
+            result.append(one)
+    return result
