@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import model as ours
 from benchmarks.parity import Attempt
 from model import window
-from model.decode import Row
+from model.row import Decoding
 from model.segments import Transcription
 
 Samples = NDArray[np.float32]
@@ -55,9 +55,9 @@ class Ours:
         """Text of tokens with the timestamps shown, for people."""
         return self._model.tokenizer.decode_with_timestamps(tokens)
 
-    def _noted_result(self, row: Row) -> window.DecodingResult:
-        result = self._result(row)
-        self.attempts.append(attempt_of(row.window.index, result))
+    def _noted_result(self, decoding: Decoding) -> window.DecodingResult:
+        result = self._result(decoding)
+        self.attempts.append(attempt_of(decoding.window.index, result))
         return result
 
 

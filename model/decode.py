@@ -6,11 +6,12 @@ Gets log-Mel windows from `model.mel` and what to do with each from `model.trans
 - A row joins when its window is encoded and leaves when it ends; nobody waits for a batch to form or to finish.
 - The fallback ladder runs here: a retry goes back to the end of the prompt, whose keys, values and logits are kept, so
   that it neither encodes nor prefills again.
+- Beams and candidates are rows of one window, whose audio is read once for all of them.
 - Everything is per row: language, task, prompt, temperature, generator, rules.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,46 +19,12 @@ from torch import Tensor
 from model.alignment import Aligner
 from model.inference import Inference, PyTorchInference
 from model.options import TranscribeOptions
+from model.row import Decoding, Row
 from model.rules import Rules
-from model.sampling import row_seed, sample
+from model.sampling import sample
 from model.tokenizer import Tokenizer
 from model.whisper import Whisper
-from model.window import DecodingResult, Window, compression_ratio, fallback_reason, initial_tokens
-
-
-class Row:
-    """One hypothesis of a window: where it stands, and what it may do next."""
-
-    def __init__(self, slot: int, window: Window, options: TranscribeOptions, language: str) -> None:
-        self.slot, self.window, self.options, self.language = slot, window, options, language
-        self.language_probs: dict[str, float] = {}
-        self.no_speech_prob = 0.0
-        self.suppressed: tuple[int, ...] = ()
-        self.n_prompt = 0
-        self.first_logits: Tensor | None = None
-
-    def begin(self, rung: int, rules: Rules, device: torch.device) -> None:
-        """Start sampling at this rung of the temperature ladder, with nothing sampled yet."""
-        self.rung = rung
-        self.temperature = self.options.temperature[rung]
-        self.grammar = rules.grammar(self.options)
-        self.tokens: list[int] = []
-        self.sum_logprob = 0.0
-        self.generator: torch.Generator | None = None
-        if self.temperature > 0:
-            seed = row_seed(self.options.seed, self.window.index, rung)
-            self.generator = torch.Generator(device).manual_seed(seed)
-
-    def push(self, token: int, logprob: float) -> None:
-        """Note a sampled token."""
-        self.tokens.append(token)
-        self.sum_logprob += logprob
-        self.grammar.push(token)
-
-    @property
-    def length(self) -> int:
-        """Tokens whose keys and values are in the cache: all but the last sampled one."""
-        return self.n_prompt + len(self.tokens) - 1
+from model.window import DecodingResult, Window, fallback_reason, initial_tokens
 
 
 class DecodingBatch:
@@ -74,6 +41,7 @@ class DecodingBatch:
         self._rules = Rules(model.dims, tokenizer, model.device)
         self._free = list(reversed(range(max_windows)))
         self._rows: list[Row] = []
+        self._decodings: dict[int, Decoding] = {}
         self._ended: list[tuple[int, DecodingResult]] = []
         self.steps: Counter[int] = Counter()
         """Decode steps taken, by number of rows."""
@@ -81,9 +49,14 @@ class DecodingBatch:
         """Windows decoded again, by reason."""
 
     @property
+    def free_rows(self) -> int:
+        """Rows that nobody will need: a window keeps as many as its widest temperature takes (`options.width`)."""
+        return self.max_rows - sum(decoding.options.width for decoding in self._decodings.values())
+
+    @property
     def free_windows(self) -> int:
-        """Windows that can be encoded and started now."""
-        return min(len(self._free), self.max_rows - len(self._rows))
+        """Windows of one row each that can be encoded and started now."""
+        return min(len(self._free), self.free_rows)
 
     @property
     def active_rows(self) -> int:
@@ -115,27 +88,32 @@ class DecodingBatch:
 
     @torch.inference_mode()
     def start(self, slot: int, window: Window, options: TranscribeOptions) -> None:
-        """Begin to decode an encoded window: it takes part in the next step and frees its slot when it ends."""
+        """Begin to decode an encoded window: it takes part in the next step and frees its slot when it ends.
+
+        `ValueError` if fewer than `options.width` rows are free.
+        """
+        if options.width > self.free_rows:
+            raise ValueError(f"{options.width} rows are wanted and {self.free_rows} are free")
         language, probs = window.language, {}
         if language is None:
             probs = self.detect_language(slot)
             language = next(iter(probs), "en")
-        row = Row(slot, window, options, language)
-        row.language_probs = probs
         prompt = initial_tokens(self.tokenizer, window, language, options)
-        row.n_prompt = len(prompt)
-        row.suppressed = self._rules.suppressed(options)
-        sot_index = prompt.index(self.tokenizer.sot)
-        self._inference.clear_row(len(self._rows))
-        keep = (sot_index, len(prompt) - 1)
-        logits = self._inference.prefill(prompt, row=len(self._rows), window=slot, keep=keep)
-        row.no_speech_prob = logits[0].softmax(-1)[self.tokenizer.no_speech].item()
-        row.first_logits = logits[1]
-        self._rules.suppress(row.first_logits[None], [row.suppressed])
+        decoding = Decoding(slot, window, options, language, prompt)
+        decoding.language_probs = probs
+        decoding.suppressed = self._rules.suppressed(options)
+        home = len(self._rows)
+        self._inference.clear_row(home)
+        keep = (prompt.index(self.tokenizer.sot), len(prompt) - 1)
+        logits = self._inference.prefill(prompt, row=home, window=slot, keep=keep)
+        decoding.no_speech_prob = logits[0].softmax(-1)[self.tokenizer.no_speech].item()
+        decoding.first_logits = logits[1:]
+        self._rules.suppress(decoding.first_logits, [decoding.suppressed])
         if options.suppress_blank:
-            self._rules.suppress_blank(row.first_logits)
-        self._rows.append(row)
-        self._begin(row, rung=0)
+            self._rules.suppress_blank(decoding.first_logits[0])
+        self._decodings[slot] = decoding
+        self._add_rows(decoding, 1)
+        self._begin(decoding, rung=0)
         self._settle()
 
     @torch.inference_mode()
@@ -146,20 +124,18 @@ class DecodingBatch:
             logits = self._inference.step(
                 [row.tokens[-1] for row in rows],
                 lengths=[row.length for row in rows],
-                windows=[row.slot for row in rows],
+                windows=[row.decoding.slot for row in rows],
             )
-            self._rules.suppress(logits, [row.suppressed for row in rows])
-            self._sample(logits, rows)
+            self._rules.suppress(logits, [row.decoding.suppressed for row in rows])
+            self._choose(logits, rows)
             self._settle()
         ended, self._ended = self._ended, []
         return ended
 
     def drop(self, slot: int) -> None:
         """Forget a window, whatever became of it: nobody waits for it."""
-        for index, row in enumerate(self._rows):
-            if row.slot == slot:
-                self._remove(index)
-                break
+        if decoding := self._decodings.pop(slot, None):
+            self._remove_rows(decoding, keep=0)
         self._ended = [(ended, result) for ended, result in self._ended if ended != slot]
         self.release(slot)
 
@@ -168,64 +144,104 @@ class DecodingBatch:
         if slot not in self._free:
             self._free.append(slot)
 
-    def _begin(self, row: Row, rung: int) -> None:
-        """Sample the first token of a row from the logits of its prompt."""
-        if row.first_logits is None:
-            raise ValueError("the row has no prompt yet")
-        row.begin(rung, self._rules, self._device)
-        self._sample(row.first_logits[None].clone(), [row])
+    def _begin(self, decoding: Decoding, rung: int) -> None:
+        """Start a window at a rung of its ladder: its prompt is in its first row, the other rows copy it."""
+        if decoding.first_logits is None:
+            raise ValueError("the window has no prompt yet")
+        width = decoding.options.width_at(rung)
+        if width > 1:
+            (home,) = decoding.rows
+            self._add_rows(decoding, width - 1)
+            copies = [row.index for row in decoding.rows[1:]]
+            self._inference.copy_rows([home.index] * len(copies), copies, self.model.dims.n_text_ctx)
+        decoding.begin(rung, self._rules, self.tokenizer, self._device)
+        self._choose(decoding.first_logits.repeat(width, 1), decoding.rows)
 
-    def _sample(self, logits: Tensor, rows: list[Row]) -> None:
+    def _choose(self, logits: Tensor, rows: Sequence[Row]) -> None:
         """Choose the next token of each row from its suppressed logits (rows, n_vocab)."""
         self._rules.constrain(logits, [row.grammar.limits() for row in rows])
-        tokens, logprobs = sample(logits, [row.temperature for row in rows], [row.generator for row in rows])
-        for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
-            row.push(token, logprob)
+        alone = [i for i, row in enumerate(rows) if row.decoding.beams is None]
+        if alone:
+            chosen = [rows[i] for i in alone]
+            own = logits if len(alone) == len(rows) else logits[alone]
+            temperatures = [row.decoding.temperature for row in chosen]
+            tokens, logprobs = sample(own, temperatures, [row.generator for row in chosen])
+            for row, token, logprob in zip(chosen, tokens, logprobs, strict=True):
+                row.push(token, logprob)
+        place = {id(row): i for i, row in enumerate(rows)}
+        for decoding in {id(row.decoding): row.decoding for row in rows if row.decoding.beams}.values():
+            self._extend(decoding, logits[[place[id(row)] for row in decoding.rows]])
+
+    def _extend(self, decoding: Decoding, logits: Tensor) -> None:
+        """One step of beam search for one window, from the masked logits (beams, n_vocab) of its rows."""
+        rows, beams = decoding.rows, decoding.beams
+        if beams is None:
+            raise ValueError("the window has no beams")
+        best = logits.log_softmax(-1).topk(beams.beam_size + 1)
+        sums = torch.tensor([[row.sum_logprob] for row in rows], device=logits.device) + best.values
+        extensions = beams.extend([row.tokens for row in rows], best.indices.tolist(), sums.tolist())
+        moved = [(rows[e.source].index, row.index) for e, row in zip(extensions, rows, strict=True)]
+        if moved := [(source, target) for source, target in moved if source != target]:
+            sources, targets = zip(*moved, strict=True)
+            self._inference.copy_rows(sources, targets, rows[0].length + 1)
+        decoding.adopt(extensions)
 
     def _settle(self) -> None:
-        """Take out the rows that ended, or begin them again where the fallback ladder says so."""
-        for index in reversed(range(len(self._rows))):
-            row = self._rows[index]
-            while self._is_complete(row):
-                result = self._result(row)
-                reason = fallback_reason(result, row.options)
-                if reason is None or row.rung + 1 == len(row.options.temperature):
-                    result = self._aligner.add_times(result, row.slot, row.window, row.options)
-                    self._remove(index)
-                    self.release(row.slot)
-                    self._ended.append((row.slot, result))
+        """Take out the windows that are done, or begin them again where the fallback ladder says so."""
+        for decoding in list(self._decodings.values()):
+            while self._is_complete(decoding):
+                result = self._result(decoding)
+                reason = fallback_reason(result, decoding.options)
+                if reason is None or decoding.is_last_rung:
+                    result = self._aligner.add_times(result, decoding.slot, decoding.window, decoding.options)
+                    self._ended.append((decoding.slot, result))
+                    self._remove_rows(decoding, keep=0)
+                    del self._decodings[decoding.slot]
+                    self.release(decoding.slot)
                     break
                 self.fallbacks[reason] += 1
-                self._begin(row, row.rung + 1)
+                self._remove_rows(decoding, keep=1)
+                self._begin(decoding, decoding.rung + 1)
 
-    def _is_complete(self, row: Row) -> bool:
+    def _result(self, decoding: Decoding) -> DecodingResult:
+        return decoding.result(self.tokenizer)
+
+    def _is_complete(self, decoding: Decoding) -> bool:
+        """Whether every hypothesis has ended; the rows of those that have are given up, but for the last one."""
+        if decoding.beams is not None:
+            return decoding.beams.is_complete or self._is_full(decoding.rows[0])
+        for row in list(decoding.rows):
+            if row.tokens[-1] == self.tokenizer.eot or self._is_full(row):
+                decoding.end(row, self.tokenizer.eot)
+                if len(decoding.rows) == 1:
+                    return True
+                self._remove(row)
+        return False
+
+    def _is_full(self, row: Row) -> bool:
         n_ctx = self.model.dims.n_text_ctx
-        limit = row.options.sample_len or n_ctx // 2
-        return (
-            row.tokens[-1] == self.tokenizer.eot or len(row.tokens) >= limit or row.n_prompt + len(row.tokens) > n_ctx
-        )
+        limit = row.decoding.options.sample_len or n_ctx // 2
+        return len(row.tokens) >= limit or row.decoding.n_prompt + len(row.tokens) > n_ctx
 
-    def _result(self, row: Row) -> DecodingResult:
-        tokens = row.tokens[:-1] if row.tokens[-1] == self.tokenizer.eot else row.tokens
-        text = self.tokenizer.decode(tokens).strip()
-        return DecodingResult(
-            language=row.language,
-            tokens=tuple(tokens),
-            text=text,
-            avg_logprob=row.sum_logprob / (len(tokens) + 1),
-            no_speech_prob=row.no_speech_prob,
-            temperature=row.temperature,
-            compression_ratio=compression_ratio(text),
-            language_probs=row.language_probs,
-        )
+    def _add_rows(self, decoding: Decoding, count: int) -> None:
+        for _ in range(count):
+            row = Row(decoding, len(self._rows))
+            self._rows.append(row)
+            decoding.rows.append(row)
 
-    def _remove(self, index: int) -> None:
+    def _remove_rows(self, decoding: Decoding, keep: int) -> None:
+        for row in decoding.rows[keep:]:
+            self._remove(row)
+
+    def _remove(self, row: Row) -> None:
         """Take a row out and move the last one into its place, so that rows stay dense."""
+        row.decoding.rows.remove(row)
         last = self._rows.pop()
-        if index < len(self._rows):
+        if last is not row:
             # The whole row: a masked position still takes part in the product, and must hold no NaN of its last owner.
-            self._inference.copy_rows([len(self._rows)], [index], self.model.dims.n_text_ctx)
-            self._rows[index] = last
+            self._inference.copy_rows([last.index], [row.index], self.model.dims.n_text_ctx)
+            self._rows[row.index] = last
+            last.index = row.index
 
 
 def run_to_end(batch: DecodingBatch) -> Iterable[tuple[int, DecodingResult]]:

@@ -17,6 +17,8 @@ TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """The fallback ladder of the paper, section 4.5."""
 MAX_TEMPERATURES = 16
 MAX_MARKS = 256
+MAX_WIDTH = 16
+"""Beams or samples of one window at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,14 @@ class TranscribeOptions:
     """A language code (`en`), or None to detect it on the first window."""
     temperature: tuple[float, ...] = TEMPERATURES
     """Tried in order while a window fails a threshold below."""
+    beam_size: int | None = None
+    """Beams at temperature 0; None decodes greedily."""
+    patience: float | None = None
+    """Finished texts that a beam search waits for, as a multiple of the beams; None is 1."""
+    best_of: int | None = None
+    """Independent samples above temperature 0, of which the most probable is kept; None is 1."""
+    length_penalty: float | None = None
+    """Exponent of Google's length penalty for choosing among texts; None divides by the length."""
     compression_ratio_threshold: float | None = 2.4
     """Fail a window whose text compresses better than this: it repeats itself."""
     logprob_threshold: float | None = -1.0
@@ -85,6 +95,30 @@ class TranscribeOptions:
         if self.sample_len is not None and not 1 <= self.sample_len <= 224:
             raise OptionError("sample_len", "sample_len must be between 1 and 224")
         _check_clips(self.clip_timestamps)
+        self._check_search()
+
+    @property
+    def width(self) -> int:
+        """Rows of the batch that a window of these options needs at most."""
+        return max(self.width_at(rung) for rung in range(len(self.temperature)))
+
+    def width_at(self, rung: int) -> int:
+        """Rows at one temperature of the ladder: beams at 0, samples above."""
+        return (self.beam_size if self.temperature[rung] == 0 else self.best_of) or 1
+
+    def _check_search(self) -> None:
+        for name in ("beam_size", "best_of"):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= MAX_WIDTH:
+                raise OptionError(name, f"{name} must be between 1 and {MAX_WIDTH}")
+        _check_number("patience", self.patience, low=0.1, high=10.0)
+        _check_number("length_penalty", self.length_penalty, low=0.0, high=1.0)
+        if self.patience is not None and self.beam_size is None:
+            raise OptionError("patience", "patience needs a beam_size")
+        if self.beam_size is not None and 0.0 not in self.temperature:
+            raise OptionError("beam_size", "beam_size needs temperature 0 among the temperatures")
+        if (self.best_of or 1) > 1 and not any(self.temperature):
+            raise OptionError("best_of", "best_of needs a temperature above 0")
 
 
 def _check_temperatures(temperatures: tuple[float, ...]) -> None:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 
-def row_seed(seed: int, window: int, rung: int) -> int:
-    """Seed of the draws of one window at one rung of the temperature ladder, from the request's seed."""
-    digest = blake2b(f"{seed}/{window}/{rung}".encode(), digest_size=7).digest()
+def row_seed(seed: int, window: int, rung: int, candidate: int = 0) -> int:
+    """Seed of the draws of one window's candidate at one rung of the temperature ladder, from the request's seed."""
+    name = f"{seed}/{window}/{rung}" + (f"/{candidate}" if candidate else "")
+    digest = blake2b(name.encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big")
 
 

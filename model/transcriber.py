@@ -22,7 +22,7 @@ from model.dims import HOP_LENGTH, N_FRAMES, canonical_name
 from model.errors import InvalidAudioError, OptionError
 from model.language import canonical_language
 from model.mel import LogMel, MelSpan
-from model.options import TranscribeOptions
+from model.options import MAX_WIDTH, TranscribeOptions
 from model.recording import Recording, needs_speech
 from model.segments import Transcription
 from model.tokenizer import get_tokenizer
@@ -47,7 +47,7 @@ class Transcriber:
         self.dims = model.dims
         self.tokenizer = get_tokenizer(model.dims)
         self.log_mel = LogMel(model.dims.n_mels, model.device)
-        self._batch = DecodingBatch(model, self.tokenizer, max_windows=1)
+        self._batch = DecodingBatch(model, self.tokenizer, max_windows=1, max_rows=MAX_WIDTH)
 
     @cached_property
     def detector(self) -> SpeechDetector:

@@ -1,0 +1,119 @@
+"""What is decoded now: the rows of the batch, and the window that they belong to.
+
+A `Row` is one hypothesis with a place in the batch; a `Decoding` is a window under way with all of its rows: one when
+it is decoded greedily, several when it is sampled several times or searched with beams. `model.decode` drives them.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from model.beam import BeamSearch, Candidate, Extension, best_candidate
+from model.options import TranscribeOptions
+from model.rules import Rules, TimestampGrammar
+from model.sampling import row_seed
+from model.tokenizer import Tokenizer
+from model.window import DecodingResult, Window, compression_ratio
+
+
+class Row:
+    """One hypothesis: what it has said, and what it may say next."""
+
+    def __init__(self, decoding: "Decoding", index: int) -> None:
+        """`index`: its place among the rows of the batch."""
+        self.decoding, self.index = decoding, index
+
+    def begin(self, candidate: int, grammar: TimestampGrammar, generator: torch.Generator | None) -> None:
+        """Start with nothing said, as the window's hypothesis of this number."""
+        self.candidate, self.grammar, self.generator = candidate, grammar, generator
+        self.tokens: list[int] = []
+        self.sum_logprob = 0.0
+
+    def push(self, token: int, logprob: float) -> None:
+        """Note a sampled token."""
+        self.tokens.append(token)
+        self.sum_logprob += logprob
+        self.grammar.push(token)
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys and values are in memory before a step: all but the last sampled one."""
+        return self.decoding.n_prompt + len(self.tokens) - 1
+
+
+class Decoding:
+    """One window under way."""
+
+    def __init__(
+        self, slot: int, window: Window, options: TranscribeOptions, language: str, prompt: tuple[int, ...]
+    ) -> None:
+        self.slot, self.window, self.options, self.language = slot, window, options, language
+        self.n_prompt = len(prompt)
+        self.language_probs: dict[str, float] = {}
+        self.no_speech_prob = 0.0
+        self.suppressed: tuple[int, ...] = ()
+        self.first_logits: Tensor | None = None
+        self.rows: list[Row] = []
+        self.rung = 0
+        self.beams: BeamSearch | None = None
+        self._ended: dict[int, Candidate] = {}
+
+    @property
+    def temperature(self) -> float:
+        """That of the present rung of the ladder."""
+        return self.options.temperature[self.rung]
+
+    @property
+    def is_last_rung(self) -> bool:
+        """Whether no further temperature is left to try."""
+        return self.rung + 1 == len(self.options.temperature)
+
+    def begin(self, rung: int, rules: Rules, tokenizer: Tokenizer, device: torch.device) -> None:
+        """Start every row at this rung of the temperature ladder."""
+        self.rung, self._ended = rung, {}
+        options = self.options
+        greedy = self.temperature == 0
+        self.beams = (
+            BeamSearch(options.beam_size, options.patience, tokenizer.eot) if greedy and options.beam_size else None
+        )
+        for candidate, row in enumerate(self.rows):
+            generator = None
+            if not greedy:
+                seed = row_seed(options.seed, self.window.index, rung, candidate)
+                generator = torch.Generator(device).manual_seed(seed)
+            row.begin(candidate, rules.grammar(options), generator)
+
+    def adopt(self, extensions: Sequence[Extension]) -> None:
+        """Let each beam go on as its extension says: all are read before any is written."""
+        pasts = [(list(self.rows[e.source].tokens), copy.copy(self.rows[e.source].grammar)) for e in extensions]
+        for row, (tokens, grammar), extension in zip(self.rows, pasts, extensions, strict=True):
+            row.tokens, row.grammar = tokens, grammar
+            row.push(extension.token, 0.0)
+            row.sum_logprob = extension.sum_logprob
+
+    def end(self, row: Row, eot: int) -> None:
+        """A sampled row has said its last token."""
+        tokens = row.tokens[:-1] if row.tokens[-1] == eot else row.tokens
+        self._ended[row.candidate] = Candidate(tuple(tokens), row.sum_logprob)
+
+    def result(self, tokenizer: Tokenizer) -> DecodingResult:
+        """The best hypothesis."""
+        candidates = [self._ended[number] for number in sorted(self._ended)]
+        if self.beams is not None:
+            candidates = self.beams.candidates(
+                [row.tokens for row in self.rows], [row.sum_logprob for row in self.rows]
+            )
+        best = best_candidate(candidates, self.options.length_penalty)
+        text = tokenizer.decode(best.tokens).strip()
+        return DecodingResult(
+            language=self.language,
+            tokens=best.tokens,
+            text=text,
+            avg_logprob=best.avg_logprob,
+            no_speech_prob=self.no_speech_prob,
+            temperature=self.temperature,
+            compression_ratio=compression_ratio(text),
+            language_probs=self.language_probs,
+        )
