@@ -30,6 +30,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--language", help="code or English name; left out, it is detected")
     parser.add_argument("--prompt", help="text put before the first window: names, spelling, style")
     parser.add_argument("--temperature", type=_temperatures, default=TEMPERATURES, help="a number or a comma list")
+    parser.add_argument("--beam-size", type=int, help="beams at temperature 0")
+    parser.add_argument("--patience", type=float, help="finished texts to wait for, as a multiple of the beams")
+    parser.add_argument("--best-of", type=int, help="samples above temperature 0, of which the most probable is kept")
+    parser.add_argument("--length-penalty", type=float, help="exponent of the length penalty, 0 to 1")
+    parser.add_argument("--hotwords", help="names and words to expect, put before every window")
+    parser.add_argument("--carry-prompt", action="store_true", help="put the prompt before every window")
     parser.add_argument("--seed", type=int, default=0, help="seeds sampling above temperature 0")
     parser.add_argument("--no-timestamps", action="store_true", help="decode without timestamps")
     parser.add_argument("--no-previous-text", action="store_true", help="do not condition a window on the text before")
@@ -78,7 +84,13 @@ def _transcribe(transcriber: Transcriber, args: argparse.Namespace, file: Path) 
             task=args.task,
             language=args.language,
             temperature=args.temperature,
+            beam_size=args.beam_size,
+            patience=args.patience,
+            best_of=args.best_of,
+            length_penalty=args.length_penalty,
             initial_prompt=args.prompt,
+            carry_initial_prompt=args.carry_prompt,
+            hotwords=args.hotwords,
             condition_on_previous_text=not args.no_previous_text,
             without_timestamps=args.no_timestamps,
             seed=args.seed,

@@ -48,6 +48,10 @@ class TranscribeOptions:
     """Give a window the text before it as its prompt."""
     initial_prompt: str | None = None
     """Plain text put before the first window; special tokens in it stay text."""
+    carry_initial_prompt: bool = False
+    """Put the initial prompt before every window, not only the first."""
+    hotwords: str | None = None
+    """Plain text put before every window: names and words to expect."""
     without_timestamps: bool = False
     max_initial_timestamp: float | None = 1.0
     """The first timestamp of a window is at most this many seconds."""

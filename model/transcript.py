@@ -16,7 +16,16 @@ from model.invention import judge
 from model.options import TranscribeOptions
 from model.segments import Segment, Skipped, Transcription
 from model.tokenizer import Tokenizer
-from model.window import DecodingResult, TokenTimes, Window, ends_with_time, finished_tokens, is_silent, segment_ends
+from model.window import (
+    MAX_PROMPT_TOKENS,
+    DecodingResult,
+    TokenTimes,
+    Window,
+    ends_with_time,
+    finished_tokens,
+    is_silent,
+    segment_ends,
+)
 from model.words import add_words, speech_end
 
 
@@ -47,7 +56,8 @@ class Transcript:
         self._n_windows = first_window
         self._window: Window | None = None
         self._segments: list[Segment] = []
-        self._initial = tuple(tokenizer.encode(" " + options.initial_prompt.strip())) if options.initial_prompt else ()
+        self._initial = _written(tokenizer, options.initial_prompt)
+        self._hotwords = _written(tokenizer, options.hotwords)
         self._tokens: list[int] = list(self._initial)
         self._prompt_reset_since = 0
         self._last_speech = self._seek / FRAMES_PER_SECOND if clips else 0.0
@@ -123,8 +133,15 @@ class Transcript:
         if n_frames <= 0:  # a clip that starts after the end of the recording
             self._clips.clear()
             return None
-        prompt = tuple(self._tokens[self._prompt_reset_since :])
-        return Window(self._n_windows, self._seek, n_frames, self.language, prompt)
+        return Window(self._n_windows, self._seek, n_frames, self.language, self._prompt())
+
+    def _prompt(self) -> tuple[int, ...]:
+        """What stays in front of every window, then as much of the text before as fits."""
+        carried = self._initial if self._options.carry_initial_prompt else ()
+        fixed = (*self._hotwords, *carried)[:MAX_PROMPT_TOKENS]
+        since = max(self._prompt_reset_since, len(carried))
+        room = MAX_PROMPT_TOKENS - len(fixed)
+        return (*fixed, *self._tokens[since:][-room:]) if room else fixed
 
     def _spans(self, window: Window, result: DecodingResult) -> tuple[list[tuple[float, float, tuple[int, ...]]], int]:
         """(start, end, tokens) of each segment in the window's seconds, and the frames to move on by.
@@ -212,6 +229,11 @@ def _rest(tokens: tuple[int, ...], tokenizer: Tokenizer) -> Literal["complete", 
 def count_frames(n_samples: int) -> int:
     """Frames of 10 ms of a recording: one at least for any sample."""
     return max(n_samples // HOP_LENGTH, min(n_samples, 1))
+
+
+def _written(tokenizer: Tokenizer, text: str | None) -> tuple[int, ...]:
+    """Tokens of a text that a caller wrote, as a continuation; nothing in it is special."""
+    return tuple(tokenizer.encode(" " + text.strip())) if text else ()
 
 
 def clip_frames(timestamps: tuple[float, ...], n_frames: int) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from model.errors import OptionError
 from model.language import canonical_language
-from model.options import TranscribeOptions
+from model.options import MAX_WIDTH, TranscribeOptions
 from service.errors import BadRequest
 from service.messages import ModelInfo
 
@@ -22,11 +22,9 @@ RESPONSE_FORMATS: tuple[ResponseFormat, ...] = ("json", "text", "srt", "vtt", "t
 MAX_CLIPS = 512
 _MAX_LIST = 1024
 _NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})([eE][+-]?\d{1,3})?")
-_SEED = re.compile(r"\d{1,18}")
+_INTEGER = re.compile(r"\d{1,18}")
 
-LATER_FIELDS = frozenset(
-    {"beam_size", "best_of", "patience", "length_penalty", "hotwords", "hallucination_silence_threshold", "vad"}
-)
+LATER_FIELDS = frozenset({"hallucination_silence_threshold", "vad"})
 """Fields of the interface that this version does not support yet: refused, never ignored."""
 
 
@@ -62,8 +60,8 @@ def _flag(name: str, text: str) -> bool:
     return value
 
 
-def _seed(name: str, text: str) -> int:
-    if not _SEED.fullmatch(text.strip()):
+def _integer(name: str, text: str) -> int:
+    if not _INTEGER.fullmatch(text.strip()):
         raise BadRequest(f"{name} must be a whole number of at most 18 digits.", param=name)
     return int(text)
 
@@ -126,7 +124,38 @@ FIELDS: Mapping[str, Field] = {
         "A number from 0 to 1, or a comma list that is tried in order while a window's text is poor.",
         {"type": "string", "default": "0.0,0.2,0.4,0.6,0.8,1.0"},
     ),
+    "beam_size": Field(
+        "beam_size",
+        _integer,
+        "Beams at temperature 0; without it the most probable token is taken.",
+        {"type": "integer", "minimum": 1, "maximum": MAX_WIDTH},
+    ),
+    "patience": Field(
+        "patience",
+        _number,
+        "Finished texts that a beam search waits for, as a multiple of `beam_size`.",
+        {**_FLOAT, "default": 1, "minimum": 0.1, "maximum": 10},
+    ),
+    "best_of": Field(
+        "best_of",
+        _integer,
+        "Samples above temperature 0, of which the most probable is kept.",
+        {"type": "integer", "default": 1, "minimum": 1, "maximum": MAX_WIDTH},
+    ),
+    "length_penalty": Field(
+        "length_penalty",
+        _number,
+        "Exponent of the length penalty among beams or samples; without it the log-probability is divided by length.",
+        {**_FLOAT, "minimum": 0, "maximum": 1},
+    ),
     "prompt": Field("initial_prompt", _text, "Text put before the first window, as a hint of style and names.", _TEXT),
+    "carry_initial_prompt": Field(
+        "carry_initial_prompt",
+        _flag,
+        "Put the prompt before every window, not only the first.",
+        {"type": "boolean", "default": False},
+    ),
+    "hotwords": Field("hotwords", _text, "Names and words to expect; put before every window.", _TEXT),
     "condition_on_previous_text": Field(
         "condition_on_previous_text",
         _flag,
@@ -157,7 +186,7 @@ FIELDS: Mapping[str, Field] = {
         "Parts to transcribe: `start,end,start,end,...` in seconds; a missing last end is the end of the recording.",
         _TEXT,
     ),
-    "seed": Field("seed", _seed, "Seed of sampling above temperature 0.", {"type": "integer", "default": 0}),
+    "seed": Field("seed", _integer, "Seed of sampling above temperature 0.", {"type": "integer", "default": 0}),
 }
 _FIELD_OF_OPTION = {field.option: name for name, field in FIELDS.items()}
 
