@@ -87,13 +87,14 @@ class Engine:
         options = TranscribeOptions() if isinstance(request, DetectLanguage) else request.options
         try:
             options = check_options(options, self._transcriber.name, self._transcriber.model)
+            _check_width(options, self.batch.max_rows)
         except OptionError as error:
             return [Failed(request.request_id, "invalid_value", str(error))]
         transcript = Transcript(self._transcriber.dims, self._transcriber.tokenizer, options, n_samples=len(samples))
         search = MaximumSearch(self._transcriber.log_mel, samples)
         job = Job(request.request_id, samples, options, transcript, detect_only, submitted=now, search=search)
         self._jobs[job.request_id] = job
-        self._scheduler.add(job.request_id, request.deadline, queue=False)
+        self._scheduler.add(job.request_id, request.deadline, width=options.width, queue=False)
         self._listening.append(job)
         return []
 
@@ -121,7 +122,8 @@ class Engine:
         messages += self._listen()
         room = max(0, self.room.windows - len(self._by_slot))
         limit = min(self._windows_per_encode, self.batch.free_windows, room)
-        for request_id in self._scheduler.admit(limit, running=self.batch.active_rows > 0):
+        running = self.batch.active_rows > 0
+        for request_id in self._scheduler.admit(limit, rows=self.batch.free_rows, running=running):
             messages += self._guarded(request_id, now)
         self._scheduler.stepped()
         for slot, result in self._step(messages):
@@ -250,6 +252,12 @@ class Engine:
     def _leave(self, job: Job) -> None:
         self._jobs.pop(job.request_id, None)
         self._scheduler.remove(job.request_id)
+
+
+def _check_width(options: TranscribeOptions, max_rows: int) -> None:
+    if options.width > max_rows:
+        name = "beam_size" if options.width == options.beam_size else "best_of"
+        raise OptionError(name, f"{name} is {options.width}, and this service decodes {max_rows} rows at a time")
 
 
 def _inside(error: Exception) -> str:

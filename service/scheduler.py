@@ -15,6 +15,7 @@ class Scheduler:
         self._steps_between_encodes = steps_between_encodes
         self._steps = 0
         self._deadlines: dict[str, float | None] = {}
+        self._widths: dict[str, int] = {}
         self._queue: deque[str] = deque()
         self._suspects: deque[str] = deque()
 
@@ -23,11 +24,15 @@ class Scheduler:
         """Windows that wait for their turn."""
         return len(self._queue) + len(self._suspects)
 
-    def add(self, request_id: str, deadline: float | None, *, queue: bool = True) -> None:
-        """A new request, whose first window waits from now on, or from `requeue` on. `ValueError` if it is known."""
+    def add(self, request_id: str, deadline: float | None, *, width: int = 1, queue: bool = True) -> None:
+        """A new request, whose first window waits from now on, or from `requeue` on. `ValueError` if it is known.
+
+        `width`: rows that each of its windows takes.
+        """
         if request_id in self._deadlines:
             raise ValueError(f"request {request_id} is here already")
         self._deadlines[request_id] = deadline
+        self._widths[request_id] = width
         if queue:
             self._queue.append(request_id)
 
@@ -46,6 +51,7 @@ class Scheduler:
     def remove(self, request_id: str) -> None:
         """A request is over, in whatever state it was."""
         self._deadlines.pop(request_id, None)
+        self._widths.pop(request_id, None)
         self._queue = deque(waiting for waiting in self._queue if waiting != request_id)
         self._suspects = deque(waiting for waiting in self._suspects if waiting != request_id)
 
@@ -57,16 +63,19 @@ class Scheduler:
         """Running rows made a step."""
         self._steps += 1
 
-    def admit(self, free: int, *, running: bool) -> list[str]:
-        """The requests whose windows are encoded now, at most `free`; empty while running rows are owed steps.
+    def admit(self, free: int, *, rows: int, running: bool) -> list[str]:
+        """The requests whose windows are encoded now, at most `free` and of at most `rows` rows together.
 
-        A suspect enters an empty batch and nobody joins it there.
+        Empty while running rows are owed steps. A wide window is never overtaken: the next one waits with it. A suspect
+        enters an empty batch and nobody joins it there.
         """
         if self._suspects:
             return [] if running or not free else [self._suspects.popleft()]
         if running and self._steps < self._steps_between_encodes:
             return []
-        chosen = [self._queue.popleft() for _ in range(min(free, len(self._queue)))]
+        chosen: list[str] = []
+        while self._queue and len(chosen) < free and (rows := rows - self._widths[self._queue[0]]) >= 0:
+            chosen.append(self._queue.popleft())
         if chosen:
             self._steps = 0
         return chosen

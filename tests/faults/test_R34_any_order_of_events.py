@@ -64,7 +64,8 @@ class Worker(RuleBasedStateMachine):
     @rule(ticks=st.integers(1, 4), length=st.integers(1, 5))
     def tick(self, ticks: int, length: int) -> None:
         for _ in range(ticks):
-            for name in self.scheduler.admit(SLOTS - len(self.slots), running=bool(self.slots)):
+            free = SLOTS - len(self.slots)
+            for name in self.scheduler.admit(free, rows=free, running=bool(self.slots)):
                 self.admit(name, length)
             self.scheduler.stepped()
             for name in [name for name, left in self.slots.items() if left <= 1]:

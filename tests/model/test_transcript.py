@@ -95,6 +95,30 @@ def test_a_recording_of_one_sample_has_one_window() -> None:
     assert transcript.next_window() is None
 
 
+def test_hotwords_and_a_carried_prompt_stay_in_front_and_leave_room_for_the_text_before() -> None:
+    transcript = _transcript(200, initial_prompt="Foxes.", hotwords="Reynard <|en|>", carry_initial_prompt=True)
+    fixed = tuple(TOKENIZER.encode(" Reynard <|en|>") + TOKENIZER.encode(" Foxes."))
+    assert all(token < TOKENIZER.eot for token in fixed)
+    assert transcript.next_window().prompt == fixed
+    said = (BEGIN, *WORDS * 40, BEGIN + 1500)
+    transcript.feed(_result(said))
+    transcript.next_window()
+    transcript.feed(_result(said))
+    prompt = transcript.next_window().prompt
+    assert len(prompt) == 223
+    assert prompt[: len(fixed)] == fixed
+    assert prompt[len(fixed) :] == (said + said)[-(223 - len(fixed)) :]
+    assert "Reynard" not in transcript.result().text
+
+
+def test_hotwords_longer_than_the_prompt_are_cut_and_leave_nothing_else() -> None:
+    transcript = _transcript(90, hotwords="alpha beta " * 200)
+    first = transcript.next_window().prompt
+    transcript.feed(_result((BEGIN, *WORDS, BEGIN + 1500)))
+    assert len(first) == 223
+    assert transcript.next_window().prompt == first
+
+
 # --- the reference's own loop over the same answers ----------------------------------------------------------------
 
 pieces = st.one_of(
@@ -125,9 +149,10 @@ def _advances(tokens: tuple[int, ...]) -> bool:
     seconds=st.sampled_from([1.0, 29.99, 30.0, 61.3]),
     prompt=st.sampled_from([None, "Foxes and dogs."]),
     conditioned=st.booleans(),
+    carried=st.booleans(),
     clips=st.sampled_from([(), (2.0,), (1.0, 20.0, 25.0, 40.0)]),
 )
-def test_segments_prompts_and_seeks_equal_the_reference(script, seconds, prompt, conditioned, clips) -> None:
+def test_segments_prompts_and_seeks_equal_the_reference(script, seconds, prompt, conditioned, carried, clips) -> None:
     import whisper
     from whisper.decoding import DecodingResult as TheirResult
 
@@ -146,13 +171,14 @@ def test_segments_prompts_and_seeks_equal_the_reference(script, seconds, prompt,
     fake = SimpleNamespace(dims=DIMS, device=torch.device("cpu"), is_multilingual=True, num_languages=99, decode=decode)
     theirs = whisper.transcribe(
         fake, torch.zeros(int(seconds * 16_000)), language="en", fp16=False, temperature=(0.0,),
-        initial_prompt=prompt, condition_on_previous_text=conditioned,
+        initial_prompt=prompt, condition_on_previous_text=conditioned, carry_initial_prompt=carried,
         clip_timestamps=list(clips) or "0",
     )  # fmt: skip
 
     transcript = _transcript(
-        seconds, language="en", initial_prompt=prompt, condition_on_previous_text=conditioned, clip_timestamps=clips
-    )
+        seconds, language="en", initial_prompt=prompt, condition_on_previous_text=conditioned,
+        carry_initial_prompt=carried, clip_timestamps=clips,
+    )  # fmt: skip
     prompts = []
     while window := transcript.next_window():
         tokens, logprob, silence, temperature = script[len(prompts) % len(script)]

@@ -251,3 +251,30 @@ def test_a_window_that_does_not_fit_alone_fails(model, monkeypatch, name) -> Non
         assert all("OutOfMemoryError" in m.message for m in failed)
     _submit(engine, _request("later", 2.0))
     _of(_run(engine), "later")
+
+
+def test_beams_and_samples_share_the_batch_and_change_nobody(model) -> None:
+    asked: dict[str, dict[str, Any]] = {
+        "beams": {"beam_size": 3},
+        "greedy": {},
+        "samples": {"temperature": (0.7,), "best_of": 4},
+        "ladder": {"temperature": (0.0, 0.8), "beam_size": 2, "best_of": 3},
+    }
+    engine = _engine(model)
+    for seed, (name, options) in enumerate(asked.items()):
+        assert _submit(engine, _request(name, 4.0, **options), seed) == []
+    messages = _run(engine)
+    for seed, (name, options) in enumerate(asked.items()):
+        common = {"language": "en", "temperature": 0.0, "sample_len": 6, "no_speech_threshold": None}
+        alone = model.transcribe(tiny.speech(4.0, seed), **(common | options))
+        assert _of(messages, name)[1].text == alone.text
+    assert engine.batch.free_rows == 4
+
+
+def test_more_rows_than_there_are_is_a_refusal_that_names_the_option(model) -> None:
+    engine = _engine(model)
+    (refused,) = _submit(engine, _request("r", 1.0, beam_size=5))
+    assert isinstance(refused, Failed)
+    assert refused.code == "invalid_value"
+    assert "beam_size is 5" in refused.message
+    assert not engine.busy

@@ -100,6 +100,8 @@ def test_a_model_that_cannot_translate_says_so():
         ("clip_timestamps", "-1,2"), ("clip_timestamps", "5,1"), ("clip_timestamps", "1,1e400"),
         ("clip_timestamps", ",".join(["1"] * 100_000)), ("clip_timestamps", "a"),
         ("seed", "-1"), ("seed", "1.5"), ("seed", "9" * 19),
+        ("beam_size", "0"), ("beam_size", "17"), ("beam_size", "2.0"), ("best_of", "0"), ("best_of", "99"),
+        ("patience", "1"), ("patience", "nan"), ("length_penalty", "2"), ("carry_initial_prompt", "on"),
     ],
 )  # fmt: skip
 def test_a_bad_value_names_its_field(name, value):
@@ -107,6 +109,18 @@ def test_a_bad_value_names_its_field(name, value):
     assert error.param == name
     assert name in error.message
     assert len(error.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"beam_size": "5", "temperature": "0.4"}, "beam_size"),
+        ({"best_of": "5", "temperature": "0"}, "best_of"),
+        ({"beam_size": "5", "patience": "0"}, "patience"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(fields, named):
+    assert refused(fields).param == named
 
 
 @pytest.mark.parametrize("name", sorted(LATER_FIELDS))
