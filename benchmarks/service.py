@@ -67,12 +67,12 @@ class Service:
 
 
 @contextlib.contextmanager
-def running(**settings: object) -> Iterator[Service]:
+def running(module: str = "service", **settings: object) -> Iterator[Service]:
     """A ready service with `settings` (`max_queue_requests=8`, ...); it is asked to stop at the end, then killed."""
     variables = {f"WHISPER_{name.upper()}": str(value) for name, value in settings.items()}
     with tempfile.NamedTemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
+            [sys.executable, "-m", module],
             cwd=_ROOT, env={**os.environ, "WHISPER_PORT": "0", **variables}, stdin=subprocess.DEVNULL, stderr=log,
         )  # fmt: skip
         try:

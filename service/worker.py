@@ -47,6 +47,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until `Stop` or the end of the channel."""
+        self._channel.send(self._stats())
         while True:
             timeout = 0.0 if self._engine.busy else _STATS_SECONDS
             while (message := self._channel.receive(timeout)) is not None:

@@ -22,6 +22,14 @@ def clips() -> Path:
 
 
 @pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random model as a file, for services that must be real and need not be right."""
+    from tests import tiny
+
+    return tiny.write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny-random.pt")
+
+
+@pytest.fixture(scope="session")
 def base() -> object:
     """The real base model in float32 on the CPU."""
     from model import load

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import httpx
+import psutil
 from fastapi import FastAPI
 
 from service.app import create_app
@@ -169,6 +170,15 @@ class ServiceProcess:
         )
         wait_until(lambda: all(self.gauge(name, **options) == 0.0 for name in gauges), seconds)
 
+    def children(self) -> list[psutil.Process]:
+        """Its child processes: audio children and model workers."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def worker(self) -> psutil.Process:
+        """Its only model worker."""
+        (worker,) = [child for child in self.children() if "service.worker" in child.cmdline()]
+        return worker
+
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
@@ -185,6 +195,21 @@ def service(*arguments: str, **environment: str) -> Iterator[ServiceProcess]:
         yield process
     finally:
         process.stop()
+
+
+@contextlib.contextmanager
+def real_service(model: str | Path = "base", **environment: str) -> Iterator[ServiceProcess]:
+    """The service as it is, on a real model worker of one thread and real audio children; nothing is left of it."""
+    worker = {"WHISPER_MODEL": str(model), "WHISPER_DEVICES": "cpu", "WHISPER_THREADS_PER_WORKER": "1"}
+    process = ServiceProcess(module="service", **worker | environment)
+    try:
+        process.wait_ready(90.0)
+        yield process
+    finally:
+        children = process.children() if process.process.poll() is None else []
+        process.stop()
+        psutil.wait_procs(children, 5.0)
+        assert not [child for child in children if child.is_running()]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:

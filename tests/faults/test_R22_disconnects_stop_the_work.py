@@ -1,9 +1,12 @@
 """R22: a client that goes while uploading, decoding, or in window 1 of 5: the work for it stops within a step."""
 
+import time
+
 import pytest
 
 from tests.fakes import script
-from tests.serving import ServiceProcess, form, request_head, service, wait_until
+from tests.serving import ServiceProcess, form, real_service, request_head, service, wait_until
+from tests.sounds import float_wav, speechlike
 
 pytestmark = pytest.mark.fault
 STEP = 0.2
@@ -19,6 +22,10 @@ def cancellations(server: ServiceProcess, stage: str) -> float:
 
 def steps(server: ServiceProcess) -> float:
     return server.gauge('whisper_decode_steps_total{device="cpu"}')
+
+
+def waiting(server: ServiceProcess) -> float:
+    return server.gauge('whisper_worker_waiting_windows{device="cpu"}')
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +75,23 @@ def test_r22_a_client_that_stays_is_not_cancelled(server):
     before = cancellations(server, "inference")
     assert server.post(script(windows=5, window_delay=0.05)).status_code == 200
     assert cancellations(server, "inference") == before
+
+
+def test_r22_a_real_worker_stops_and_forgets_the_later_windows(checkpoint):
+    body = form(float_wav(speechlike(150.0)), temperature="0")
+    with real_service(checkpoint, WHISPER_MAX_BATCH_ROWS="2") as server:
+        wait_until(lambda: "whisper_decode_steps_total{" in server.get("/metrics").text)
+        connections = [server.connect() for _ in range(4)]
+        for connection in connections:
+            connection.sendall(request_head(len(body)) + body)
+        wait_until(lambda: steps(server) > 10 and waiting(server) == 2.0, 30)
+        for connection in connections:
+            connection.close()
+        wait_until(lambda: cancellations(server, "inference") == 4.0)
+        server.assert_idle()
+        time.sleep(1.0)  # the worker says twice a second how far it is
+        stopped_at = steps(server)
+        assert waiting(server) == 0.0
+        time.sleep(1.2)
+        assert steps(server) == stopped_at
+        assert server.post(float_wav(speechlike(2.0)), data={"temperature": "0"}).status_code == 200

@@ -1,7 +1,10 @@
-"""R35, as far as the HTTP process goes: before the workers are warm it lives, is unready, and refuses at once."""
+"""R35: before the workers are warm it lives, is unready, and refuses at once; the first request is as quick as any."""
 
 import pytest
 
+from benchmarks.concurrency import AUDIO, Upload
+from benchmarks.first import measure
+from benchmarks.service import running
 from tests.fakes import script
 from tests.serving import ServiceProcess, error_of, wait_until
 
@@ -32,3 +35,11 @@ def test_r35_what_can_never_start_ends_with_one_line_that_says_why():
         assert "model.bin" in line["detail"]
     finally:
         server.stop()
+
+
+@pytest.mark.weights
+def test_r35_the_first_request_waits_for_nothing():
+    file = Upload("en-stereo.flac", (AUDIO / "en-stereo.flac").read_bytes())
+    with running(compute_type="float32", drain_notice_seconds=0) as service:
+        figures = measure(service.url, file, requests=6)
+    assert figures["first_s"] < 2.0 * figures["steady_s"] + 0.5  # 1.5 on a machine with nothing else to do

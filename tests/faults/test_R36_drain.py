@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from tests.fakes import script
-from tests.serving import error_of, service, wait_until
+from tests.serving import error_of, real_service, service, wait_until
+from tests.sounds import float_wav, speechlike
 
 pytestmark = pytest.mark.fault
 
@@ -32,6 +33,23 @@ def test_r36_a_drain_loses_nothing():
         assert time.monotonic() - started < 10
         assert not [child for child in children if child.is_running()]
         assert server.log()[-1]["event"] == "stopped"
+
+
+def test_r36_a_real_service_ends_its_work_and_leaves_no_process(checkpoint):
+    drain = {"WHISPER_DRAIN_NOTICE_SECONDS": "1", "WHISPER_DRAIN_SECONDS": "60"}
+    sound = float_wav(speechlike(40.0))
+    with real_service(checkpoint, **drain) as server, concurrent.futures.ThreadPoolExecutor() as threads:
+        children = server.children()
+        assert len(children) >= 3
+        busy = [threads.submit(server.post, sound, data={"temperature": "0"}, timeout=60) for _ in range(6)]
+        wait_until(lambda: server.gauge("whisper_queue_audio_seconds") == 240.0, 20)
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: server.get("/readyz").status_code == 503, 0.9)
+        assert error_of(server.post(sound), 503)["code"] == "draining"
+        assert [future.result().status_code for future in busy] == [200] * 6
+        assert server.process.wait(60) == 0
+        _, alive = psutil.wait_procs(children, 2.0)
+        assert not alive
 
 
 def test_r36_an_idle_service_leaves_after_the_notice():

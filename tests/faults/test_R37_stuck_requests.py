@@ -5,10 +5,12 @@ import contextlib
 import signal
 import time
 
+import psutil
 import pytest
 
 from tests.fakes import script
-from tests.serving import check_error_body, form, read_answer, request_head, service, wait_until
+from tests.serving import check_error_body, form, read_answer, real_service, request_head, service, wait_until
+from tests.sounds import float_wav, speechlike
 
 pytestmark = pytest.mark.fault
 STUCK = form(script(window_delay=120))
@@ -32,6 +34,30 @@ def test_r37_what_is_stuck_gets_503_and_the_process_ends():
             assert b'"draining"' in body
         assert server.process.wait(10) == 0
         assert time.monotonic() - started < 1.5 + 2.0
+
+
+def test_r37_real_processes_that_no_longer_answer_are_killed(checkpoint):
+    drain = {"WHISPER_DRAIN_NOTICE_SECONDS": "0.2", "WHISPER_DRAIN_SECONDS": "2"}
+    body = form(float_wav(speechlike(30.0)), temperature="0")
+    with real_service(checkpoint, **drain) as server, contextlib.ExitStack() as stack:
+        children = server.children()
+        inferring, decoding = (stack.enter_context(server.connect()) for _ in range(2))
+        server.worker().suspend()
+        inferring.sendall(request_head(len(body)) + body)
+        wait_until(lambda: server.gauge("whisper_queue_audio_seconds") == 30.0)
+        for child in children:
+            child.suspend()
+        decoding.sendall(request_head(len(body)) + body)
+        wait_until(lambda: server.gauge("whisper_audio_children_busy") == 1.0)
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        for connection in (inferring, decoding):
+            status, _, answer = read_answer(connection)
+            assert (status, b'"draining"' in answer) == (503, True)
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - started < 2.0 + 2.0
+        _, alive = psutil.wait_procs(children, 1.0)
+        assert not alive
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
