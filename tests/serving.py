@@ -172,7 +172,8 @@ class ServiceProcess:
 
     def children(self) -> list[psutil.Process]:
         """Its child processes: audio children and model workers."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return found
 
     def worker(self) -> psutil.Process:
         """Its only model worker."""
