@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from model import formats
 from model.dims import DIMENSIONS, FRAMES_PER_SECOND, N_FRAMES
-from model.errors import WhisperError
+from model.errors import OptionError, WhisperError
 from model.options import TEMPERATURES
 from model.segments import Transcription
+from model.subtitles import Layout, check_format
 from model.transcriber import Transcriber, load
 
 
@@ -39,10 +40,39 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seeds sampling above temperature 0")
     parser.add_argument("--no-timestamps", action="store_true", help="decode without timestamps")
     parser.add_argument("--no-previous-text", action="store_true", help="do not condition a window on the text before")
+    _add_word_options(parser)
     parser.add_argument("--format", default="text", choices=tuple(formats.WRITERS), help="what to write")
     parser.add_argument("--output-dir", type=Path, help="write one file per recording here, not to standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    try:
+        args.layout = Layout(
+            max_line_width=args.max_line_width,
+            max_line_count=args.max_line_count,
+            max_words_per_line=args.max_words_per_line,
+            highlight_words=args.highlight_words,
+        )
+        check_format(args.layout, args.format)
+    except OptionError as error:
+        parser.error(str(error))
+    return args
+
+
+def _add_word_options(parser: argparse.ArgumentParser) -> None:
+    words = parser.add_argument_group("words")
+    words.add_argument("--word-timestamps", action="store_true", help="give json segments their words with times")
+    words.add_argument("--prepend-punctuations", help="marks that belong to the word after them")
+    words.add_argument("--append-punctuations", help="marks that belong to the word before them")
+    words.add_argument(
+        "--hallucination-silence-threshold",
+        type=float,
+        metavar="SECONDS",
+        help="skip silence longer than this around text that looks invented",
+    )
+    words.add_argument("--max-line-width", type=int, metavar="N", help="characters in a line of srt and vtt")
+    words.add_argument("--max-line-count", type=int, metavar="N", help="lines of a cue")
+    words.add_argument("--max-words-per-line", type=int, metavar="N", help="words in a line")
+    words.add_argument("--highlight-words", action="store_true", help="underline each word as it is spoken")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -77,6 +107,7 @@ def _transcribe(transcriber: Transcriber, args: argparse.Namespace, file: Path) 
             bar = bar or tqdm(total=total // FRAMES_PER_SECOND, unit="s", desc=file.name, file=sys.stderr)
             bar.update(done // FRAMES_PER_SECOND - bar.n)
 
+    marks = {name: getattr(args, name) for name in ("prepend_punctuations", "append_punctuations")}
     try:
         return transcriber.transcribe(
             file,
@@ -93,7 +124,10 @@ def _transcribe(transcriber: Transcriber, args: argparse.Namespace, file: Path) 
             hotwords=args.hotwords,
             condition_on_previous_text=not args.no_previous_text,
             without_timestamps=args.no_timestamps,
+            word_timestamps=args.word_timestamps or args.layout.needs_words,
+            hallucination_silence_threshold=args.hallucination_silence_threshold,
             seed=args.seed,
+            **{name: value for name, value in marks.items() if value is not None},
         )
     finally:
         if bar is not None:
@@ -101,7 +135,7 @@ def _transcribe(transcriber: Transcriber, args: argparse.Namespace, file: Path) 
 
 
 def _write(args: argparse.Namespace, file: Path, transcription: Transcription) -> None:
-    content = formats.WRITERS[args.format](transcription)
+    content = formats.WRITERS[args.format](transcription, args.layout)
     if args.output_dir is None:
         sys.stdout.write(content)
         return

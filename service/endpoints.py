@@ -107,7 +107,12 @@ class Endpoints:
             timings=timings,
         )
         return transcription_response(
-            result, asked.response_format, model=model.name, request_id=context.request_id, timings=timings
+            result,
+            asked.response_format,
+            asked.layout,
+            model=model.name,
+            request_id=context.request_id,
+            timings=timings,
         )
 
     async def _detect_language(

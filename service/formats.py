@@ -12,12 +12,13 @@ from typing import Any
 
 from starlette.responses import Response
 
-from model.formats import to_srt, to_text, to_tsv, to_vtt
+from model.formats import WRITERS
 from model.language import LANGUAGES
-from model.segments import Segment, Skipped, Transcription
+from model.segments import Segment, Skipped, Transcription, Word
+from model.subtitles import Layout
 from service.schemas import ResponseFormat
 
-_WRITERS = {"text": to_text, "srt": to_srt, "vtt": to_vtt, "tsv": to_tsv}
+_PLAIN = Layout()
 _MEDIA_TYPES = {
     "json": "application/json",
     "text": "text/plain; charset=utf-8",
@@ -50,12 +51,18 @@ def spoken(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
 
 
 def transcription_response(
-    result: Transcription, response_format: ResponseFormat, *, model: str, request_id: str, timings: Timings
+    result: Transcription,
+    response_format: ResponseFormat,
+    layout: Layout = _PLAIN,
+    *,
+    model: str,
+    request_id: str,
+    timings: Timings,
 ) -> Response:
-    """The answer of `/v1/transcribe`."""
+    """The answer of `/v1/transcribe`; `layout` cuts subtitles."""
     if response_format == "json":
         return json_response(_transcription_json(result, model=model, request_id=request_id, timings=timings))
-    text = _WRITERS[response_format](result.segments)
+    text = WRITERS[response_format](result, layout)
     return Response(text.encode("utf-8", "replace"), headers={"content-type": _MEDIA_TYPES[response_format]})
 
 
@@ -77,6 +84,7 @@ def _transcription_json(result: Transcription, *, model: str, request_id: str, t
 
 
 def _segment_json(segment: Segment) -> dict[str, Any]:
+    words = {} if segment.words is None else {"words": [_word_json(word) for word in segment.words]}
     return {
         "id": segment.id,
         "seek": segment.seek,
@@ -88,6 +96,16 @@ def _segment_json(segment: Segment) -> dict[str, Any]:
         "avg_logprob": round(segment.avg_logprob, 6),
         "compression_ratio": round(segment.compression_ratio, 6),
         "no_speech_prob": round(segment.no_speech_prob, 6),
+        **words,
+    }
+
+
+def _word_json(word: Word) -> dict[str, Any]:
+    return {
+        "word": word.word,
+        "start": round(word.start, 3),
+        "end": round(word.end, 3),
+        "probability": round(word.probability, 6),
     }
 
 

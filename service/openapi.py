@@ -40,10 +40,19 @@ _SEGMENT = _object(
     no_speech_prob=_NUMBER,
 )
 _SKIPPED = _object(
-    reason={**_STRING, "description": "`no_speech`: the model heard no speech in a window (`no_speech_threshold`)."},
+    reason={
+        **_STRING,
+        "description": "`no_speech`: the model heard no speech in a window (`no_speech_threshold`). `hallucination`: "
+        "the text there looked invented between silences (`hallucination_silence_threshold`).",
+    },
     start={**_NUMBER, "description": "Seconds."},
     end={**_NUMBER, "description": "Seconds."},
 )
+_SEGMENT["properties"]["words"] = {
+    "type": "array",
+    "items": _object(word=_STRING, start=_NUMBER, end=_NUMBER, probability=_NUMBER),
+    "description": "Only with `timestamps=word`. A word has its blank before and its punctuation.",
+}
 _TRANSCRIPTION = _object(
     task=_STRING,
     language=_STRING,

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 from model.errors import OptionError
 from model.language import canonical_language
 from model.options import MAX_WIDTH, TranscribeOptions
+from model.subtitles import MAX_LINE_COUNT, MAX_LINE_WIDTH, MAX_WORDS_PER_LINE, Layout, check_format
 from service.errors import BadRequest
 from service.messages import ModelInfo
 
@@ -24,7 +25,7 @@ _MAX_LIST = 1024
 _NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})([eE][+-]?\d{1,3})?")
 _INTEGER = re.compile(r"\d{1,18}")
 
-LATER_FIELDS = frozenset({"hallucination_silence_threshold", "vad"})
+LATER_FIELDS = frozenset({"vad"})
 """Fields of the interface that this version does not support yet: refused, never ignored."""
 
 
@@ -34,6 +35,8 @@ class TranscribeForm:
 
     options: TranscribeOptions
     response_format: ResponseFormat
+    layout: Layout = dataclasses.field(default_factory=Layout)
+    """How subtitles are cut; needs words, which `options` then find."""
 
 
 def _number(name: str, text: str) -> float:
@@ -75,13 +78,6 @@ def _choice(*values: str) -> Callable[[str, str], str]:
     return parse
 
 
-def _timestamps(name: str, text: str) -> bool:
-    """Whether the model goes without timestamps."""
-    if text == "word":
-        raise BadRequest("timestamps=word is not supported by this version.", param=name, code="unsupported_value")
-    return _choice("segment", "none")(name, text) == "none"
-
-
 def _text(_: str, text: str) -> str:
     return text
 
@@ -98,6 +94,7 @@ class Field:
 
 _TEXT: Mapping[str, Any] = {"type": "string"}
 _FLOAT: Mapping[str, Any] = {"type": "number"}
+_WHOLE: Mapping[str, Any] = {"type": "integer"}
 FIELDS: Mapping[str, Field] = {
     "task": Field(
         "task",
@@ -107,10 +104,11 @@ FIELDS: Mapping[str, Field] = {
     ),
     "language": Field("language", _text, "Code or English name; absent or `auto` detects it.", _TEXT),
     "timestamps": Field(
-        "without_timestamps",
-        _timestamps,
-        "`none` lets the model go without timestamps: one segment a window.",
-        {"type": "string", "enum": ["segment", "none"], "default": "segment"},
+        "timestamps",
+        _choice("segment", "word", "none"),
+        "`word` gives every segment of a json answer its words with their times; `none` lets the model go without "
+        "timestamps: one segment a window.",
+        {"type": "string", "enum": ["segment", "word", "none"], "default": "segment"},
     ),
     "response_format": Field(
         "response_format",
@@ -186,8 +184,46 @@ FIELDS: Mapping[str, Field] = {
         "Parts to transcribe: `start,end,start,end,...` in seconds; a missing last end is the end of the recording.",
         _TEXT,
     ),
+    "hallucination_silence_threshold": Field(
+        "hallucination_silence_threshold",
+        _optional_number,
+        "Skip silence of more than this many seconds around text that looks invented by the times of its words; "
+        "`warnings` says what was skipped. Segments then start and end with words.",
+        {**_FLOAT, "minimum": 0},
+    ),
+    "prepend_punctuations": Field(
+        "prepend_punctuations", _text, "Marks that belong to the word after them, where words are found.", _TEXT
+    ),
+    "append_punctuations": Field(
+        "append_punctuations", _text, "Marks that belong to the word before them, where words are found.", _TEXT
+    ),
+    "max_line_width": Field(
+        "max_line_width",
+        _integer,
+        "Characters in a line of subtitles (srt, vtt; tsv with max_line_count); a longer word keeps a line for itself.",
+        {**_WHOLE, "minimum": 1, "maximum": MAX_LINE_WIDTH},
+    ),
+    "max_line_count": Field(
+        "max_line_count",
+        _integer,
+        "Lines of a cue of srt, vtt and tsv; needs max_line_width or max_words_per_line.",
+        {**_WHOLE, "minimum": 1, "maximum": MAX_LINE_COUNT},
+    ),
+    "max_words_per_line": Field(
+        "max_words_per_line",
+        _integer,
+        "Words in a line of srt, vtt and tsv; without max_line_width and max_line_count, a cue is one line.",
+        {**_WHOLE, "minimum": 1, "maximum": MAX_WORDS_PER_LINE},
+    ),
+    "highlight_words": Field(
+        "highlight_words",
+        _flag,
+        "A cue of srt and vtt for each word, with that word underlined.",
+        {"type": "boolean", "default": False},
+    ),
     "seed": Field("seed", _integer, "Seed of sampling above temperature 0.", {"type": "integer", "default": 0}),
 }
+_LAYOUT_FIELDS = tuple(field.name for field in dataclasses.fields(Layout))
 _FIELD_OF_OPTION = {field.option: name for name, field in FIELDS.items()}
 
 
@@ -199,12 +235,24 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
     values["language"] = _language(values.get("language"), model)
     if values.get("task") == "translate" and not model.can_translate:
         raise BadRequest(f"The model {model.name} cannot translate.", param="task")
+    timestamps = values.pop("timestamps", "segment")
+    chosen = {name: values.pop(name) for name in _LAYOUT_FIELDS if name in values}
     try:
-        options = dataclasses.replace(TranscribeOptions(), **values)
+        layout = Layout(**chosen)
+        check_format(layout, response_format)
+        options = dataclasses.replace(
+            TranscribeOptions(),
+            **values,
+            without_timestamps=timestamps == "none",
+            word_timestamps=timestamps == "word" or layout.needs_words,
+        )
     except OptionError as error:
         param = _FIELD_OF_OPTION.get(error.param, error.param)
         raise BadRequest(f"{str(error).replace(error.param, param)}.", param=param) from None
-    return TranscribeForm(options, response_format)
+    for name in ("prepend_punctuations", "append_punctuations"):
+        if name in values and not options.finds_words:
+            raise BadRequest(f"{name} needs words: timestamps=word, or lines of subtitles.", param=name)
+    return TranscribeForm(options, response_format, layout)
 
 
 def check_detect(fields: Mapping[str, str], model: ModelInfo) -> None:

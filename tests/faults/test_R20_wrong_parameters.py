@@ -12,8 +12,9 @@ WRONG = [
     ("language", "xx"), ("language", "elvish"), ("language", "en,de"), ("language", "ja"),
     ("response_format", "xml"), ("response_format", "verbose_json"), ("model", "whisper-1"), ("model", "base"),
     ("temperature", "nan"), ("temperature", "-1"), ("temperature", "1e9"), ("temperature", ",".join(["0.1"] * 1000)),
-    ("temperature", "warm"), ("task", "sing"), ("timestamps", "word"), ("seed", "x"), ("clip_timestamps", "2,1"),
+    ("temperature", "warm"), ("task", "sing"), ("timestamps", "words"), ("seed", "x"), ("clip_timestamps", "2,1"),
     ("no_speech_threshold", "inf"), ("prompt", "x" * 40_000), ("condition_on_previous_text", "maybe"),
+    ("max_line_width", "42"), ("max_line_count", "2"), ("highlight_words", "true"), ("append_punctuations", "."),
     *((name, "1") for name in sorted(LATER_FIELDS)),
 ]  # fmt: skip
 

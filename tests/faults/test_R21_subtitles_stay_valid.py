@@ -4,6 +4,7 @@ The readers below are written from the formats' own rules, as a strict player wo
 place. "The same text" is `one_line`: line breaks and control characters are a blank, half a surrogate pair is U+FFFD.
 """
 
+import dataclasses
 import html
 import json
 import re
@@ -14,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.formats import WRITERS
-from model.segments import Segment, Transcription
+from model.segments import Segment, Transcription, Word
+from model.subtitles import Layout
 
 PIECES = [
     "-->",
@@ -163,3 +165,67 @@ def test_R21_json_keeps_every_character(result: Transcription) -> None:
     texts = [one.text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") for one in result.segments]
     assert [one["text"] for one in read["segments"]] == texts
     assert [(one["start"], one["end"]) for one in read["segments"]] == [(o.start, o.end) for o in result.segments]
+
+
+layouts = st.builds(
+    Layout,
+    max_line_width=st.integers(1, 30),
+    max_line_count=st.none() | st.integers(1, 3),
+    max_words_per_line=st.none() | st.integers(1, 4),
+    highlight_words=st.booleans(),
+)
+
+
+@st.composite
+def worded(draw: st.DrawFn) -> Transcription:
+    """Transcripts whose words are as strange as their texts, and whose times may be anything but disordered."""
+    segments = []
+    at = 0
+    for i in range(draw(st.integers(0, 3))):
+        words = []
+        for text in draw(st.lists(texts, max_size=5)):
+            at += draw(st.sampled_from([0, 0, 300, 5_000]))
+            length = draw(st.sampled_from([0, 20, 700]))
+            words.append(Word(text, at / 1000, (at + length) / 1000, 0.5))
+            at += length
+        whole = "".join(word.word for word in words)
+        segments.append(Segment(i, 0, at / 1000, at / 1000, whole, (1,), 0.0, -0.1, 1.0, 0.0, words=tuple(words)))
+    return Transcription("transcribe", "en", None, 1.0, "", tuple(segments))
+
+
+def unblanked(text: str) -> str:
+    return "".join(text.split())
+
+
+@given(worded(), layouts)
+@settings(max_examples=300, deadline=None)
+def test_R21_lines_and_cues_of_any_shape_read_back_as_the_same_words(result: Transcription, layout: Layout) -> None:
+    words = [word for segment in result.segments for word in segment.words or ()]
+    said = unblanked("".join(one_line(word.word) for word in words))
+    plain = dataclasses.replace(layout, highlight_words=False)
+    # SRT has no escapes: an arrow there loses dashes.
+    read = shaped(WRITERS["srt"](result, plain), ",")
+    assert unblanked("".join(line for _, line in read)).replace("-", "") == said.replace("-", "")
+    read = shaped(WRITERS["vtt"](result, plain), ".")
+    assert unblanked("".join(html.unescape(line) for _, line in read)) == said
+    for name, mark in (("srt", ","), ("vtt", ".")):
+        read = shaped(WRITERS[name](result, layout), mark)
+        assert [times for times, _ in read] == sorted(times for times, _ in read)
+        for _, text in read:
+            assert name == "srt" or text.count("<u>") == text.count("</u>") <= 1
+    rows = WRITERS["tsv"](result, plain).splitlines()[1:]
+    assert unblanked("".join(row.split("\t")[2] for row in rows)) == said
+
+
+def shaped(text: str, mark: str) -> list[tuple[int, str]]:
+    """(start, text) of every cue; refuses what a strict reader would."""
+    cues = []
+    for block in blocks(text.removeprefix("WEBVTT\n\n")):
+        times_line, *lines = block if mark == "." else block[1:]
+        assert lines
+        assert all(line.strip() for line in lines)
+        assert all("-->" not in line for line in lines)
+        if mark == ".":
+            assert not re.search(r"<(?!/?u>)|&(?!(amp|lt|gt);)", "".join(lines))
+        cues.append((cue(times_line, "", mark).start, "".join(lines)))
+    return cues

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.segments import Skipped, Transcription
+from model.segments import Skipped, Transcription, Word
+from model.subtitles import Layout
 from service.formats import Timings, language_response, spoken, transcription_response
 from service.schemas import RESPONSE_FORMATS
 from tests.fakes import segment
@@ -51,6 +52,22 @@ def test_json_has_exactly_the_interface_keys():
         "request_id": "abc",
     }
     assert list(body)[:5] == ["task", "language", "language_probability", "duration", "text"]
+
+
+def test_words_are_in_the_answer_only_where_they_were_asked_for():
+    words = (Word(" hello", 0.12345, 1.0, 0.98765432),)
+    body = json.loads(answer(result(replace(segment(0, "hello"), words=words))).body)
+    assert body["segments"][0]["words"] == [{"word": " hello", "start": 0.123, "end": 1.0, "probability": 0.987654}]
+    assert json.loads(answer(result(replace(segment(0, "hello"), words=()))).body)["segments"][0]["words"] == []
+
+
+def test_subtitles_take_their_layout():
+    words = (Word(" good", 0.0, 0.5, 0.9), Word(" day", 0.5, 1.0, 0.9))
+    said = result(replace(segment(0, "good day"), words=words))
+    response = transcription_response(
+        said, "srt", Layout(max_words_per_line=1), model="base", request_id="abc", timings=TIMINGS
+    )
+    assert response.body == b"1\n00:00:00,000 --> 00:00:00,500\ngood\n\n2\n00:00:00,500 --> 00:00:01,000\nday\n\n"
 
 
 def test_silence_is_an_answer():

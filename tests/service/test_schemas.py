@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.options import TranscribeOptions
+from model.subtitles import Layout
 from service.errors import BadRequest
 from service.messages import ModelInfo
 from service.schemas import FIELDS, LATER_FIELDS, RESPONSE_FORMATS, check_detect, parse_transcribe
@@ -89,7 +90,11 @@ def test_a_model_that_cannot_translate_says_so():
     [
         ("task", "summarise"), ("task", "Translate"),
         ("language", "xx"), ("language", "klingon"), ("language", "ja"), ("language", "en\x00"),
-        ("timestamps", "word"), ("timestamps", "all"),
+        ("timestamps", "words"), ("timestamps", "all"),
+        ("hallucination_silence_threshold", "-1"), ("hallucination_silence_threshold", "long"),
+        ("max_line_width", "0"), ("max_line_width", "12"), ("max_line_count", "2"), ("max_words_per_line", "1.5"),
+        ("highlight_words", "true"), ("highlight_words", "some"), ("prepend_punctuations", "("),
+        ("append_punctuations", "."),
         ("response_format", "verbose_json"), ("response_format", "JSON"),
         ("temperature", "nan"), ("temperature", "-1"), ("temperature", "1e9"), ("temperature", "inf"),
         ("temperature", "0,"), ("temperature", "0 1"), ("temperature", "1_0"), ("temperature", "0x1"),
@@ -117,10 +122,29 @@ def test_a_bad_value_names_its_field(name, value):
         ({"beam_size": "5", "temperature": "0.4"}, "beam_size"),
         ({"best_of": "5", "temperature": "0"}, "best_of"),
         ({"beam_size": "5", "patience": "0"}, "patience"),
+        ({"response_format": "srt", "max_line_count": "2"}, "max_line_count"),
+        ({"response_format": "text", "max_words_per_line": "2"}, "max_words_per_line"),
+        ({"response_format": "tsv", "highlight_words": "1"}, "highlight_words"),
+        ({"timestamps": "word", "append_punctuations": "." * 300}, "append_punctuations"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(fields, named):
     assert refused(fields).param == named
+
+
+def test_words_are_found_where_they_are_asked_for_or_needed():
+    asked = parse_transcribe(
+        {"timestamps": "word", "prepend_punctuations": "(", "append_punctuations": "."}, BASE_MODEL
+    )
+    assert asked.options == TranscribeOptions(word_timestamps=True, prepend_punctuations="(", append_punctuations=".")
+    asked = parse_transcribe({"hallucination_silence_threshold": "1.5"}, BASE_MODEL)
+    assert asked.options == TranscribeOptions(hallucination_silence_threshold=1.5)
+    assert asked.options.finds_words
+    fields = {"response_format": "srt", "max_line_width": "42", "max_line_count": "2", "highlight_words": "false"}
+    asked = parse_transcribe(fields, BASE_MODEL)
+    assert asked.layout == Layout(max_line_width=42, max_line_count=2)
+    assert asked.options == TranscribeOptions(word_timestamps=True)
+    assert not parse_transcribe({"highlight_words": "false"}, BASE_MODEL).options.finds_words
 
 
 @pytest.mark.parametrize("name", sorted(LATER_FIELDS))
