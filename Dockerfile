@@ -1,29 +1,25 @@
 # The service as an image: dependencies from the hashed locks, the base model's weights baked in, no compiler, no root.
 #
-#   docker build -t whisper-service .                                      CPU
-#   docker build -t whisper-service:cuda --build-arg TORCH_BUILD=cuda .    NVIDIA; run it with --gpus all
+#   docker build -t whisper-service .                              CPU
+#   docker build -t whisper-service:cuda --target cuda .           NVIDIA; run it with --gpus all
+#   docker build -t whisper-service:bare --build-arg BASE_WEIGHTS=no .    a model is mounted, or fetched into /weights
 #
-# To pin the base image, name it with its digest, which `docker buildx imagetools inspect python:3.11-slim` prints:
-#   docker build --build-arg PYTHON_IMAGE=python:3.11-slim@sha256:... .
-ARG PYTHON_IMAGE=python:3.11-slim
+# The base is pinned by digest. This one stands in published build files for both the Docker Hub and its mirror; it was not
+# fetched where this file was last tested (deploy/image-test.sh builds on a Debian root of its own). A newer one is what
+# `docker buildx imagetools inspect python:3.11-slim` prints; give it here or with --build-arg PYTHON_IMAGE=...
+ARG PYTHON_IMAGE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
 
-FROM ${PYTHON_IMAGE} AS build
+# --- what both builds install from ---------------------------------------------------------------------------------
+FROM ${PYTHON_IMAGE} AS sources
 WORKDIR /app
-# cpu or cuda; BASE_WEIGHTS=no leaves the weights out, for an image that mounts its own model.
-ARG TORCH_BUILD=cpu
-ARG BASE_WEIGHTS=yes
 COPY deploy/install.sh deploy/
 COPY requirements/ requirements/
-RUN TORCH_BUILD="${TORCH_BUILD}" BASE_WEIGHTS="${BASE_WEIGHTS}" PIP_NO_CACHE_DIR=1 deploy/install.sh dependencies
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY model/ model/
 COPY service/ service/
-RUN .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation . \
-    && .venv/bin/python -m pip uninstall --quiet --yes pip
 
-FROM ${PYTHON_IMAGE}
-# The interpreter's place is the same in both stages, so the virtual environment can be copied as it is.
-COPY --from=build /app/.venv /app/.venv
+# --- what both images are but for the packages; the interpreter's place is the same, so .venv can be copied --------
+FROM ${PYTHON_IMAGE} AS runtime
 # Models other than the baked one are kept in /weights: mount a volume there to keep them between runs.
 RUN groupadd --system --gid 10001 whisper \
     && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin whisper \
@@ -41,3 +37,22 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ.get(\"WHISPER_PORT\", \"8000\")}/livez', timeout=4)"]
 CMD ["python", "-m", "service"]
+
+# --- CPU -----------------------------------------------------------------------------------------------------------
+FROM sources AS build-cpu
+ARG BASE_WEIGHTS=yes
+RUN TORCH_BUILD=cpu BASE_WEIGHTS="${BASE_WEIGHTS}" PIP_NO_CACHE_DIR=1 deploy/install.sh image
+FROM runtime AS cpu
+COPY --from=build-cpu /app/.venv /app/.venv
+
+# --- NVIDIA --------------------------------------------------------------------------------------------------------
+FROM sources AS build-cuda
+ARG BASE_WEIGHTS=yes
+RUN TORCH_BUILD=cuda BASE_WEIGHTS="${BASE_WEIGHTS}" PIP_NO_CACHE_DIR=1 deploy/install.sh image
+FROM runtime AS cuda
+COPY --from=build-cuda /app/.venv /app/.venv
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# --- what `docker build .` makes -----------------------------------------------------------------------------------
+FROM cpu

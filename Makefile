@@ -5,7 +5,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 
-.PHONY: help serve transcribe test faults lint evaluate bench format readme lock clean
+.PHONY: help serve transcribe test faults lint evaluate bench format readme dashboard image lock clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -51,6 +51,13 @@ format: ## Format the code and mend what can be mended
 readme: ## Write the README's generated parts
 	@deploy/install.sh service
 	@$(PY) -m deploy.readme
+
+dashboard: ## Write Grafana's dashboard from deploy/dashboard.py
+	@deploy/install.sh service
+	@$(PY) -m deploy.dashboard
+
+image: ## Build the image without a container engine and transcribe through it (root, debootstrap, buildah)
+	@deploy/image-test.sh
 
 lock: ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	@deploy/lock.sh $(ARGS)

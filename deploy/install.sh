@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv hold exactly what the locks in requirements/ say. Usage: deploy/install.sh dependencies|service|test|lint ...
+# Make .venv hold exactly what the locks in requirements/ say. Usage: deploy/install.sh image|service|test|lint ...
 #
 # A part that is installed already costs milliseconds and no network: its stamp in .venv holds the text of every file that
 # decided what was installed, and is compared with those files. Settings, all optional:
@@ -104,10 +104,17 @@ service() {
     once project install_project pyproject.toml
 }
 
-[ $# -gt 0 ] || fail "usage: deploy/install.sh dependencies|service|test|lint ..."
+# For the image: the project inside .venv, no installer left.
+image() {
+    dependencies
+    pip install --no-deps --no-build-isolation .
+    pip uninstall --yes pip
+}
+
+[ $# -gt 0 ] || fail "usage: deploy/install.sh image|service|test|lint ..."
 for part in "$@"; do
     case "$part" in
-        dependencies) dependencies ;;
+        image) image ;;
         service) service ;;
         test)
             service

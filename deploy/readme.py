@@ -20,6 +20,7 @@ GIVEN = {
     "CONTRIBUTING.md": "How to work on this project.",
     "LICENSE": "MIT.",
     "NOTICE": "Whose weights, vocabulary and recordings these are.",
+    "deploy/grafana/": "The dashboard that deploy/dashboard.py writes, and how Grafana finds it and Prometheus.",
     "model/assets/": "The two vocabularies of the reference, with their notice.",
     "pyproject.toml": "Dependencies and the settings of every tool, import contracts included.",
     "requirements/": "The locks: every dependency pinned, every file hashed; torch apart, for CPU and for CUDA.",

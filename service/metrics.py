@@ -75,8 +75,12 @@ class Metrics:
     ) -> WorkerCollector:
         """Read the state of these at every scrape; the collector wants `observe` called now and then."""
         self._gauge("whisper_queue_requests", "Requests in the house.", lambda: admission.requests)
+        self._gauge("whisper_queue_requests_limit", "Requests that may be there.", lambda: admission.limits.requests)
         self._gauge("whisper_queue_upload_bytes", "Upload bytes in memory.", lambda: admission.upload_bytes)
         self._gauge("whisper_queue_audio_seconds", "Audio waiting or in work.", lambda: admission.audio_seconds)
+        self._gauge(
+            "whisper_queue_audio_seconds_limit", "Audio that may be there.", lambda: admission.limits.audio_seconds
+        )
         self._gauge("whisper_audio_children_busy", "Audio children at work.", lambda: audio_pool.busy)
         self._gauge("whisper_ready", "1 while requests are let in.", lambda: lifecycle.state is State.READY)
         collector = WorkerCollector(audio_pool, worker_pool)

@@ -1,6 +1,6 @@
 """Fakes of the pools, scripted by the upload itself, so that a test over a real socket can say what shall happen.
 
-An upload is text: `seconds=5 decode_delay=0.2 windows=3 window_delay=0.1 error=invalid_audio crash=1 text=hello`, each
+An upload is text: `seconds=5 decode_delay=0.2 windows=3 window_delay=0.1 error=invalid_audio fallback=logprob`, each
 word optional. The audio fake hands the script on as the "samples", the worker fake plays it. Both count what they did
 and what they hold, so that a test can ask that nothing is left.
 """
@@ -8,6 +8,7 @@ and what they hold, so that a test can ask that nothing is left.
 import asyncio
 import contextlib
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
@@ -117,6 +118,9 @@ class FakeWorkerPool:
     finished: list[str] = field(default_factory=list)
     stopped_with: float | None = None
     raise_in_run: BaseException | None = None
+    batch_rows: Counter[str] = field(default_factory=lambda: Counter({"1": 3, "4": 2}))
+    fallbacks: Counter[str] = field(default_factory=lambda: Counter({"compression_ratio": 2}))
+    guards: Counter[str] = field(default_factory=Counter)
     _warming: asyncio.Task[None] | None = None
 
     @property
@@ -150,9 +154,9 @@ class FakeWorkerPool:
                 tokens=self.steps,
                 waiting_windows=0,
                 audio_seconds=float(self.steps),
-                fallbacks={"compression_ratio": 2},
-                guards={},
-                batch_rows={"1": 3, "4": 2},
+                fallbacks=dict(self.fallbacks),
+                guards=dict(self.guards),
+                batch_rows=dict(self.batch_rows),
                 out_of_memory=0,
                 memory_bytes={"resident": 1000},
             )
@@ -187,6 +191,8 @@ class FakeWorkerPool:
         if language is None:
             language = words.get("language", "en")
             yield LanguageDetected(job.request_id, language, {language: 0.98})
+        self.fallbacks.update(words.get("fallback", "").split())
+        self.guards.update(words.get("guard", "").split())
         text = words.get("text", "hello")
         windows = int(words.get("windows", 1))
         for number in range(windows):
@@ -199,6 +205,7 @@ class FakeWorkerPool:
     async def _step(self, delay: float) -> None:
         await asyncio.sleep(delay)
         self.steps += 1
+        self.batch_rows[str(self.running)] += 1
 
 
 def segment(number: int, text: str) -> Segment:

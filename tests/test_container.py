@@ -1,4 +1,4 @@
-"""The Dockerfile and docker-compose.yml are hardened as promised (R42) and true to the code; they are read, not run."""
+"""The Dockerfile and the compositions are hardened as promised (R42) and true to the code; they are read, not run."""
 
 import json
 import re
@@ -20,15 +20,30 @@ def instructions() -> list[tuple[str, str]]:
     return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in text.splitlines() if line)]
 
 
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """The Dockerfile's stages by name, each with what it inherits from earlier ones; "" is the last."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    lines: list[tuple[str, str]] = []
+    for word, rest in instructions():
+        if word == "FROM":
+            parent, _, name = rest.partition(" AS ")
+            lines = list(found.get(parent, ()))
+            found[name] = lines
+        lines.append((word, rest))
+    return found
+
+
 def final_stage() -> list[tuple[str, str]]:
-    lines = instructions()
-    start = max(index for index, (word, _) in enumerate(lines) if word == "FROM")
-    return lines[start:]
+    return stages()[""]
+
+
+def composition() -> dict[str, dict[str, Any]]:
+    services: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return services
 
 
 def compose() -> dict[str, Any]:
-    service: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["whisper"]
-    return service
+    return composition()["whisper-1"]
 
 
 def seconds(duration: str) -> int:
@@ -48,19 +63,38 @@ def test_the_image_runs_without_root() -> None:
     assert [word for word, _ in final_stage()].index("USER") < [word for word, _ in final_stage()].index("CMD")
 
 
-def test_the_final_stage_installs_nothing() -> None:
-    assert len([1 for word, _ in instructions() if word == "FROM"]) == 2
-    for _, rest in final_stage():
-        assert not re.search(r"\b(apt|apt-get|pip|curl|wget|gcc|build-essential)\b", rest), rest
+def test_the_final_stages_install_nothing() -> None:
+    for name in ("", "cpu", "cuda"):
+        for word, rest in stages()[name]:
+            assert word != "RUN" or not re.search(r"\b(apt|apt-get|pip|curl|wget|gcc|build-essential)\b", rest), rest
     assert all("apt" not in rest.split() for _, rest in instructions())
 
 
+def test_the_last_stage_is_the_cpu_image() -> None:
+    assert final_stage()[:-1] == stages()["cpu"]
+    cpu, cuda = ({rest for _, rest in stages()[name]} for name in ("cpu", "cuda"))
+    assert {line for line in cuda - cpu if "NVIDIA" not in line} == {
+        "runtime AS cuda",
+        "--from=build-cuda /app/.venv /app/.venv",
+    }
+
+
+def test_the_base_is_pinned_by_digest() -> None:
+    (base,) = [rest for word, rest in instructions() if word == "ARG" and rest.startswith("PYTHON_IMAGE")]
+    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.11-slim@sha256:[0-9a-f]{64}", base)
+
+
 def test_dependencies_come_from_the_hashed_locks_only() -> None:
-    runs = " ".join(rest for word, rest in instructions() if word == "RUN")
-    assert "deploy/install.sh dependencies" in runs
-    assert re.findall(r"pip install ([^&]+)", runs) == ["--quiet --no-deps --no-build-isolation . "]
+    for build in ("cpu", "cuda"):
+        (run,) = [rest for word, rest in stages()[f"build-{build}"] if word == "RUN"]
+        assert run.startswith(f"TORCH_BUILD={build} ")
+        assert run.endswith(" deploy/install.sh image")
     for line in (ROOT / "deploy/install.sh").read_text().splitlines():
-        if re.search(r"\bpip install\b", line) and "uv" not in line and "--editable ." not in line:
+        if (
+            re.search(r"\bpip install\b", line)
+            and "uv" not in line
+            and not re.search(r"(--editable|isolation) \.", line)
+        ):
             assert "--no-deps --require-hashes" in line, line
 
 
@@ -85,17 +119,64 @@ def test_the_health_check_asks_livez_and_the_command_starts_the_service() -> Non
     assert [json.loads(rest) for word, rest in final_stage() if word == "CMD"] == [["python", "-m", "service"]]
 
 
-def test_the_composition_is_locked_down() -> None:
-    service = compose()
+@pytest.mark.parametrize("name", composition())
+def test_the_composition_is_locked_down(name: str) -> None:
+    service = composition()[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "cap_add" not in service
     assert "privileged" not in service
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert [entry for entry in service["tmpfs"] if entry.startswith("/tmp:") and "size=64m" in entry]
     assert service["mem_limit"]
     assert int(service["pids_limit"]) > 0
-    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert service["stop_grace_period"]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_replicas_are_alike_and_reached_through_the_balancer_alone() -> None:
+    assert compose() == composition()["whisper-2"]
+    assert "ports" not in compose()
+    assert compose()["networks"] == ["inside"]
+    assert yaml.safe_load((ROOT / "docker-compose.yml").read_text())["networks"]["inside"] == {"internal": True}
+    assert [entry for entry in compose()["tmpfs"] if entry.startswith("/tmp:") and "size=64m" in entry]
+
+
+def test_balancer_and_prometheus_name_the_replicas() -> None:
+    replicas = [f"{name}:8000" for name in composition() if name.startswith("whisper")]
+    balancer = (ROOT / "deploy/haproxy/haproxy.cfg").read_text()
+    assert re.findall(r"presetenv REPLICA_\d (\S+)", balancer) == replicas
+    jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
+    assert targets == {"whisper": replicas, "balancer": ["balancer:8405"]}
+    assert "http://prometheus:9090" in (ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text()
+
+
+def test_every_mounted_file_is_there() -> None:
+    mounted = [volume for service in composition().values() for volume in service.get("volumes", ())]
+    files = [volume for volume in mounted if volume.startswith("./")]
+    assert len(files) == 4
+    assert all((ROOT / volume.split(":")[0]).exists() and volume.endswith(":ro") for volume in files)
+
+
+def test_the_gpu_override_changes_replicas_only() -> None:
+    override = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())["services"]
+    assert set(override) == {"whisper-1", "whisper-2"}
+    for service in override.values():
+        assert service["build"]["target"] == "cuda"
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert device["capabilities"] == ["gpu"]
+
+
+def test_the_balancer_is_more_patient_than_the_service() -> None:
+    text = (ROOT / "deploy/haproxy/haproxy.cfg").read_text()
+    timeouts = {name: int(value) for name, value in re.findall(r"(?m)^    timeout (\S+) (\d+)s$", text)}
+    settings = Settings()
+    assert timeouts["client"] > settings.upload_seconds
+    assert timeouts["server"] > settings.request_timeout_seconds + 3  # the service lingers over a refused body
+    (check,) = re.findall(r"check inter (\d+)ms fastinter (\d+)ms fall (\d+)", text)
+    inter, fast, fall = map(int, check)
+    noticed = (inter + fast * (fall - 1)) / 1000
+    assert float(environment()[f"{PREFIX}DRAIN_ACCEPT_SECONDS"]) > 2 * noticed
 
 
 def test_docker_waits_longer_than_the_service_drains() -> None:
@@ -110,4 +191,4 @@ def test_every_setting_in_the_container_files_exists(monkeypatch: pytest.MonkeyP
     settings = Settings()
     assert settings.host == "0.0.0.0"
     exposed = next(rest for word, rest in final_stage() if word == "EXPOSE")
-    assert int(exposed) == settings.port == int(compose()["ports"][0].rsplit(":", 1)[1])
+    assert int(exposed) == settings.port == 8000

@@ -75,9 +75,9 @@ async def test_every_promised_metric_is_on_the_one_page():
     assert samples["whisper_rejections_total", (("reason", "invalid_value"),)] == 1.0
     assert samples["whisper_time_to_first_segment_seconds_count", ()] == 1.0
     assert samples["whisper_fallbacks_total", (("device", "cpu"), ("reason", "compression_ratio"))] == 2.0
-    assert samples["whisper_batch_rows_sum", (("device", "cpu"),)] == 11.0
-    assert samples["whisper_batch_rows_bucket", (("device", "cpu"), ("le", "2.0"))] == 3.0
-    assert samples["whisper_batch_rows_count", (("device", "cpu"),)] == 5.0
+    assert samples["whisper_batch_rows_sum", (("device", "cpu"),)] == 13.0
+    assert samples["whisper_batch_rows_bucket", (("device", "cpu"), ("le", "2.0"))] == 5.0
+    assert samples["whisper_batch_rows_count", (("device", "cpu"),)] == 7.0
     for name in ("whisper_queue_requests", "whisper_queue_audio_seconds", "whisper_in_flight_requests"):
         assert samples[name, ()] == 0.0
 
