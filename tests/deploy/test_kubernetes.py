@@ -1,0 +1,151 @@
+"""The Kubernetes objects fit the API's own schemas, the service's own settings, and each other."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from service.settings import Settings
+from tests.serving import ROOT
+
+FOLDER = ROOT / "deploy/kubernetes"
+VERSIONS = ("1.29", "1.33")
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((FOLDER / name).read_text())
+
+
+def base() -> dict[str, Any]:
+    """The base's objects by kind, with the labels that its kustomization adds."""
+    kustomization = read("base/kustomization.yaml")
+    objects = {thing["kind"]: thing for thing in (read(f"base/{name}") for name in kustomization["resources"])}
+    assert len(objects) == len(kustomization["resources"]) == len(list((FOLDER / "base").glob("*.yaml"))) - 1
+    return objects
+
+
+def patched(document: Any, operations: list[dict[str, Any]]) -> Any:
+    """A JSON patch (RFC 6902; `add` and `replace` of members) applied."""
+    document = copy.deepcopy(document)
+    for operation in operations:
+        *path, last = [part.replace("~1", "/") for part in operation["path"].split("/")[1:]]
+        place = document
+        for part in path:
+            place = place[int(part) if isinstance(place, list) else part]
+        assert operation["op"] in ("add", "replace")
+        assert (last in place) is (operation["op"] == "replace"), operation
+        place[last] = operation["value"]
+    return document
+
+
+def on_gpu() -> dict[str, Any]:
+    kustomization = read("gpu/kustomization.yaml")
+    (patch,) = kustomization["patches"]
+    assert patch["target"] == {"kind": "Deployment", "name": base()["Deployment"]["metadata"]["name"]}
+    deployment: dict[str, Any] = patched(base()["Deployment"], read(f"gpu/{patch['path']}"))
+    return deployment
+
+
+def pod() -> dict[str, Any]:
+    spec: dict[str, Any] = base()["Deployment"]["spec"]["template"]["spec"]
+    return spec
+
+
+def container() -> dict[str, Any]:
+    (only,) = pod()["containers"]
+    found: dict[str, Any] = only
+    return found
+
+
+def settings() -> Settings:
+    """What the container's variables make of the service; unknown ones would be refused by name."""
+    values = {entry["name"]: entry["value"] for entry in container()["env"] if "value" in entry}
+    fields = {name.removeprefix("WHISPER_").lower(): value for name, value in values.items()}
+    assert set(fields) <= set(Settings.model_fields)
+    return Settings(**fields)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("thing", [*base().values(), on_gpu()], ids=lambda thing: thing["kind"])
+def test_objects_fit_the_schemas(thing: dict[str, Any], version: str) -> None:
+    kubernetes_validate.validate(thing, version, strict=True)
+
+
+def test_the_schemas_refuse_what_is_wrong() -> None:
+    wrong = patched(base()["Deployment"], [{"op": "add", "path": "/spec/replica", "value": 2}])
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
+
+
+def test_pods_are_locked_down() -> None:
+    assert pod()["securityContext"]["runAsNonRoot"] is True
+    assert pod()["securityContext"]["runAsUser"] == 10001
+    assert pod()["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod()["automountServiceAccountToken"] is False
+    assert container()["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    (tmp,) = [volume for volume in pod()["volumes"] if volume["name"] == "tmp"]
+    assert tmp["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Mi"}
+    assert base()["NetworkPolicy"]["spec"]["egress"] == []
+
+
+def test_probes_ask_the_right_endpoints() -> None:
+    assert container()["livenessProbe"]["httpGet"]["path"] == "/livez"
+    assert container()["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    (port,) = container()["ports"]
+    assert port["containerPort"] == settings().port
+    named = [probe["httpGet"]["port"] for probe in (container()["livenessProbe"], container()["readinessProbe"])]
+    (service,) = base()["Service"]["spec"]["ports"]
+    (ingress,) = base()["NetworkPolicy"]["spec"]["ingress"]
+    assert {*named, service["targetPort"], ingress["ports"][0]["port"]} == {port["name"]}
+
+
+def test_kubernetes_waits_longer_than_a_drain_and_the_drain_longer_than_a_probe() -> None:
+    pause = int(container()["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod()["terminationGracePeriodSeconds"] > pause + settings().drain_seconds + 2
+    probe = container()["readinessProbe"]
+    assert pause + settings().drain_accept_seconds > probe["periodSeconds"] * probe["failureThreshold"]
+
+
+def test_threads_are_the_cores_that_are_asked_for() -> None:
+    assert settings().threads_per_worker == int(container()["resources"]["requests"]["cpu"])
+
+
+def test_everything_selects_the_pods() -> None:
+    objects = base()
+    labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert objects["Deployment"]["spec"]["selector"]["matchLabels"] == labels
+    assert objects["Service"]["spec"]["selector"] == labels
+    assert objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    assert objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
+
+
+def test_both_autoscalers_ask_for_the_same() -> None:
+    scaler, keda = base()["HorizontalPodAutoscaler"]["spec"], read("keda/scaledobject.yaml")["spec"]
+    name = base()["Deployment"]["metadata"]["name"]
+    assert scaler["scaleTargetRef"]["name"] == keda["scaleTargetRef"]["name"] == name
+    (metric,), (trigger,) = scaler["metrics"], keda["triggers"]
+    assert metric["pods"]["target"]["averageValue"] == trigger["metadata"]["threshold"]
+    assert f"sum({metric['pods']['metric']['name']}{{" in trigger["metadata"]["query"]
+    assert f'"{metric["pods"]["metric"]["name"]}"' in (ROOT / "service/metrics.py").read_text()
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (keda["minReplicaCount"], keda["maxReplicaCount"])
+
+
+@pytest.mark.parametrize("variant", ["gpu", "keda"])
+def test_variants_name_files_that_exist(variant: str) -> None:
+    kustomization = read(f"{variant}/kustomization.yaml")
+    names = [*kustomization["resources"], *(patch["path"] for patch in kustomization["patches"])]
+    assert all((FOLDER / variant / name).exists() for name in names)
+    present = {path.name for path in Path(FOLDER / variant).glob("*.yaml")}
+    assert present == {"kustomization.yaml", *(name for name in names if name != "../base")}
+
+
+def test_the_gpu_variant_asks_for_one() -> None:
+    (only,) = on_gpu()["spec"]["template"]["spec"]["containers"]
+    assert only["resources"]["limits"]["nvidia.com/gpu"] == 1
