@@ -1,11 +1,13 @@
 import asyncio
+import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.worker_metrics import WorkerCollector
 from tests.fakes import FakeAudioPool, FakeWorkerPool, script
-from tests.serving import client, in_loop, make_app
+from tests.serving import client, form, in_loop, make_app, real_service, request_head, wait_until
+from tests.sounds import float_wav, speechlike
 
 PROMISED = {
     "whisper_requests": "counter",
@@ -46,6 +48,8 @@ LABELS = {
     "version",
     "python",
 }
+
+CPU = (("device", "cpu"),)
 
 
 def parse(page: str):
@@ -152,3 +156,40 @@ def test_there_is_no_global_registry(module):
 
     __import__(module)
     assert not [name for name in REGISTRY._names_to_collectors if name.startswith("whisper_")]
+
+
+@pytest.mark.fault
+def test_every_metric_moves_with_real_processes(checkpoint):
+    """What a real worker and real children do is what the page says they did."""
+    silent = {"no_speech_threshold": "0", "logprob_threshold": "0", "language": "en"}
+    hard = {"temperature": "0,0.4", "no_speech_threshold": "1", "logprob_threshold": "0", "language": "en"}
+    easy = {"temperature": "0", "logprob_threshold": "", "language": "de", "task": "translate"}
+    with real_service(checkpoint) as server:
+        assert server.post(float_wav(speechlike(5.0)), data=silent).status_code == 200
+        assert server.post(float_wav(speechlike(40.0)), data=hard).status_code == 200
+        assert server.post(float_wav(speechlike(3.0)), data=easy).status_code == 200
+        assert server.post(float_wav(speechlike(3.0)), path="/v1/detect-language").status_code == 200
+        assert server.post(b"no sound").status_code == 400
+        with server.connect() as leaving:
+            body = form(float_wav(speechlike(90.0)), temperature="0")
+            leaving.sendall(request_head(len(body)) + body)
+            wait_until(lambda: server.gauge("whisper_queue_audio_seconds") == 90.0)
+        server.assert_idle()
+        time.sleep(1.2)  # workers say twice a second how far they are
+        families, samples = parse(server.get("/metrics").text)
+        assert {name: families[name].type for name in PROMISED if name in families} == PROMISED
+        assert all(set(sample.labels) <= LABELS for family in families.values() for sample in family.samples)
+        moved = {name for name, family in families.items() if any(sample.value > 0 for sample in family.samples)}
+        still = {"whisper_queue_requests", "whisper_queue_audio_seconds", "whisper_in_flight_requests"}
+        assert PROMISED.keys() - moved == still | {"whisper_worker_restarts", "whisper_out_of_memory"}
+        worked_off = {key: value for key, value in samples.items() if key[0] == "whisper_audio_seconds_total"}
+        assert sorted(worked_off.values()) == pytest.approx([3.0, 45.0], abs=0.1)
+        assert samples["whisper_worker_audio_seconds_total", CPU] == pytest.approx(48.0, abs=0.1)
+        assert samples["whisper_batch_rows_sum", CPU] >= samples["whisper_decode_steps_total", CPU]
+        resident = samples["whisper_device_memory_bytes", (("device", "cpu"), ("kind", "resident"))]
+        assert 50e6 < resident < 4e9
+        assert samples["whisper_worker_last_progress_timestamp_seconds", CPU] == pytest.approx(time.time(), abs=30)
+        server.worker().kill()
+        wait_until(lambda: parse(server.get("/metrics").text)[1]["whisper_worker_up", CPU] == 0.0)
+        wait_until(lambda: parse(server.get("/metrics").text)[1]["whisper_worker_up", CPU] == 1.0, 60)
+        assert server.gauge("whisper_worker_restarts_total") == 1.0
