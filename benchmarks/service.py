@@ -44,6 +44,10 @@ class Service:
                     found.append(child)
         return found
 
+    def worker_seconds(self) -> float:
+        """CPU seconds that the model workers have used so far."""
+        return sum(sum(child.cpu_times()[:2]) for child in self.children("service.worker"))
+
     def memory(self) -> dict[str, int]:
         """Resident bytes of the HTTP process, and of its model workers together."""
         workers = 0
