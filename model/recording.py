@@ -11,6 +11,7 @@ them and puts what comes back in order. The library and the service drive the sa
 - With `vad`, only stretches of speech are heard, and what lies between them is reported as skipped.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -96,9 +97,15 @@ class Recording:
         return self.n_frames if self.done else min(self.n_frames, self._lanes[self._current].transcript.seek)
 
     @property
-    def ready(self) -> bool:
-        """Whether there is a window to take."""
-        return any(not lane.taken and not lane.done for lane in self._lanes[self._current :])
+    def waiting(self) -> int:
+        """Windows that are there to be taken."""
+        return sum(not lane.taken and not lane.done for lane in self._lanes[self._current :])
+
+    @property
+    def guards(self) -> Counter[str]:
+        """Stretches skipped so far, by reason."""
+        fed = (skipped for lane in self._lanes for skipped in lane.transcript.skipped)
+        return Counter(skipped.reason for skipped in (*self._unheard, *fed))
 
     def take(self) -> tuple[int, Window] | None:
         """The next window to decode and its lane; None while all that are left are being decoded, and at the end."""

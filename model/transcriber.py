@@ -58,7 +58,7 @@ class Transcriber:
     def _side_by_side(self) -> DecodingBatch:
         """The batch of recordings whose parts are decoded together; made when there is the first one."""
         windows = _GPU_WINDOWS if self.model.device.type == "cuda" else _CPU_WINDOWS
-        return DecodingBatch(self.model, self.tokenizer, max_windows=windows)
+        return DecodingBatch(self.model, self.tokenizer, max_windows=windows, max_rows=MAX_WIDTH)
 
     @property
     def can_translate(self) -> bool:
@@ -123,7 +123,7 @@ class Transcriber:
         lanes: dict[int, int] = {}
         try:
             while not recording.done:
-                while batch.free_windows and (taken := recording.take()):
+                while batch.free_windows and batch.free_rows >= settings.width and (taken := recording.take()):
                     lane, window = taken
                     span = MelSpan(samples, window.seek, window.n_frames, maximum)
                     (slot,) = batch.encode(self.log_mel.windows([span]))

@@ -1,7 +1,7 @@
 """One worker's loop over all its requests: admit, hear, encode, decode one step, hand out what is done.
 
 Gets requests with their waveform from `service.worker`, asks `service.scheduler` whose turn it is, drives
-`model.decode` and every request's own `model.transcript`; gives back messages. It owns no process, pipe or clock, so a
+`model.decode` and every request's own `model.recording`; gives back messages. It owns no process, pipe or clock, so a
 test drives it call by call.
 
 A request that raises fails alone: its slot comes back and the others go on. Where a step of many rows raises, nobody
@@ -10,7 +10,7 @@ device's memory is used up nobody is at fault: fewer windows share it from then 
 """
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -18,32 +18,19 @@ from torch import Tensor
 from model.decode import DecodingBatch
 from model.dims import SAMPLE_RATE
 from model.errors import OptionError
-from model.mel import MaximumSearch, MelSpan
 from model.options import TranscribeOptions
 from model.transcriber import Transcriber, check_options
-from model.transcript import Transcript
 from model.window import DecodingResult, Window
+from service.job import Job, check_width
 from service.messages import DetectLanguage, Failed, Finished, LanguageDetected, Message, SegmentsReady, Transcribe
 from service.room import Room
 from service.scheduler import Scheduler
 
-_WINDOWS_HEARD = 8
-"""Windows whose maximum is sought in one turn, about 4 ms each on a CPU, so that a long recording stalls nobody."""
-
-
-@dataclass(eq=False)
-class Job:
-    """One request inside the worker."""
-
-    request_id: str
-    samples: Tensor
-    options: TranscribeOptions
-    transcript: Transcript
-    detect_only: bool
-    submitted: float
-    search: MaximumSearch
-    started: float | None = None
-    slot: int | None = None
+_HEARD_A_TURN = 8
+"""What is spent on hearing recordings in one turn (`Job.listen`): some 40 ms, so that a long one stalls nobody."""
+_STEPS_BETWEEN_ENCODES = 4
+_STEPS_BETWEEN_LANES = 32
+"""Where a window keeps the device busy: a short request is rarely held up by more than one window of a long one."""
 
 
 @dataclass
@@ -51,6 +38,8 @@ class EngineStats:
     """Counters since the start."""
 
     audio_seconds: float = 0.0
+    heard: int = 0
+    """Pieces of recordings, before their first window."""
     encodes: int = 0
     tokens: int = 0
     guards: Counter[str] = field(default_factory=Counter)
@@ -64,7 +53,10 @@ class Engine:
         self._transcriber = transcriber
         self._windows_per_encode = windows_per_encode
         self.batch = DecodingBatch(transcriber.model, transcriber.tokenizer, max_windows=max_rows)
-        self._scheduler = Scheduler(steps_between_encodes=4)
+        self._scheduler = Scheduler(
+            steps_between_encodes=_STEPS_BETWEEN_ENCODES,
+            steps_between_lanes=_STEPS_BETWEEN_LANES if windows_per_encode == 1 else _STEPS_BETWEEN_ENCODES,
+        )
         self.room = Room(max_rows)
         self._jobs: dict[str, Job] = {}
         self._listening: deque[Job] = deque()
@@ -84,15 +76,13 @@ class Engine:
     def submit(self, request: Transcribe | DetectLanguage, samples: Tensor, now: float) -> list[Message]:
         """Take a request in; the answer is empty, or says at once why the model cannot do it."""
         detect_only = isinstance(request, DetectLanguage)
-        options = TranscribeOptions() if isinstance(request, DetectLanguage) else request.options
+        options = request.options if isinstance(request, Transcribe) else TranscribeOptions(long_form="sequential")
         try:
             options = check_options(options, self._transcriber.name, self._transcriber.model)
-            _check_width(options, self.batch.max_rows)
+            check_width(options, self.batch.max_rows)
         except OptionError as error:
             return [Failed(request.request_id, "invalid_value", str(error))]
-        transcript = Transcript(self._transcriber.dims, self._transcriber.tokenizer, options, n_samples=len(samples))
-        search = MaximumSearch(self._transcriber.log_mel, samples)
-        job = Job(request.request_id, samples, options, transcript, detect_only, submitted=now, search=search)
+        job = Job(self._transcriber, request.request_id, samples, options, detect_only=detect_only, submitted=now)
         self._jobs[job.request_id] = job
         self._scheduler.add(job.request_id, request.deadline, width=options.width, queue=False)
         self._listening.append(job)
@@ -107,11 +97,12 @@ class Engine:
     def cancel(self, request_id: str) -> None:
         """Forget a request; unknown ones (just finished) are ignored."""
         job = self._jobs.pop(request_id, None)
-        self._scheduler.remove(request_id)
         if job is not None:
             if job in self._listening:
                 self._listening.remove(job)
-            self._vacate(job)
+            for slot in list(job.lanes):
+                self._vacate(slot)
+            self._scheduler.remove(request_id)
 
     def iterate(self, now: float) -> list[Message]:
         """One turn: drop who is late, start who is next, advance every row by a token."""
@@ -119,35 +110,40 @@ class Engine:
             self._fail(request_id, "deadline_exceeded", "the deadline passed before the work was done")
             for request_id in self._scheduler.late(now)
         ]
-        messages += self._listen()
+        messages += self._listen(now)
         room = max(0, self.room.windows - len(self._by_slot))
         limit = min(self._windows_per_encode, self.batch.free_windows, room)
         running = self.batch.active_rows > 0
-        for request_id in self._scheduler.admit(limit, rows=self.batch.free_rows, running=running):
+        rows, places = self.batch.free_rows, self.room.windows
+        for request_id in self._scheduler.admit(limit, rows=rows, running=running, places=places):
             messages += self._guarded(request_id, now)
         self._scheduler.stepped()
         for slot, result in self._step(messages):
             job = self._by_slot.pop(slot)
-            job.slot = None
+            self._scheduler.ended(job.request_id)
             self.stats.tokens += len(result.tokens)
-            messages += self._feed(job, result, now)
+            messages += self._feed(job, job.lanes.pop(slot), result, now)
         return messages
 
-    def _listen(self) -> list[Message]:
-        """Hear a bounded piece of those whose maximum is not known yet, in turns; the heard await a window."""
-        for _ in range(_WINDOWS_HEARD):
-            if not self._listening:
-                break
+    def _listen(self, now: float) -> list[Message]:
+        """Hear a bounded piece of those that are not heard yet, in turns; the heard await a window."""
+        messages: list[Message] = []
+        spent = 0
+        while self._listening and spent < _HEARD_A_TURN:
             job = self._listening.popleft()
             try:
-                heard = job.search.advance(1)
+                spent += job.listen()
             except Exception as error:
-                return [self._fail(job.request_id, "internal_error", _inside(error))]
-            if heard:
-                self._scheduler.requeue(job.request_id)
-            else:
+                messages.append(self._fail(job.request_id, "internal_error", _inside(error)))
+                continue
+            self.stats.heard += 1
+            if not job.heard:
                 self._listening.append(job)
-        return []
+            elif job.recording.done:
+                messages += self._finish(job, now)
+            else:
+                self._scheduler.requeue(job.request_id, job.recording.waiting)
+        return messages
 
     def _step(self, messages: list[Message]) -> list[tuple[int, DecodingResult]]:
         """One step of the batch; one that raises ends a row that is alone, and separates rows that are not."""
@@ -162,8 +158,8 @@ class Engine:
         if len(jobs) == 1:
             messages.append(self._fail(jobs[0].request_id, "internal_error", reason))
             return []
-        for job in jobs:
-            self._vacate(job)
+        for slot in list(self._by_slot):
+            self._vacate(slot)
         if exhausted:
             self._make_room(jobs, len(jobs))
         else:
@@ -172,13 +168,19 @@ class Engine:
         return []
 
     def _guarded(self, request_id: str, now: float) -> list[Message]:
-        """Start a request's next window; whatever it raises ends that request alone."""
-        job = self._jobs[request_id]
+        """Start a request's next window; whatever it raises ends that request alone, unless memory ran out."""
+        job = self._jobs.get(request_id)
+        taken = None if job is None else job.recording.take()
+        if job is None or taken is None:
+            return []  # the request ended just now, with another window of its own
+        lane, window = taken
         try:
-            return self._start(job, now)
+            return self._start(job, lane, window, now)
         except Exception as error:
             reason, exhausted = _inside(error), isinstance(error, torch.OutOfMemoryError)
-        self._vacate(job)
+        job.recording.put_back(lane)
+        for slot in [slot for slot, taken_by in job.lanes.items() if taken_by == lane]:
+            self._vacate(slot)
         if exhausted and self._by_slot:
             self._make_room([job], len(self._by_slot) + 1)
             return []
@@ -193,48 +195,38 @@ class Engine:
         self.room.shrink(windows)
         self._scheduler.put_back([job.request_id for job in jobs])
 
-    def _start(self, job: Job, now: float) -> list[Message]:
+    def _start(self, job: Job, lane: int, window: Window, now: float) -> list[Message]:
         if job.started is None:
             job.started = now
-        window = job.transcript.next_window()
-        if window is None:
-            return self._finish(job, now)
-        job.slot = self._encode(job, window)
-        if job.detect_only:
-            probabilities = self.batch.detect_language(job.slot)
-            self.batch.release(job.slot)
-            self._leave(job)
-            language = next(iter(probabilities), "en")
-            return [LanguageDetected(job.request_id, language, probabilities or {"en": 1.0})]
-        self._by_slot[job.slot] = job
-        self.batch.start(job.slot, window, job.options)
-        return []
-
-    def _encode(self, job: Job, window: Window) -> int:
-        span = MelSpan(job.samples, window.seek, window.n_frames, job.search.maximum)
-        (slot,) = self.batch.encode(self._transcriber.log_mel.windows([span]))
+        (slot,) = self.batch.encode(self._transcriber.log_mel.windows([job.span(window)]))
         self.stats.encodes += 1
-        return slot
-
-    def _feed(self, job: Job, result: DecodingResult, now: float) -> list[Message]:
+        self._by_slot[slot], job.lanes[slot] = job, lane
         messages: list[Message] = []
-        skipped = len(job.transcript.skipped)
-        segments = job.transcript.feed(result)
-        self.stats.guards.update(stretch.reason for stretch in job.transcript.skipped[skipped:])
-        if result.language_probs:
-            messages.append(LanguageDetected(job.request_id, result.language, result.language_probs))
-        if segments:
+        if window.language is None or job.detect_only:
+            probabilities = self.batch.detect_language(slot)
+            window = replace(window, language=job.recording.hear_language(probabilities))
+            messages.append(LanguageDetected(job.request_id, str(window.language), probabilities or {"en": 1.0}))
+        if job.detect_only:
+            self.cancel(job.request_id)
+        else:
+            self.batch.start(slot, window, job.options)
+        return messages
+
+    def _feed(self, job: Job, lane: int, result: DecodingResult, now: float) -> list[Message]:
+        messages: list[Message] = []
+        if segments := job.recording.feed(lane, result):
             messages.append(SegmentsReady(job.request_id, segments))
-        if job.transcript.next_window() is None:
+        if job.recording.done:
             return messages + self._finish(job, now)
-        self._scheduler.requeue(job.request_id)
+        self._scheduler.requeue(job.request_id, job.recording.waiting)
         return messages
 
     def _finish(self, job: Job, now: float) -> list[Message]:
-        self._leave(job)
+        self.cancel(job.request_id)
         self.stats.audio_seconds += len(job.samples) / SAMPLE_RATE
+        self.stats.guards.update(job.recording.guards)
         started = now if job.started is None else job.started
-        result = job.transcript.result()
+        result = job.recording.result()
         times = started - job.submitted, now - started
         return [Finished(job.request_id, result.language, result.text, *times, result.warnings)]
 
@@ -242,22 +234,11 @@ class Engine:
         self.cancel(request_id)
         return Failed(request_id, code, message)  # type: ignore[arg-type]
 
-    def _vacate(self, job: Job) -> None:
-        """Give back the slot of a job's window, if it has one."""
-        if job.slot is not None:
-            self._by_slot.pop(job.slot, None)
-            self.batch.drop(job.slot)
-            job.slot = None
-
-    def _leave(self, job: Job) -> None:
-        self._jobs.pop(job.request_id, None)
-        self._scheduler.remove(job.request_id)
-
-
-def _check_width(options: TranscribeOptions, max_rows: int) -> None:
-    if options.width > max_rows:
-        name = "beam_size" if options.width == options.beam_size else "best_of"
-        raise OptionError(name, f"{name} is {options.width}, and this service decodes {max_rows} rows at a time")
+    def _vacate(self, slot: int) -> None:
+        """Give back the slot of a window that nobody decodes any more; it waits again unless its request is over."""
+        job = self._by_slot.pop(slot)
+        job.recording.put_back(job.lanes.pop(slot))
+        self.batch.drop(slot)
 
 
 def _inside(error: Exception) -> str:

@@ -160,7 +160,7 @@ class WorkerStats:
     """A worker's counters since it started, and the sign that it makes progress."""
 
     progress: int
-    """Grows with every encoder pass and every step; a worker with work in hand at which it stands still hangs."""
+    """Grows with everything heard, encoded or stepped; a worker with work in hand at which it stands still hangs."""
     steps: int
     rows: int
     tokens: int

@@ -1,28 +1,41 @@
 """Who is next: which requests' windows enter the batch, who has come too late. Pure: no tensor, no clock.
 
-The unit is a window. A request waits in the queue with one window at a time and goes to the back of it when that window
-is done, so requests take turns: a 3-second clip never waits for a 10-minute file to finish. Time is an argument.
+The unit is a window. Requests take turns by window: whoever has had a window goes to the back of the queue, so a
+3-second clip never waits for a 10-minute file to finish. A long file may have several windows in the batch, but within
+bounds that keep it from crowding out others: never the last quarter of the places, no more than its share of the rest,
+and while others are there only where the rows have had many steps since the last window. Time is an argument.
 """
 
-from collections import deque
+from collections import Counter, deque
+
+_KEPT_FREE = 4
+"""One place in so many is kept for requests that have no window in the batch."""
 
 
 class Scheduler:
     """The turns of all requests of one worker."""
 
-    def __init__(self, *, steps_between_encodes: int) -> None:
-        """`steps_between_encodes`: decode steps that running rows get before the next window is encoded."""
+    def __init__(self, *, steps_between_encodes: int, steps_between_lanes: int | None = None) -> None:
+        """`steps_between_encodes`: decode steps that running rows get before the next window is encoded.
+
+        `steps_between_lanes`: that many where it is a further window of a request and others are there; as many as
+        `steps_between_encodes` by default.
+        """
         self._steps_between_encodes = steps_between_encodes
+        self._steps_between_lanes = steps_between_encodes if steps_between_lanes is None else steps_between_lanes
         self._steps = 0
         self._deadlines: dict[str, float | None] = {}
         self._widths: dict[str, int] = {}
-        self._queue: deque[str] = deque()
+        self._queue: dict[str, int] = {}
+        """Windows that wait, by request, in the order of turns."""
         self._suspects: deque[str] = deque()
+        self._running: Counter[str] = Counter()
+        """Windows in the batch, by request."""
 
     @property
     def waiting(self) -> int:
         """Windows that wait for their turn."""
-        return len(self._queue) + len(self._suspects)
+        return sum(self._queue.values()) + len(self._suspects)
 
     def add(self, request_id: str, deadline: float | None, *, width: int = 1, queue: bool = True) -> None:
         """A new request, whose first window waits from now on, or from `requeue` on. `ValueError` if it is known.
@@ -34,25 +47,39 @@ class Scheduler:
         self._deadlines[request_id] = deadline
         self._widths[request_id] = width
         if queue:
-            self._queue.append(request_id)
+            self.requeue(request_id)
 
-    def requeue(self, request_id: str) -> None:
-        """A request's window is done and its next one waits, behind all the others."""
-        self._queue.append(request_id)
+    def requeue(self, request_id: str, windows: int = 1) -> None:
+        """So many windows of a request wait, suspects among them; it keeps its turn, or goes behind all the others."""
+        windows -= self._suspects.count(request_id)
+        if windows > 0:
+            self._queue[request_id] = windows
+        else:
+            self._queue.pop(request_id, None)
+
+    def ended(self, request_id: str) -> None:
+        """A window of a request left the batch."""
+        self._running[request_id] -= 1
 
     def put_back(self, request_ids: list[str]) -> None:
-        """Windows for which there was no room after all wait before all the others, in this order."""
-        self._queue.extendleft(reversed(request_ids))
+        """Windows that left the batch because there was no room for them wait before all the others, in this order."""
+        front: dict[str, int] = {}
+        for request_id in request_ids:
+            front[request_id] = front.get(request_id, self._queue.pop(request_id, 0)) + 1
+            self.ended(request_id)
+        self._queue = front | self._queue
 
     def suspect(self, request_id: str) -> None:
-        """A request was in a batch that failed: its window is decoded again, alone."""
+        """A window left the batch because it was in one that failed: it is decoded again, alone."""
         self._suspects.append(request_id)
+        self.ended(request_id)
 
     def remove(self, request_id: str) -> None:
         """A request is over, in whatever state it was."""
         self._deadlines.pop(request_id, None)
         self._widths.pop(request_id, None)
-        self._queue = deque(waiting for waiting in self._queue if waiting != request_id)
+        self._queue.pop(request_id, None)
+        self._running.pop(request_id, None)
         self._suspects = deque(waiting for waiting in self._suspects if waiting != request_id)
 
     def late(self, now: float) -> list[str]:
@@ -63,19 +90,40 @@ class Scheduler:
         """Running rows made a step."""
         self._steps += 1
 
-    def admit(self, free: int, *, rows: int, running: bool) -> list[str]:
+    def admit(self, free: int, *, rows: int, running: bool, places: int) -> list[str]:
         """The requests whose windows are encoded now, at most `free` and of at most `rows` rows together.
 
-        Empty while running rows are owed steps. A wide window is never overtaken: the next one waits with it. A suspect
-        enters an empty batch and nobody joins it there.
+        `places` is how many rows the batch may hold. Empty while running rows are owed steps. A wide window is never
+        overtaken: the next one waits with it. A suspect enters an empty batch and nobody joins it there.
         """
         if self._suspects:
-            return [] if running or not free else [self._suspects.popleft()]
+            if running or not free:
+                return []
+            suspect = self._suspects.popleft()
+            self._running[suspect] += 1
+            return [suspect]
         if running and self._steps < self._steps_between_encodes:
             return []
         chosen: list[str] = []
-        while self._queue and len(chosen) < free and (rows := rows - self._widths[self._queue[0]]) >= 0:
-            chosen.append(self._queue.popleft())
+        while len(chosen) < free and (request_id := self._next(places)):
+            rows -= self._widths[request_id]
+            if rows < 0:
+                break
+            chosen.append(request_id)
+            self._running[request_id] += 1
+            if left := self._queue.pop(request_id) - 1:
+                self._queue[request_id] = left
         if chosen:
             self._steps = 0
         return chosen
+
+    def _next(self, places: int) -> str | None:
+        """The first in the queue that may have a window now."""
+        alone = len(self._deadlines) == 1
+        share = (places - max(1, places // _KEPT_FREE)) // max(1, len(self._deadlines))
+        further = alone or self._steps >= self._steps_between_lanes
+        for request_id in self._queue:
+            running = self._running[request_id]
+            if running == 0 or (further and (running + 1) * self._widths[request_id] <= share):
+                return request_id
+        return None

@@ -81,7 +81,7 @@ class Worker:
     def _stats(self) -> WorkerStats:
         engine, batch = self._engine, self._engine.batch
         return WorkerStats(
-            progress=engine.stats.encodes + batch.steps.total(),
+            progress=engine.stats.heard + engine.stats.encodes + batch.steps.total(),
             steps=batch.steps.total(),
             rows=batch.active_rows,
             tokens=engine.stats.tokens,

@@ -1,6 +1,7 @@
 """R34: random submissions, cancellations, deadlines and crashes: one end per request, turns in order, nobody starves.
 
-The real scheduler drives simulated slots against a simulated clock; nothing is decoded.
+The real scheduler drives simulated slots against a simulated clock; nothing is decoded. Some requests are long files
+with several windows that may be decoded at once.
 """
 
 from dataclasses import dataclass
@@ -11,16 +12,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from service.scheduler import Scheduler
 
-SLOTS = 3
+SLOTS = 4
 OWED = 2
 
 
 @dataclass
 class Request:
     windows: int
+    """Not done yet."""
+    lanes: int
+    """How many of them may be decoded at once."""
     deadline: float | None
     end: str | None = None
-    turns: int = 0
+
+
+@dataclass
+class Slot:
+    name: str
+    left: int
 
 
 class Worker(RuleBasedStateMachine):
@@ -28,24 +37,24 @@ class Worker(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = Scheduler(steps_between_encodes=OWED)
+        self.scheduler = Scheduler(steps_between_encodes=OWED, steps_between_lanes=2 * OWED)
         self.now = 0.0
         self.requests: dict[str, Request] = {}
-        self.slots: dict[str, int] = {}
+        self.slots: list[Slot] = []
         self.queue: list[str] = []
         """What the order must be: our own list, kept by hand."""
         self.suspects: list[str] = []
 
     @initialize(windows=st.integers(1, 3))
     def first(self, windows: int) -> None:
-        self.submit(windows, None)
+        self.submit(windows, 1, None)
 
-    @rule(windows=st.integers(1, 4), patience=st.one_of(st.none(), st.floats(0.5, 20.0)))
-    def submit(self, windows: int, patience: float | None) -> None:
+    @rule(windows=st.integers(1, 6), lanes=st.integers(1, 4), patience=st.one_of(st.none(), st.floats(0.5, 20.0)))
+    def submit(self, windows: int, lanes: int, patience: float | None) -> None:
         name = f"r{len(self.requests)}"
-        self.requests[name] = Request(windows, None if patience is None else self.now + patience)
-        self.scheduler.add(name, self.requests[name].deadline)
-        self.queue.append(name)
+        self.requests[name] = Request(windows, lanes, None if patience is None else self.now + patience)
+        self.scheduler.add(name, self.requests[name].deadline, queue=False)
+        self.requeue(name)
 
     @precondition(lambda self: self.open())
     @rule(data=st.data())
@@ -65,60 +74,90 @@ class Worker(RuleBasedStateMachine):
     def tick(self, ticks: int, length: int) -> None:
         for _ in range(ticks):
             free = SLOTS - len(self.slots)
-            for name in self.scheduler.admit(free, rows=free, running=bool(self.slots)):
+            for name in self.scheduler.admit(free, rows=free, running=bool(self.slots), places=SLOTS):
                 self.admit(name, length)
             self.scheduler.stepped()
-            for name in [name for name, left in self.slots.items() if left <= 1]:
-                self.window_done(name)
-            self.slots = {name: left - 1 for name, left in self.slots.items()}
+            for slot in [slot for slot in self.slots if slot.left <= 1]:
+                if slot in self.slots:  # not ended with its request meanwhile
+                    self.window_done(slot)
+            for slot in self.slots:
+                slot.left -= 1
 
     @precondition(lambda self: len(self.slots) > 1)
     @rule()
     def step_raises(self) -> None:
-        for name in list(self.slots):
-            del self.slots[name]
+        names = self.vacate()
+        for name in names:
             self.scheduler.suspect(name)
-            self.suspects.append(name)
+        self.suspects += names
+
+    @precondition(lambda self: len(self.slots) > 1)
+    @rule()
+    def memory_runs_out(self) -> None:
+        names = self.vacate()
+        self.scheduler.put_back(names)
+        front = list(dict.fromkeys(names))
+        self.queue = front + [name for name in self.queue if name not in front]
+
+    def vacate(self) -> list[str]:
+        names = [slot.name for slot in self.slots]
+        self.slots = []
+        return names
 
     def admit(self, name: str, length: int) -> None:
-        assert name not in self.slots, "one window of a request at a time"
         assert self.requests[name].end is None, "nobody who left is let in"
         if self.suspects:
             assert name == self.suspects.pop(0), "suspects first, in order"
             assert not self.slots, "and alone"
         else:
-            assert name == self.queue.pop(0), "first come, first served"
-        self.slots[name] = length
+            turn = self.queue.index(name)
+            assert all(self.running(before) for before in self.queue[:turn]), "only who has a window is passed over"
+            if self.running(name):
+                assert self.running(name) < max(1, (SLOTS - 1) // len(self.open())), "no more than its share"
+            del self.queue[turn]
+        self.slots.append(Slot(name, length))
         assert len(self.slots) <= SLOTS
-        self.requests[name].turns += 1
-
-    def window_done(self, name: str) -> None:
-        del self.slots[name]
-        request = self.requests[name]
-        request.windows -= 1
-        if request.windows:
-            self.scheduler.requeue(name)
+        if self.waiting(name) and name not in self.queue:
             self.queue.append(name)
+
+    def running(self, name: str) -> int:
+        return sum(slot.name == name for slot in self.slots)
+
+    def waiting(self, name: str) -> int:
+        """Windows in the queue; suspects are not."""
+        request, apart = self.requests[name], self.running(name) + self.suspects.count(name)
+        return max(0, min(request.lanes, request.windows) - apart)
+
+    def requeue(self, name: str) -> None:
+        self.scheduler.requeue(name, self.waiting(name) + self.suspects.count(name))
+        if self.waiting(name) and name not in self.queue:
+            self.queue.append(name)
+
+    def window_done(self, slot: Slot) -> None:
+        self.slots.remove(slot)
+        self.scheduler.ended(slot.name)
+        self.requests[slot.name].windows -= 1
+        if self.requests[slot.name].windows:
+            self.requeue(slot.name)
         else:
-            self.finish(name, "done")
+            self.finish(slot.name, "done")
 
     def finish(self, name: str, how: str) -> None:
         assert self.requests[name].end is None, "one end per request"
         self.requests[name].end = how
         self.scheduler.remove(name)
-        self.slots.pop(name, None)
-        for queue in (self.queue, self.suspects):
-            if name in queue:
-                queue.remove(name)
+        self.slots = [slot for slot in self.slots if slot.name != name]
+        self.queue = [waiting for waiting in self.queue if waiting != name]
+        self.suspects = [waiting for waiting in self.suspects if waiting != name]
 
     def open(self) -> dict[str, Request]:
         return {name: request for name, request in self.requests.items() if request.end is None}
 
     @invariant()
-    def every_open_request_is_in_exactly_one_place(self) -> None:
-        places = [*self.queue, *self.suspects, *self.slots]
-        assert sorted(places) == sorted(self.open())
-        assert self.scheduler.waiting == len(self.queue) + len(self.suspects)
+    def every_open_request_has_a_window_somewhere(self) -> None:
+        places = [*self.queue, *self.suspects, *(slot.name for slot in self.slots)]
+        assert set(places) == set(self.open())
+        assert self.scheduler.waiting == sum(self.waiting(name) for name in self.queue) + len(self.suspects)
 
     def teardown(self) -> None:
         # Left alone, everybody who has no deadline comes to an end within a bounded time.

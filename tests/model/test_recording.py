@@ -41,7 +41,7 @@ def _recording(seconds: float, heard: list[float] | None = None, **options: Any)
 
 def _take_all(recording: Recording) -> dict[int, Window]:
     taken = {}
-    while recording.ready:
+    while recording.waiting:
         lane, window = recording.take()
         taken[lane] = window
     assert recording.take() is None
@@ -174,7 +174,7 @@ def test_probabilities_are_asked_for_only_where_they_are_used(options, seconds, 
         with pytest.raises(ValueError, match="need speech"):
             Recording(DIMS, TOKENIZER, settings, n_samples=n_samples)
     else:
-        assert Recording(DIMS, TOKENIZER, settings, n_samples=n_samples).ready
+        assert Recording(DIMS, TOKENIZER, settings, n_samples=n_samples).waiting
 
 
 moves = st.tuples(st.floats(1.0, 29.0), st.booleans(), st.booleans())
@@ -195,7 +195,7 @@ def test_nothing_is_heard_twice_or_missed_in_any_order(seconds, script, order, v
     given_out: list[Segment] = []
     fed: dict[int, list[tuple[Window, DecodingResult]]] = {}
     while not recording.done:
-        while recording.ready and (not running or order.random() < 0.7):
+        while recording.waiting and (not running or order.random() < 0.7):
             lane, window = recording.take()
             assert lane not in running
             parts.setdefault(lane, window)
