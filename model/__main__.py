@@ -37,6 +37,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--length-penalty", type=float, help="exponent of the length penalty, 0 to 1")
     parser.add_argument("--hotwords", help="names and words to expect, put before every window")
     parser.add_argument("--carry-prompt", action="store_true", help="put the prompt before every window")
+    parser.add_argument("--vad", action="store_true", help="hear only where somebody speaks")
+    parser.add_argument(
+        "--long-form", choices=("sequential", "batched"), default="sequential", help="batched: parts side by side"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seeds sampling above temperature 0")
     parser.add_argument("--no-timestamps", action="store_true", help="decode without timestamps")
     parser.add_argument("--no-previous-text", action="store_true", help="do not condition a window on the text before")
@@ -126,6 +130,8 @@ def _transcribe(transcriber: Transcriber, args: argparse.Namespace, file: Path) 
             without_timestamps=args.no_timestamps,
             word_timestamps=args.word_timestamps or args.layout.needs_words,
             hallucination_silence_threshold=args.hallucination_silence_threshold,
+            vad=args.vad,
+            long_form=args.long_form,
             seed=args.seed,
             **{name: value for name, value in marks.items() if value is not None},
         )

@@ -43,7 +43,8 @@ _SKIPPED = _object(
     reason={
         **_STRING,
         "description": "`no_speech`: the model heard no speech in a window (`no_speech_threshold`). `hallucination`: "
-        "the text there looked invented between silences (`hallucination_silence_threshold`).",
+        "the text there looked invented between silences (`hallucination_silence_threshold`). "
+        "`vad`: the voice activity detector heard nobody.",
     },
     start={**_NUMBER, "description": "Seconds."},
     end={**_NUMBER, "description": "Seconds."},

@@ -25,9 +25,6 @@ _MAX_LIST = 1024
 _NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})([eE][+-]?\d{1,3})?")
 _INTEGER = re.compile(r"\d{1,18}")
 
-LATER_FIELDS = frozenset({"vad"})
-"""Fields of the interface that this version does not support yet: refused, never ignored."""
-
 
 @dataclass(frozen=True, slots=True)
 class TranscribeForm:
@@ -184,6 +181,19 @@ FIELDS: Mapping[str, Field] = {
         "Parts to transcribe: `start,end,start,end,...` in seconds; a missing last end is the end of the recording.",
         _TEXT,
     ),
+    "vad": Field(
+        "vad",
+        _flag,
+        "Hear only where the voice activity detector finds speech; `warnings` says what was skipped.",
+        {"type": "boolean", "default": False},
+    ),
+    "long_form": Field(
+        "long_form",
+        _choice("sequential", "batched"),
+        "How a recording of more than 30 s is heard: window by window, each with the text before it, or cut in pauses "
+        "into parts that are decoded side by side, which know no text of one another.",
+        {"type": "string", "enum": ["sequential", "batched"], "default": "sequential"},
+    ),
     "hallucination_silence_threshold": Field(
         "hallucination_silence_threshold",
         _optional_number,
@@ -264,8 +274,6 @@ def check_detect(fields: Mapping[str, str], model: ModelInfo) -> None:
 
 def _check_names(fields: Mapping[str, str], *, known: Mapping[str, Field]) -> None:
     for name in fields:
-        if name in LATER_FIELDS:
-            raise BadRequest(f"{name} is not supported by this version.", param=name, code="unsupported_field")
         if name not in known:
             raise BadRequest(f"Unknown field '{name}'.", param=name, code="unknown_field")
 

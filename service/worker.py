@@ -135,6 +135,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     weights = load_weights(args.model, download_dir=args.download_dir)
     model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype, weights.name)
     transcriber = Transcriber(model, weights.name)
+    transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
     engine = Engine(transcriber, max_rows=args.max_rows, windows_per_encode=8 if device.type == "cuda" else 1)
     warm_up(engine)
     info = ModelInfo(

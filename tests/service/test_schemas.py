@@ -8,7 +8,7 @@ from model.options import TranscribeOptions
 from model.subtitles import Layout
 from service.errors import BadRequest
 from service.messages import ModelInfo
-from service.schemas import FIELDS, LATER_FIELDS, RESPONSE_FORMATS, check_detect, parse_transcribe
+from service.schemas import FIELDS, RESPONSE_FORMATS, check_detect, parse_transcribe
 from tests.fakes import BASE_MODEL, ENGLISH_MODEL
 
 
@@ -145,13 +145,6 @@ def test_words_are_found_where_they_are_asked_for_or_needed():
     assert asked.layout == Layout(max_line_width=42, max_line_count=2)
     assert asked.options == TranscribeOptions(word_timestamps=True)
     assert not parse_transcribe({"highlight_words": "false"}, BASE_MODEL).options.finds_words
-
-
-@pytest.mark.parametrize("name", sorted(LATER_FIELDS))
-def test_fields_of_later_versions_are_refused_not_ignored(name):
-    error = refused({name: "1"})
-    assert (error.param, error.code) == (name, "unsupported_field")
-    assert "not supported by this version" in error.message
 
 
 @pytest.mark.parametrize("name", ["model", "File", "response-format", "languages[]", "stream"])
