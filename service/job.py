@@ -14,6 +14,8 @@ from model.recording import Recording, needs_speech
 from model.transcriber import Transcriber
 from model.vad import SpeechScan
 from model.window import Window
+from service.messages import WindowTimes
+from service.timing import MAX_WINDOWS
 
 MAXIMUM_COST, SPEECH_COST = 1, 2
 """What `Job.listen` costs, in units of some 5 ms on a CPU: 30 s for their maximum, 8 s for speech."""
@@ -37,6 +39,8 @@ class Job:
         self.started: float | None = None
         self.lanes: dict[int, int] = {}
         """Lane of the recording by slot of the batch, for each of its windows there."""
+        self.windows: list[WindowTimes] = []
+        """The first windows that were decoded."""
         self._transcriber = transcriber
         self._maximum = MaximumSearch(transcriber.log_mel, samples)
         self._maximum_known = False
@@ -69,6 +73,11 @@ class Job:
             if self._speech.done:
                 self._begin(self._speech.probabilities)
         return SPEECH_COST
+
+    def note(self, times: WindowTimes | None) -> None:
+        """A window was decoded."""
+        if times is not None and len(self.windows) < MAX_WINDOWS:
+            self.windows.append(times)
 
     def span(self, window: Window) -> MelSpan:
         """The sound of a window."""

@@ -70,7 +70,10 @@ class Jobs:
     async def decode(self, form: Form, permit: Permit, context: RequestContext) -> tuple[Audio, float]:
         """The upload as samples, charged to the permit, and the seconds that took; the caller closes the samples."""
         context.stage, started = "decode_audio", time.monotonic()
-        audio = await self._audio_pool.decode(form.fd)
+        try:
+            audio = await self._audio_pool.decode(form.fd)
+        finally:
+            context.passed("decode audio", started, time.monotonic())
         try:
             form.close()
             permit.hold_bytes(0)
@@ -124,21 +127,33 @@ class Jobs:
         return f"{context.request_id}.{self._number}"
 
     async def _run(self, job: Transcribe | DetectLanguage, audio: Audio, context: RequestContext) -> _Progress:
-        context.stage = "inference"
+        context.stage, started = "inference", time.monotonic()
         progress = _Progress()
-        async with contextlib.aclosing(self._worker_pool.run(job, audio.fd)) as events:
-            async for event in events:
-                match event:
-                    case SegmentsReady():
-                        if progress.first_segment_at is None:
-                            progress.first_segment_at = time.monotonic()
-                        progress.segments.extend(event.segments)
-                    case LanguageDetected():
-                        progress.detected = event
-                    case Finished():
-                        progress.finished = event
+        try:
+            async with contextlib.aclosing(self._worker_pool.run(job, audio.fd)) as events:
+                async for event in events:
+                    match event:
+                        case SegmentsReady():
+                            if progress.first_segment_at is None:
+                                progress.first_segment_at = time.monotonic()
+                            progress.segments.extend(event.segments)
+                        case LanguageDetected():
+                            progress.detected = event
+                        case Finished():
+                            progress.finished = event
+                            _note_windows(context, started, event)
+        finally:
+            context.passed("inference", started, time.monotonic())
         context.stage = "respond"
         return progress
+
+
+def _note_windows(context: RequestContext, submitted: float, finished: Finished) -> None:
+    """The worker's part of the trace, as it tells it when all is done."""
+    context.passed("queue", submitted, submitted + finished.queue_seconds)
+    for number, window in enumerate(finished.windows):
+        context.passed("encode", window.taken, window.encoded, window=number)
+        context.passed("decode", window.encoded, window.done, window=number, steps=window.steps)
 
 
 def _transcription(

@@ -133,6 +133,16 @@ class LanguageDetected:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowTimes:
+    """When a window was taken up, encoded and done, on CLOCK_MONOTONIC to about a step, and its turns in the batch."""
+
+    taken: float
+    encoded: float
+    done: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The request is done; its segments were sent before."""
 
@@ -142,6 +152,8 @@ class Finished:
     queue_seconds: float
     inference_seconds: float
     warnings: tuple[Skipped, ...] = ()
+    windows: tuple[WindowTimes, ...] = ()
+    """The first of them, for the trace."""
     kind: Literal["finished"] = "finished"
 
 

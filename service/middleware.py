@@ -29,6 +29,7 @@ from service.errors import (
 from service.formats import json_response
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
+from service.tracing import PassedOn, Stage, Trace, Tracing
 from service.upload import ClientDisconnected, has_body, linger
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
@@ -53,14 +54,22 @@ class RequestContext:
     """For the log line."""
     headers: dict[str, str] = field(default_factory=dict)
     """For the answer, if it is a refusal."""
+    stages: list[Stage] = field(default_factory=list)
+    """For the trace."""
+
+    def passed(self, name: str, start: float, end: float, **notes: Any) -> None:
+        """The request was in this stage from `start` to `end`, on the monotonic clock."""
+        self.stages.append(Stage(name, start, end, notes))
 
 
 class Exchange:
     """The request's `receive` and `send`, with an eye on how far both have come."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, traceparent: str | None) -> None:
         self._receive, self._send = receive, send
-        self._request_id = request_id.encode()
+        self._headers = [(b"x-request-id", request_id.encode())]
+        if traceparent is not None:
+            self._headers.append((b"traceparent", traceparent.encode()))
         self.unread = has_body(scope["headers"])
         self.status: int | None = None
 
@@ -72,10 +81,10 @@ class Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on, with the request's id in the headers."""
+        """Pass on, with the request's id and its place in the trace in the headers."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", self._request_id)]}
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         await self._send(message)
 
     async def answer(self, error: ServiceError, request_id: str, headers: dict[str, str], *, patient: bool) -> None:
@@ -107,11 +116,12 @@ class RequestMiddleware:
         admission: Admission,
         lifecycle: Lifecycle,
         metrics: Metrics,
+        tracing: Tracing,
         paths: frozenset[str],
     ) -> None:
         self._app = app
         self._keys, self._admission, self._lifecycle, self._metrics = keys, admission, lifecycle, metrics
-        self._paths = paths
+        self._tracing, self._paths = tracing, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
@@ -121,8 +131,9 @@ class RequestMiddleware:
         context = RequestContext(_request_id(scope), time.monotonic())
         context.endpoint = scope["path"] if scope["path"] in self._paths else "other"
         scope.setdefault("state", {})["context"] = context
-        exchange = Exchange(scope, receive, send, context.request_id)
         measured = context.endpoint != METRICS_PATH
+        trace = self._trace(scope, context)
+        exchange = Exchange(scope, receive, send, context.request_id, trace.traceparent)
         with self._lifecycle.request():
             self._metrics.in_flight.inc(measured)
             try:
@@ -130,7 +141,13 @@ class RequestMiddleware:
             finally:
                 self._metrics.in_flight.dec(measured)
                 if measured:
-                    self._record(context, exchange)
+                    self._record(context, exchange, trace)
+
+    def _trace(self, scope: Scope, context: RequestContext) -> Trace:
+        """Health checks and scrapes are no part of anybody's trace."""
+        watched = context.endpoint in OPEN_PATHS or context.endpoint == METRICS_PATH
+        tracing = PassedOn() if watched else self._tracing
+        return tracing.begin(f"{scope['method']} {context.endpoint}", scope["headers"], context.arrival)
 
     async def _answer(self, scope: Scope, exchange: Exchange, context: RequestContext) -> None:
         try:
@@ -172,19 +189,20 @@ class RequestMiddleware:
         patient = not isinstance(error, UploadTimeout) and not self._lifecycle.aborting
         await exchange.answer(error, context.request_id, headers, patient=patient)
 
-    def _record(self, context: RequestContext, exchange: Exchange) -> None:
+    def _record(self, context: RequestContext, exchange: Exchange, trace: Trace) -> None:
         seconds, status = time.monotonic() - context.arrival, exchange.status
         self._metrics.requests.labels(context.endpoint, str(status)).inc()
         self._metrics.request_duration.labels(context.endpoint).observe(seconds)
+        known: dict[str, Any] = {"request_id": context.request_id, "key_id": context.key_id, "code": context.code}
+        trace.end(status=status, notes={**known, "stage": context.stage, **context.notes}, stages=context.stages)
         level = 10 if context.endpoint in OPEN_PATHS else 20
         logs.event(
             "request",
             level=level,
-            request_id=context.request_id,
-            key_id=context.key_id,
+            **known,
+            trace_id=trace.trace_id,
             endpoint=context.endpoint,
             status=status,
-            code=context.code,
             stage=context.stage,
             total_seconds=seconds,
             **context.notes,

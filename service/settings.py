@@ -120,6 +120,15 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one and logs it.")
+    trace_endpoint: str = Field(
+        default="",
+        max_length=2048,
+        pattern=r"^(https?://.*)?$",
+        description="OTLP/HTTP address for OpenTelemetry spans, `http://collector:4318/v1/traces`; empty is none.",
+    )
+    trace_ratio: float = Field(
+        default=1.0, ge=0, le=1, description="Share of traces sent, where the caller has not decided already."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line shown."
     )

@@ -8,6 +8,7 @@ and what they hold, so that a test can ask that nothing is left.
 import asyncio
 import contextlib
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from service.messages import (
     SampleFormat,
     SegmentsReady,
     Transcribe,
+    WindowTimes,
     WorkerStats,
 )
 from service.ports import Event
@@ -194,13 +196,16 @@ class FakeWorkerPool:
         self.fallbacks.update(words.get("fallback", "").split())
         self.guards.update(words.get("guard", "").split())
         text = words.get("text", "hello")
-        windows = int(words.get("windows", 1))
+        windows, begun = int(words.get("windows", 1)), time.monotonic()
         for number in range(windows):
             await self._step(delay)
             yield SegmentsReady(job.request_id, (segment(number, text), segment(number, "")))
         if words.get("end") == "early":
             return
-        yield Finished(job.request_id, language, f" {text}" * windows, 0.001, delay * windows, SKIPPED)
+        times = tuple(
+            WindowTimes(begun + n * delay, begun + n * delay, begun + (n + 1) * delay, 1) for n in range(windows)
+        )
+        yield Finished(job.request_id, language, f" {text}" * windows, 0.001, delay * windows, SKIPPED, times)
 
     async def _step(self, delay: float) -> None:
         await asyncio.sleep(delay)

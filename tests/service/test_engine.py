@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import pytest
@@ -235,3 +236,23 @@ def test_more_rows_than_there_are_is_a_refusal_that_names_the_option(model) -> N
     assert refused.code == "invalid_value"
     assert "beam_size is 5" in refused.message
     assert not engine.busy
+
+
+def test_a_request_tells_when_its_windows_were_worked_on(model) -> None:
+    engine = make_engine(model, rows=1)
+    submit(engine, request_of("first", 65.0), now=0.0)
+    submit(engine, request_of("second", 3.0), now=0.0)
+    messages: list[Any] = []
+    now = 0.0
+    while engine.busy:
+        now += 1.0
+        messages += engine.iterate(now)
+    (_, first), (_, second) = answer_of(messages, "first"), answer_of(messages, "second")
+    assert len(first.windows) >= 3
+    assert len(second.windows) == 1
+    for window in (*first.windows, *second.windows):
+        assert window.taken < window.encoded <= window.done
+        assert window.steps == window.done - window.taken + 1
+    turns = sorted((w.taken, w.done) for w in (*first.windows, *second.windows))
+    assert all(done <= taken for (_, done), (taken, _) in itertools.pairwise(turns))
+    assert first.queue_seconds == first.windows[0].taken
