@@ -8,6 +8,8 @@ them and puts what comes back in order. The library and the service drive the sa
   `Transcript` of its own, so that seeking, conditioning and skipping inside a part are the sequential ones. Lanes know
   nothing of each other but the language, which is detected once. Each begins with the initial prompt.
 - Segments come out in the order of time: those of a lane once all lanes before it are done.
+- A lane does not hear the pause in which its part was cut: given a fraction of a second in which nobody speaks, and the
+  text before it, the model repeats that text.
 - With `vad`, only stretches of speech are heard, and what lies between them is reported as skipped.
 """
 
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from model.dims import FRAMES_PER_SECOND, N_FRAMES, ModelDimensions
 from model.options import TranscribeOptions
 from model.segments import Segment, Skipped, Transcription
-from model.speech import Stretch, cut, gaps, overlap, speech
+from model.speech import Stretch, cut, gaps, last_speech, overlap, speech
 from model.tokenizer import Tokenizer
 from model.transcript import Transcript, clip_frames, count_frames
 from model.window import DecodingResult, Window
@@ -26,17 +28,28 @@ from model.window import DecodingResult, Window
 _LANE_WINDOWS = 1 << 16
 """Window numbers, which seed sampling, that a lane has for itself."""
 _SHORTEST_SEGMENT = 0.02
+_PAUSE = 100
+"""Frames at the end of a part that are not heard again for themselves where nobody speaks in them."""
 
 
 @dataclass(eq=False, slots=True)
 class _Lane:
     transcript: Transcript
-    end: float
-    """Seconds."""
+    part: Stretch
+    """From the first frame to the last."""
+    last_speech: int
+    """Frame after which nobody speaks in it, where that is known."""
     taken: bool = False
     """Whether somebody is decoding its window."""
     held: list[Segment] = field(default_factory=list)
     """Segments that wait for the lanes before."""
+
+    def feed(self, result: DecodingResult) -> None:
+        """Take a window's result; the pause at the end of the part is no window."""
+        self.taken = False
+        self.held += self.transcript.feed(result)
+        if max(self.last_speech, self.part[1] - _PAUSE) <= self.transcript.seek:
+            self.transcript.stop()
 
     @property
     def done(self) -> bool:
@@ -70,7 +83,8 @@ class Recording:
                 Transcript(
                     dims, tokenizer, options, n_samples=n_samples, clips=part, first_window=number * _LANE_WINDOWS
                 ),
-                end=part[-1][1] / FRAMES_PER_SECOND if part else 0.0,
+                part=(part[0][0], part[-1][1]) if part else (0, 0),
+                last_speech=last_speech(part[0], probabilities) if len(parts) > 1 else self.n_frames,
             )
             for number, part in enumerate(parts)
         ]
@@ -127,10 +141,9 @@ class Recording:
 
     def feed(self, lane: int, result: DecodingResult) -> tuple[Segment, ...]:
         """Take the result of the window that was taken of a lane; the segments that are final now, in order."""
-        self._lanes[lane].taken = False
         if self.language is None:
             self.language, self.language_probs = result.language, result.language_probs
-        self._lanes[lane].held += self._lanes[lane].transcript.feed(result)
+        self._lanes[lane].feed(result)
         return self._settle()
 
     def result(self) -> Transcription:
@@ -152,7 +165,11 @@ class Recording:
         final: list[Segment] = []
         while self._current < len(self._lanes):
             lane = self._lanes[self._current]
-            final += [_inside(segment, lane.end) for segment in lane.held] if len(self._lanes) > 1 else lane.held
+            final += (
+                [_inside(segment, lane.part[1] / FRAMES_PER_SECOND) for segment in lane.held]
+                if len(self._lanes) > 1
+                else lane.held
+            )
             lane.held = []
             if not lane.done:
                 break

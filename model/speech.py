@@ -99,6 +99,15 @@ def cut(stretch: Stretch, probabilities: Sequence[float], *, limit: int = N_FRAM
     return [*parts, (start, end)]
 
 
+def last_speech(stretch: Stretch, probabilities: Sequence[float]) -> int:
+    """The frame of a stretch after which nobody speaks in it, however doubtful the sound; its start if nobody does."""
+    start, end = stretch
+    for i in range(min(int(end / CHUNK_FRAMES), len(probabilities) - 1), int(start / CHUNK_FRAMES) - 1, -1):
+        if probabilities[i] >= _LOWER:
+            return min(end, max(start, -int(-(i + 1) * CHUNK_FRAMES // 1)))
+    return start
+
+
 def _best_cut(earliest: int, latest: int, probabilities: Sequence[float]) -> int:
     """The frame in (earliest, latest] to cut at: in the longest pause, else at the least likely speech."""
     chunks = range(round(earliest / CHUNK_FRAMES), min(int(latest / CHUNK_FRAMES), len(probabilities)))

@@ -108,6 +108,11 @@ class Transcript:
             self._prompt_reset_since = len(self._tokens)
         return tuple(kept)
 
+    def stop(self) -> None:
+        """Hear nothing more."""
+        self._clips.clear()
+        self._window = None
+
     def result(self) -> Transcription:
         """What has been transcribed so far; all of it once `next_window` answers None."""
         language = self.language or "en"
