@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -41,9 +41,10 @@ class Timing:
 
 
 Round = tuple[Timing, Timing]
+Side = TypeVar("Side")
 
 
-def interleave(run: Callable[[System], Timing], first: System, second: System, rounds: int) -> list[Round]:
+def interleave(run: Callable[[Side], Timing], first: Side, second: Side, rounds: int) -> list[Round]:
     """Timings of both in each round, taken in turn; the order within a round alternates."""
     pairs: list[Round] = []
     for index in tqdm(range(rounds), desc="rounds", leave=False):

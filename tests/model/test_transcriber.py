@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from model import load
 from model.audio import decode_audio
 from model.errors import InvalidAudioError, OptionError
 from model.sampling import row_seed
+from model.segments import Transcription
 from model.transcriber import Transcriber
 from tests import tiny
 
@@ -47,6 +49,40 @@ def test_tokens_and_times_equal_the_reference(base, reference, clips, clip) -> N
         assert segment.compression_ratio == pytest.approx(want["compression_ratio"])
 
 
+WORDED = [
+    ("en-jfk.flac", {"language": "en", "clip_timestamps": (3.0,)}),
+    ("zh-guangzhou.flac", {"language": "zh", "initial_prompt": "广州的房子。"}),
+    ("de-mekka.ogg", {"language": "de", "task": "translate"}),
+    ("noise.flac", {"language": "en", "hallucination_silence_threshold": 1.0}),
+]
+
+
+@pytest.mark.oracle
+@pytest.mark.weights
+@pytest.mark.filterwarnings("ignore:Word-level timestamps on translations")
+@pytest.mark.parametrize(("clip", "options"), WORDED, ids=lambda value: value if isinstance(value, str) else "")
+def test_words_and_their_times_equal_the_reference(base, reference, clips, clip, options) -> None:
+    import whisper
+
+    samples = _samples(clips / clip)
+    options |= {"temperature": 0.0, "word_timestamps": True}
+    theirs = {**options, "clip_timestamps": list(options.get("clip_timestamps", (0.0,))), "fp16": False}
+    _check_words(base.transcribe(samples, **options), whisper.transcribe(reference, samples, **theirs))
+
+
+def _check_words(ours: Transcription, theirs: dict[str, Any]) -> None:
+    """The same words, 95 % of them within 40 ms; a frame is 20 ms, and rounding may move a border by one."""
+    words = [word for segment in ours.segments for word in segment.words]
+    wanted = [word for segment in theirs["segments"] for word in segment["words"]]
+    assert [word.word for word in words] == [word["word"] for word in wanted]
+    pairs = list(zip(words, wanted, strict=True))
+    close = [abs(a.start - b["start"]) <= 0.041 and abs(a.end - b["end"]) <= 0.041 for a, b in pairs]
+    assert sum(close) >= 0.95 * len(close)
+    assert [a.probability for a, _ in pairs] == pytest.approx([b["probability"] for _, b in pairs], abs=1e-2)
+    for segment in ours.segments:
+        assert (segment.start, segment.end) == (segment.words[0].start, segment.words[-1].end) or not segment.words
+
+
 @pytest.mark.oracle
 @pytest.mark.weights
 def test_sampled_tokens_equal_the_reference_on_the_same_seeds(base, reference, clips, monkeypatch) -> None:
@@ -66,10 +102,12 @@ def test_sampled_tokens_equal_the_reference_on_the_same_seeds(base, reference, c
 
     monkeypatch.setattr(reference, "decode", seeded, raising=False)
     samples = _samples(clips / "en-printing.ogg")[: 32 * 16_000]
+    options["word_timestamps"] = True
     theirs = whisper.transcribe(reference, samples, fp16=False, **options)
     ours = base.transcribe(samples, **options)
     wanted = [segment for segment in theirs["segments"] if segment["text"]]
     assert {segment.temperature for segment in ours.segments} == {0.8}
+    _check_words(ours, theirs)
     assert [list(segment.tokens) for segment in ours.segments] == [segment["tokens"] for segment in wanted]
 
 
