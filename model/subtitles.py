@@ -2,13 +2,14 @@
 
 Gets segments with words from `model.transcript`, gives cues to `model.formats`. A cue never spans two segments. Within
 a segment it ends at a pause; where the text does not fit, it ends after the last mark in its second half, or else where
-it is full. Lines break before a blank, and in scripts without blanks between any two characters but before closing
-marks and after opening ones; a run of letters stays whole wherever a line can hold it.
+it is full, or in the middle if only a scrap would follow. Its lines are made of like length. They break before a blank,
+and in scripts without blanks between any two characters but before closing marks and after opening ones; a run of
+letters stays whole wherever a line can hold it.
 """
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.errors import OptionError
 from model.segments import Segment, Word
@@ -81,7 +82,7 @@ def cues(segments: Sequence[Segment], layout: Layout) -> Iterator[Cue]:
         units = _units(segment.words or (), layout.max_line_width)
         while units:
             count = _cue_length(units, layout)
-            lines = _lines(units[:count], layout)
+            lines = _even_lines(units[:count], layout)
             yield Cue(tuple(tuple(word for unit in line for word in unit) for line in lines))
             units = units[count:]
 
@@ -135,7 +136,14 @@ def _cue_length(units: Sequence[_Unit], layout: Layout) -> int:
     if most_lines is None:
         return count
     full = sum(len(line) for line in _lines(units[:count], layout)[:most_lines])
-    return count if full == count else _last_mark(units[:full])
+    if full == count:
+        return count
+    taken, left = len(_text(units[:full])), len(_text(units[full:count]))
+    cut = _last_mark(units[:full])
+    if cut == full and layout.max_line_width is not None and 2 * left < taken:
+        # Two cues of like length read better than a full one and a scrap.
+        return min(range(1, full + 1), key=lambda i: abs(len(_text(units[:i])) - (taken + left) / 2))
+    return cut
 
 
 def _last_mark(units: Sequence[_Unit]) -> int:
@@ -158,6 +166,17 @@ def _lines(units: Sequence[_Unit], layout: Layout) -> list[list[_Unit]]:
             lines[-1].append(unit)
         else:
             lines.append([unit])
+    return lines
+
+
+def _even_lines(units: Sequence[_Unit], layout: Layout) -> list[list[_Unit]]:
+    """As many lines as `_lines` makes, none longer than it must be."""
+    lines = _lines(units, layout)
+    if layout.max_line_width is None or len(lines) == 1:
+        return lines
+    for width in range(len(_text(units)) // len(lines), layout.max_line_width):
+        if len(narrow := _lines(units, replace(layout, max_line_width=width))) <= len(lines):
+            return narrow
     return lines
 
 

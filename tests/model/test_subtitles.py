@@ -50,6 +50,15 @@ def test_a_full_cue_ends_at_the_last_mark_of_its_second_half() -> None:
     assert shown(early, **limits) == [["So, there was"], ["nothing to do"]]
 
 
+def test_no_scrap_follows_a_full_cue_and_lines_are_of_like_length() -> None:
+    segment = english("Ask not what your country can do for all of you here now")
+    assert shown(segment, max_line_width=24, max_line_count=2) == [
+        ["Ask not what", "your country can"],
+        ["do for all of", "you here now"],
+    ]
+    assert shown(english("one two three four"), max_line_width=15) == [["one two", "three four"]]
+
+
 def test_a_cue_is_not_held_through_a_pause() -> None:
     segment = english("one two three", pauses={2: 2.5})
     assert shown(segment, max_line_width=40) == [["one two"], ["three"]]
@@ -91,7 +100,7 @@ def test_words_of_no_length_are_shown_all_the_same() -> None:
 def test_a_row_of_a_table_is_a_cue_in_one_line() -> None:
     segment = english("one two three four")
     text = to_tsv([segment], Layout(max_line_width=7, max_line_count=2))
-    assert text == "start\tend\ttext\n0\t1500\tone two three\n1500\t2000\tfour\n"
+    assert text == "start\tend\ttext\n0\t1000\tone two\n1000\t2000\tthree four\n"
 
 
 def test_a_segment_whose_words_nobody_asked_for_is_shown_whole() -> None:
