@@ -1,4 +1,5 @@
-# The service as an image: dependencies from the hashed locks, the base model's weights baked in, no compiler, no root.
+# The service as an image: dependencies from the hashed locks, the base model's weights baked in, no root; the
+# compiler that builds the decoder in C stays behind in the build stage.
 #
 #   docker build -t whisper-service .                              CPU
 #   docker build -t whisper-service:cuda --target cuda .           NVIDIA; run it with --gpus all
@@ -12,7 +13,10 @@ ARG PYTHON_IMAGE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352
 # --- what both builds install from ---------------------------------------------------------------------------------
 FROM ${PYTHON_IMAGE} AS sources
 WORKDIR /app
-COPY deploy/install.sh deploy/
+# A compiler for model/native, which stays behind in this stage; a base that has one needs none.
+RUN command -v cc >/dev/null \
+    || { apt-get update -qq && apt-get install -qq --yes --no-install-recommends gcc libc6-dev >/dev/null; }
+COPY deploy/install.sh deploy/native.sh deploy/
 COPY requirements/ requirements/
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY model/ model/

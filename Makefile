@@ -32,6 +32,7 @@ lint: ## Check formatting, style, types and import directions
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
+	@deploy/native.sh check
 
 evaluate: ## Accuracy on a corpus: make evaluate CORPUS=dir; ARGS=--against adds parity with openai-whisper
 	@test -n "$(CORPUS)" || { echo "usage: make evaluate CORPUS=dir [ARGS=--against]" >&2; exit 2; }
@@ -65,3 +66,4 @@ lock: ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes
 clean: ## Remove .venv and every cache
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
+	@rm -f model/native/*.so

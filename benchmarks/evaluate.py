@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--against", action="store_true", help="run openai-whisper too, on the same weights")
     parser.add_argument("--model", default="base", help="published name, .pt file or folder")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compute-type", default="float32", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument("--compute-type", default="float32", choices=("float32", "int8", "float16", "bfloat16"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))
     parser.add_argument("--kind", nargs="+", default=[], help="only these kinds")

@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--model", default="base")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compute-type", default="float32", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument("--compute-type", default="float32", choices=("float32", "int8", "float16", "bfloat16"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     ours = Ours(options.model, device=options.device, compute_type=options.compute_type)

@@ -15,7 +15,7 @@ from model.segments import Transcription
 
 Reason = Literal["near tie", "language detection", "threshold", "temperature sampling", "other"]
 
-NEAR_TIE = {"float32": 0.01, "float16": 0.1, "bfloat16": 0.5}
+NEAR_TIE = {"float32": 0.01, "float16": 0.1, "bfloat16": 0.5, "int8": 0.5}
 """Difference of log-probabilities (or of a figure from its threshold) below which rounding decides."""
 
 

@@ -38,7 +38,7 @@ make_base() {
     mirror="$(cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null |
         sed -n 's/^URIs: *//p; s/^deb \([^[ ][^ ]*\) .*/\1/p' | head -n 1 || true)"
     say "a Debian root"
-    debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv bookworm "$work/root" ${mirror:+"$mirror"} >"$work/log" 2>&1 ||
+    debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,gcc,libc6-dev bookworm "$work/root" ${mirror:+"$mirror"} >"$work/log" 2>&1 ||
         fail "debootstrap failed: $(tail -n 3 "$work/log")"
     rm -rf "$work/root/var/cache/apt" "$work/root/var/lib/apt/lists"
     container="$(buildah from scratch)"

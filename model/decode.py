@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from model.alignment import Aligner
-from model.inference import Inference, PyTorchInference
+from model.inference import Inference, make_inference
 from model.options import TranscribeOptions
 from model.row import Decoding, Row
 from model.rules import Rules
@@ -36,7 +36,7 @@ class DecodingBatch:
         self.max_rows = n_rows
         self._device = model.device
         # One row slot more than rows: language detection borrows it.
-        self._inference: Inference = PyTorchInference(model, n_windows=max_windows, n_rows=n_rows + 1)
+        self._inference: Inference = make_inference(model, n_windows=max_windows, n_rows=n_rows + 1)
         self._aligner = Aligner(self._inference, tokenizer, model.dims, model.alignment_heads)
         self._rules = Rules(model.dims, tokenizer, model.device)
         self._free = list(reversed(range(max_windows)))

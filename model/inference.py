@@ -1,8 +1,8 @@
 """The decoder together with its memory: what `model.decode` needs of a device to turn tokens into logits.
 
 `Inference` is the seam (the reference's name for it): `PyTorchInference` runs `model.whisper.TextDecoder` over
-`model.cache` on any device. Slots and rows are numbers that the caller hands out: one **window slot** for each encoded
-window, one **row** for each hypothesis; several rows may read one window slot.
+`model.cache` on any device, `model.native` runs int8 in C on a CPU. Slots and rows are numbers that the caller hands
+out: one **window slot** for each encoded window, one **row** for each hypothesis; several rows may read one window.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from model.cache import KVCache, PrefillView, StepView
 from model.capture import CaptureView
-from model.whisper import Whisper
+from model.native.inference import NativeInference
+from model.native.weights import NativeDecoder
+from model.whisper import TextDecoder, Whisper
 
 
 class Inference(Protocol):
@@ -57,11 +59,20 @@ class Inference(Protocol):
         ...
 
 
+def make_inference(model: Whisper, *, n_windows: int, n_rows: int) -> Inference:
+    """The implementation that the model's decoder was laid out for."""
+    if isinstance(model.decoder, NativeDecoder):
+        return NativeInference(model.decoder, n_windows=n_windows, n_rows=n_rows)
+    return PyTorchInference(model, n_windows=n_windows, n_rows=n_rows)
+
+
 class PyTorchInference:
     """`Inference` with torch's own operators, on any device and in any float format."""
 
     def __init__(self, model: Whisper, *, n_windows: int, n_rows: int) -> None:
         """Allocate the memory of all slots at once."""
+        if not isinstance(model.decoder, TextDecoder):
+            raise TypeError(f"{type(model.decoder).__name__} is not made of torch's operators")
         self._decoder, self._device = model.decoder, model.device
         self._cache = KVCache(model.dims, n_windows=n_windows, n_rows=n_rows, device=model.device, dtype=model.dtype)
 

@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.audio import decode_audio
-from model.compute import choose_device, choose_dtype
+from model.compute import COMPUTE_TYPES, choose_compute_type, choose_device
 from model.decode import DecodingBatch, run_to_end
 from model.dims import HOP_LENGTH, N_FRAMES, canonical_name
 from model.errors import InvalidAudioError, OptionError
 from model.language import canonical_language
 from model.mel import LogMel, MelSpan
 from model.options import MAX_WIDTH, TranscribeOptions
+from model.quantize import quantise
 from model.recording import Recording, needs_speech
 from model.segments import Transcription
 from model.tokenizer import get_tokenizer
 from model.vad import SpeechDetector
-from model.weights import load_weights
+from model.weights import Weights, load_weights
 from model.whisper import Whisper
 from model.window import DecodingResult, Window
 
@@ -59,6 +60,15 @@ class Transcriber:
         """The batch of recordings whose parts are decoded together; made when there is the first one."""
         windows = _GPU_WINDOWS if self.model.device.type == "cuda" else _CPU_WINDOWS
         return DecodingBatch(self.model, self.tokenizer, max_windows=windows, max_rows=MAX_WIDTH)
+
+    @classmethod
+    def from_weights(cls, weights: Weights, device: torch.device, compute_type: str) -> "Transcriber":
+        """The model of these weights on a device, laid out for one of `COMPUTE_TYPES`."""
+        int8, dtype = compute_type == "int8", COMPUTE_TYPES[compute_type]
+        model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype, weights.name, pack=not int8)
+        if int8:
+            quantise(model)
+        return cls(model, weights.name)
 
     @property
     def can_translate(self) -> bool:
@@ -190,9 +200,9 @@ def load(
 ) -> Transcriber:
     """Load a model by published name, or from a `.pt` file or a folder, onto a device.
 
-    `compute_type`: `auto`, `float32`, `float16` (GPU) or `bfloat16`. Raises `WeightsError` or `OptionError`.
+    `compute_type`: `auto`, `int8` (CPU), `float32`, `float16` (GPU) or `bfloat16`. Raises `WeightsError` or
+    `OptionError`.
     """
     place = choose_device(device)
-    dtype = choose_dtype(compute_type, place)
-    weights = load_weights(name, download_dir=download_dir)
-    return Transcriber(Whisper.from_tensors(weights.dims, weights.tensors, place, dtype, weights.name), weights.name)
+    chosen = choose_compute_type(compute_type, place)
+    return Transcriber.from_weights(load_weights(name, download_dir=download_dir), place, chosen)

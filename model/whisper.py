@@ -186,7 +186,10 @@ class Whisper(nn.Module):
         self.alignment_heads = alignment_heads(dims, name)
         """(layer, head) of the cross-attention that follows the speech."""
         self.encoder = AudioEncoder(dims)
-        self.decoder = TextDecoder(dims)
+        self.decoder: nn.Module = TextDecoder(dims)
+        """A `TextDecoder`, or in int8 what `model.native` made of it."""
+        self.compute_type = "float32"
+        """Arithmetic of most of the work: a float format, or int8."""
 
     @classmethod
     def from_tensors(
@@ -196,10 +199,13 @@ class Whisper(nn.Module):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         name: str = "",
+        *,
+        pack: bool = True,
     ) -> "Whisper":
         """A model with these published tensors (names of an OpenAI checkpoint), ready for inference.
 
-        `name` is the published one, if any: two sizes of equal dimensions differ in their alignment heads.
+        `name` is the published one, if any: two sizes of equal dimensions differ in their alignment heads. `pack` lays
+        the decoder's weights out once more for steps of few rows, where the device has a faster product for them.
 
         `WeightsError` names the first tensor that is missing, unknown or mis-shaped.
         """
@@ -214,18 +220,20 @@ class Whisper(nn.Module):
             if state[name].shape != wanted[name].shape:
                 raise WeightsError(f"tensor {name} is {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}")
             wanted[name].copy_(state[name])
-        model.decoder.pack()
+        if pack and isinstance(model.decoder, TextDecoder):
+            model.decoder.pack()
+        model.compute_type = str(dtype).removeprefix("torch.")
         return model
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.decoder.positional_embedding.device
+        return self.encoder.positional_embedding.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of the parameters and of the encoder's input."""
-        return self.decoder.positional_embedding.dtype
+        return self.encoder.positional_embedding.dtype
 
 
 def _fuse(tensors: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> dict[str, Tensor]:

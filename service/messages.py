@@ -110,6 +110,8 @@ class ModelInfo:
     device: str
     compute_type: str
     sha256: str | None
+    decoder: str = "torch"
+    """What runs the decoder: torch, or the compiled variant of `model.native`."""
     kind: Literal["model_info"] = "model_info"
 
 

@@ -207,7 +207,7 @@ class WorkerPool:
             if isinstance(message, ModelInfo):
                 logs.event(
                     "worker_ready", device=message.device, model=message.name, compute_type=message.compute_type,
-                    pid=worker.process.pid, seconds=self._clock() - started,
+                    decoder=message.decoder,                    pid=worker.process.pid, seconds=self._clock() - started,
                 )  # fmt: skip
                 self._dispatch()
             elif isinstance(message, WorkerStats) and message.out_of_memory > out_of_memory:

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     devices: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("auto",), description="`auto`, or a comma list of `cpu`, `cuda:0`, ...; one worker process each."
     )
-    compute_type: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    compute_type: Literal["auto", "int8", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Arithmetic of the model; `auto` fits the device."
     )
     download_dir: Path | None = Field(

@@ -122,19 +122,19 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     """Load and warm the model. Raises `WhisperError` for weights or options, `MemoryError` or the like for the rest."""
     import torch
 
-    from model.compute import choose_device, choose_dtype
+    from model.compute import choose_compute_type, choose_device
+    from model.quantize import decoder_name
     from model.transcriber import Transcriber, can_translate
     from model.weights import load_weights
-    from model.whisper import Whisper
     from service.engine import Engine
 
     if args.threads:
         torch.set_num_threads(args.threads)
     device = choose_device(args.device)
-    dtype = choose_dtype(args.compute_type, device)
+    compute_type = choose_compute_type(args.compute_type, device)
     weights = load_weights(args.model, download_dir=args.download_dir)
-    model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype, weights.name)
-    transcriber = Transcriber(model, weights.name)
+    transcriber = Transcriber.from_weights(weights, device, compute_type)
+    model = transcriber.model
     transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
     engine = Engine(transcriber, max_rows=args.max_rows, windows_per_encode=8 if device.type == "cuda" else 1)
     warm_up(engine)
@@ -143,7 +143,8 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
         languages=transcriber.tokenizer.language_codes or ("en",),
         can_translate=can_translate(weights.name, model),
         device=str(device),
-        compute_type=str(dtype).removeprefix("torch."),
+        compute_type=compute_type,
+        decoder=decoder_name(model),
         sha256=weights.sha256,
     )
     return engine, info

@@ -1,0 +1,463 @@
+/* A whole pass of Whisper's text decoder in one call: tokens in, logits out, attention memory kept between calls.
+ *
+ * `deploy/native.sh` compiles this file, `library.py` loads it, `inference.py` owns the memory and checks every argument: nothing here
+ * allocates during a pass or checks a bound. Weights are int8 with one scale an output, activations float32; the memory
+ * of the text is float32, that of the audio int8 with one scale a position and head.
+ *
+ * A pass is a sequence of phases (pool.h), eight a layer. Tokens are worked on in tiles of at most six that share what
+ * they read: a panel of weights, the keys of one row (a prompt), the audio of one window (beams).
+ *
+ * Layouts, innermost last (P = ceil(positions / 16), H = n_state / n_head):
+ *   weights               (ceil(n_out / 16), n_in, 16) int8
+ *   keys                  (n_layer, rows, n_head, P, H, 16) float, so that a panel is 16 positions
+ *   values                (n_layer, rows, n_head, H / 16, 16 P, 16) float
+ *   cross_keys, _values   the same in int8 with windows for rows; their scales (n_layer, windows, n_head, 16 P)
+ *
+ * Source: "Attention Is All You Need"; openai/whisper `model.py`.
+ */
+#include <math.h>
+
+#include "multiply.h"
+#include "pool.h"
+#include "rows.h"
+
+#define BLOCK 64 /* tokens in one pass; more are worked on block after block */
+#define CHUNK 4  /* panels in one unit of work */
+#define PHASES_PER_LAYER 8
+
+typedef struct {
+    const int8_t *weight;
+    const float *scale, *bias; /* bias may be absent */
+} Linear;
+
+typedef struct {
+    const float *weight, *bias;
+} Norm;
+
+typedef struct {
+    Norm attn_ln;
+    Linear attn_qkv, attn_out;
+    Norm cross_ln;
+    Linear cross_query, cross_out;
+    Norm mlp_ln;
+    Linear mlp_in, mlp_out;
+} Layer;
+
+typedef struct {
+    int32_t n_state, n_head, n_layer, n_vocab, n_text_ctx, n_audio_ctx, n_rows, n_windows;
+} Dims;
+
+typedef struct {
+    float *keys, *values;
+    int8_t *cross_keys, *cross_values;
+    float *cross_key_scales, *cross_value_scales;
+} Memory;
+
+typedef struct {
+    int start, count; /* tokens of the block */
+    int slot;         /* row or window */
+} Tile;
+
+typedef struct {
+    float *normed; /* (BLOCK, n_state) */
+    float *scores; /* (TILE, positions) */
+    float sums[TILE * CHUNK * PANEL];
+} Scratch;
+
+typedef struct Decoder {
+    Dims dims;
+    Memory memory;
+    Linear output; /* the embedding: its rows are also what tokens become */
+    const float *positional_embedding;
+    Norm ln;
+    Layer *layers;
+    int text_positions, audio_positions; /* rounded up to panels */
+    int *window_ctx;                     /* positions that a window holds */
+    Pool pool;
+    Scratch *scratch;
+    float *x, *query, *attended, *wide; /* (BLOCK, n_state), wide four times that */
+    /* one block */
+    int n, n_kept;
+    const int32_t *tokens, *rows, *positions;
+    Tile self_tiles[BLOCK], cross_tiles[BLOCK];
+    int n_self_tiles, n_cross_tiles;
+    const int32_t *kept;
+    float *logits;
+    const int32_t *watched; /* (n_layer, n_head): which page of `seen` notes this head's scores, -1 for none; or NULL */
+    float *seen;            /* (heads, n_tokens, n_ctx) */
+    int first_token, n_tokens;
+    /* one window to fill */
+    const float *cross_kv;
+    int fill_layer, fill_window;
+} Decoder;
+
+static void normalise(const Norm *norm, const float *x, float *out, int n_state) {
+    floats sum = all(0.0f), squares = all(0.0f);
+    for (int i = 0; i < n_state; i += LANES) sum += load_f32(x + i);
+    const floats mean = all(sum_of(sum) / (float)n_state);
+    for (int i = 0; i < n_state; i += LANES) {
+        floats centred = load_f32(x + i) - mean;
+        squares += centred * centred;
+    }
+    const floats inverse = all(1.0f / sqrtf(sum_of(squares) / (float)n_state + 1e-5f));
+    for (int i = 0; i < n_state; i += LANES) {
+        floats scaled = (load_f32(x + i) - mean) * inverse;
+        store_f32(out + i, scaled * load_f32(norm->weight + i) + load_f32(norm->bias + i));
+    }
+}
+
+static void normalise_block(Decoder *d, const Norm *norm, Scratch *scratch) {
+    const int n_state = d->dims.n_state;
+    for (int t = 0; t < d->n; t++) normalise(norm, d->x + t * n_state, scratch->normed + t * n_state, n_state);
+}
+
+/* What becomes of 16 outputs of one token: `out` is where they belong in a plain (tokens, n_out) result. */
+typedef enum { STORE, ADD, GELU, REMEMBER } Finish;
+
+/* Keys and values go where attention will read them: position by position, 16 positions or 16 values a panel. */
+static void remember(Decoder *d, int layer, int token, int output, const float *result) {
+    const Dims *dims = &d->dims;
+    const int head_size = dims->n_state / dims->n_head, position = d->positions[token];
+    const bool is_key = output < 2 * dims->n_state;
+    const int channel = output - (is_key ? 1 : 2) * dims->n_state, head = channel / head_size, i = channel % head_size;
+    const size_t unit = (size_t)d->text_positions * head_size;
+    const size_t base = (((size_t)layer * dims->n_rows + d->rows[token]) * dims->n_head + head) * unit;
+    if (is_key) {
+        float *to = d->memory.keys + base + ((size_t)(position / PANEL) * head_size + i) * PANEL + position % PANEL;
+        for (int j = 0; j < PANEL; j++) to[j * PANEL] = result[j];
+    } else {
+        float *to = d->memory.values + base + ((size_t)(i / PANEL) * d->text_positions + position) * PANEL;
+        memcpy(to, result, PANEL * sizeof *to);
+    }
+}
+
+static void finish(Decoder *d, const Linear *linear, Finish how, int layer, int token, int panel, const float *sums,
+                   float *out, int n_out) {
+    const int output = panel * PANEL;
+    float result[PANEL];
+    float *to = out + (size_t)token * n_out + output;
+    for (int i = 0; i < PANEL; i += LANES) {
+        floats v = load_f32(sums + i) * load_f32(linear->scale + output + i);
+        if (linear->bias) v += load_f32(linear->bias + output + i);
+        if (how == GELU) v = gelu_f32(v);
+        if (how == ADD) v += load_f32(to + i);
+        store_f32(result + i, v);
+    }
+    if (how == REMEMBER && output >= d->dims.n_state) {
+        remember(d, layer, token, output, result);
+        return;
+    }
+    if (how == REMEMBER) to = d->query + (size_t)token * d->dims.n_state + output;
+    memcpy(to, result, (size_t)(n_out - output < PANEL ? n_out - output : PANEL) * sizeof *to);
+}
+
+/* One phase: the outputs of a linear layer for all tokens. Normalises x first where there is a norm, else reads `in`. */
+static void linear_phase(Decoder *d, Scratch *scratch, int phase, const Norm *norm, const float *in, int n_in,
+                         const Linear *linear, Finish how, int layer, float *out, int n_out) {
+    const int n_panels = (n_out + PANEL - 1) / PANEL;
+    int chunk = CHUNK;
+    while (chunk > 1 && n_panels < 2 * chunk * d->pool.n_threads) chunk /= 2;
+    const size_t stride = (size_t)n_in * PANEL;
+    bool normed = false;
+    FOR_UNITS(unit, &d->pool, phase, (n_panels + chunk - 1) / chunk) {
+        if (norm && !normed) {
+            normalise_block(d, norm, scratch);
+            normed = true;
+        }
+        const float *x = norm ? scratch->normed : in;
+        const int first = unit * chunk, count = n_panels - first < chunk ? n_panels - first : chunk;
+        for (int t = 0, rows; t < d->n; t += rows) {
+            rows = next_tile(d->n - t);
+            multiply_i8(rows, count, linear->weight + first * stride, stride, x + (size_t)t * n_in, (size_t)n_in, n_in,
+                        scratch->sums, CHUNK * PANEL);
+            for (int r = 0; r < rows; r++)
+                for (int p = 0; p < count; p++)
+                    finish(d, linear, how, layer, t + r, first + p, scratch->sums + (r * CHUNK + p) * PANEL, out, n_out);
+        }
+    }
+}
+
+/* Products of queries and int8 keys -> scores. */
+static void scale_by_position(float *scores, int n_ctx, float scale, const float *key_scales) {
+    for (int i = 0; i < n_ctx; i++) scores[i] *= scale * key_scales[i];
+}
+
+/* Scores times `scale` -> probabilities in place, zero from `seen` on. */
+static void softmax(float *scores, int seen, int positions, float scale) {
+    floats top = all(-INFINITY), sum = all(0.0f);
+    for (int i = seen; i < positions; i++) scores[i] = -INFINITY;
+    for (int i = 0; i < positions; i += LANES) top = larger(top, load_f32(scores + i));
+    const floats maximum = all(maximum_of(top)), factor = all(scale);
+    for (int i = 0; i < positions; i += LANES) {
+        floats e = exp_f32((load_f32(scores + i) - maximum) * factor);
+        store_f32(scores + i, e);
+        sum += e;
+    }
+    const floats inverse = all(1.0f / sum_of(sum));
+    for (int i = 0; i < positions; i += LANES) store_f32(scores + i, load_f32(scores + i) * inverse);
+}
+
+/* Attention of a row's tokens to that row's text, each to what stands before it and itself. */
+static void self_attention_phase(Decoder *d, Scratch *scratch, int phase, int layer) {
+    const int n_state = d->dims.n_state, n_head = d->dims.n_head, size = n_state / n_head;
+    const size_t keys_of_head = (size_t)d->text_positions * size;
+    FOR_UNITS(unit, &d->pool, phase, d->n_self_tiles * n_head) {
+        const Tile *tile = &d->self_tiles[unit / n_head];
+        const int head = unit % n_head;
+        const size_t base = (((size_t)layer * d->dims.n_rows + tile->slot) * n_head + head) * keys_of_head;
+        const int longest = d->positions[tile->start + tile->count - 1] + 1;
+        const int panels = (longest + PANEL - 1) / PANEL, positions = panels * PANEL;
+        const size_t place = (size_t)tile->start * n_state + head * size;
+        multiply_f32(tile->count, panels, d->memory.keys + base, (size_t)size * PANEL, d->query + place, n_state, size,
+                     scratch->scores, d->text_positions);
+        for (int r = 0; r < tile->count; r++)
+            softmax(scratch->scores + (size_t)r * d->text_positions, d->positions[tile->start + r] + 1, positions,
+                    1.0f / sqrtf((float)size));
+        multiply_f32(tile->count, size / PANEL, d->memory.values + base, (size_t)d->text_positions * PANEL,
+                     scratch->scores, d->text_positions, longest, d->attended + place, n_state);
+    }
+}
+
+/* Attention to the audio of each token's window. */
+static void cross_attention_phase(Decoder *d, Scratch *scratch, int phase, int layer) {
+    const int n_state = d->dims.n_state, n_head = d->dims.n_head, size = n_state / n_head;
+    FOR_UNITS(unit, &d->pool, phase, d->n_cross_tiles * n_head) {
+        const Tile *tile = &d->cross_tiles[unit / n_head];
+        const size_t head = ((size_t)layer * d->dims.n_windows + tile->slot) * n_head + unit % n_head;
+        const int8_t *keys = d->memory.cross_keys + head * d->audio_positions * size;
+        const int8_t *values = d->memory.cross_values + head * d->audio_positions * size;
+        const int page = d->watched ? d->watched[layer * n_head + unit % n_head] : -1;
+        const float *key_scales = d->memory.cross_key_scales + head * d->audio_positions;
+        const float *value_scales = d->memory.cross_value_scales + head * d->audio_positions;
+        const int n_ctx = d->window_ctx[tile->slot], panels = (n_ctx + PANEL - 1) / PANEL;
+        const size_t place = (size_t)tile->start * n_state + (unit % n_head) * size;
+        multiply_i8(tile->count, panels, keys, (size_t)size * PANEL, d->query + place, n_state, size, scratch->scores,
+                    d->audio_positions);
+        for (int r = 0; r < tile->count; r++) {
+            float *scores = scratch->scores + (size_t)r * d->audio_positions;
+            scale_by_position(scores, n_ctx, 1.0f / sqrtf((float)size), key_scales);
+            if (page >= 0)
+                memcpy(d->seen + ((size_t)page * d->n_tokens + d->first_token + tile->start + r) * n_ctx, scores,
+                       (size_t)n_ctx * sizeof *scores);
+            softmax(scores, n_ctx, panels * PANEL, 1.0f);
+            for (int i = 0; i < n_ctx; i++) scores[i] *= value_scales[i];
+        }
+        multiply_i8(tile->count, size / PANEL, values, (size_t)d->audio_positions * PANEL, scratch->scores,
+                    d->audio_positions, n_ctx, d->attended + place, n_state);
+    }
+}
+
+static void output_phase(Decoder *d, Scratch *scratch, int phase) {
+    const int n_state = d->dims.n_state, n_vocab = d->dims.n_vocab, n_panels = (n_vocab + PANEL - 1) / PANEL;
+    const size_t stride = (size_t)n_state * PANEL;
+    const int chunk = CHUNK, pieces = 4;
+    bool normed = false;
+    FOR_UNITS(unit, &d->pool, phase, (n_panels + chunk * pieces - 1) / (chunk * pieces)) {
+        for (int i = 0; i < d->n_kept && !normed; i++)
+            normalise(&d->ln, d->x + d->kept[i] * n_state, scratch->normed + i * n_state, n_state);
+        normed = true;
+        for (int first = unit * chunk * pieces; first < (unit + 1) * chunk * pieces && first < n_panels; first += chunk) {
+            const int count = n_panels - first < chunk ? n_panels - first : chunk;
+            for (int t = 0, rows; t < d->n_kept; t += rows) {
+                rows = next_tile(d->n_kept - t);
+                multiply_i8(rows, count, d->output.weight + first * stride, stride, scratch->normed + t * n_state,
+                            n_state, n_state, scratch->sums, CHUNK * PANEL);
+                for (int r = 0; r < rows; r++)
+                    for (int p = 0; p < count; p++)
+                        finish(d, &d->output, STORE, 0, t + r, first + p, scratch->sums + (r * CHUNK + p) * PANEL,
+                               d->logits, n_vocab);
+            }
+        }
+    }
+}
+
+static void pass_job(void *argument, int thread) {
+    Decoder *d = argument;
+    Scratch *s = &d->scratch[thread];
+    const int n_state = d->dims.n_state;
+    int phase = 0;
+    for (int i = 0; i < d->dims.n_layer; i++) {
+        const Layer *l = &d->layers[i];
+        linear_phase(d, s, phase++, &l->attn_ln, NULL, n_state, &l->attn_qkv, REMEMBER, i, d->query, 3 * n_state);
+        self_attention_phase(d, s, phase++, i);
+        linear_phase(d, s, phase++, NULL, d->attended, n_state, &l->attn_out, ADD, i, d->x, n_state);
+        linear_phase(d, s, phase++, &l->cross_ln, NULL, n_state, &l->cross_query, STORE, i, d->query, n_state);
+        cross_attention_phase(d, s, phase++, i);
+        linear_phase(d, s, phase++, NULL, d->attended, n_state, &l->cross_out, ADD, i, d->x, n_state);
+        linear_phase(d, s, phase++, &l->mlp_ln, NULL, n_state, &l->mlp_in, GELU, i, d->wide, 4 * n_state);
+        linear_phase(d, s, phase++, NULL, d->wide, 4 * n_state, &l->mlp_out, ADD, i, d->x, n_state);
+    }
+    if (d->n_kept) output_phase(d, s, phase);
+}
+
+static void embed(Decoder *d) {
+    const int n_state = d->dims.n_state;
+    for (int t = 0; t < d->n; t++) {
+        const int token = d->tokens[t];
+        const int8_t *column = d->output.weight + (size_t)(token / PANEL) * n_state * PANEL + token % PANEL;
+        const float *position = d->positional_embedding + (size_t)d->positions[t] * n_state;
+        for (int i = 0; i < n_state; i++)
+            d->x[t * n_state + i] = (float)column[i * PANEL] * d->output.scale[token] + position[i];
+    }
+}
+
+/* Neighbouring tokens of one slot, at most TILE together, as even as can be. */
+static int make_tiles(Tile *tiles, const int32_t *slots, int n) {
+    int count = 0;
+    for (int start = 0, stop; start < n; start = stop) {
+        for (stop = start + 1; stop < n && slots[stop] == slots[start];) stop++;
+        for (int t = start, rows; t < stop; t += rows) {
+            rows = next_tile(stop - t);
+            tiles[count++] = (Tile){t, rows, slots[start]};
+        }
+    }
+    return count;
+}
+
+/* n tokens, each of a row, at a position, hearing a window; neighbours of one row are at ascending positions.
+ * `kept`: ascending indices of the tokens whose logits (n_kept, n_vocab) are wanted. `watched` and `seen`: see Decoder;
+ * with them all tokens hear one window. */
+EXPORT void decoder_pass(Decoder *d, int n, const int32_t *tokens, const int32_t *rows, const int32_t *positions,
+                  const int32_t *windows, int n_kept, const int32_t *kept, float *logits,
+                         const int32_t *watched, float *seen) {
+    int32_t kept_here[BLOCK];
+    int next_kept = 0;
+    d->watched = watched;
+    d->seen = seen;
+    d->n_tokens = n;
+    for (int start = 0; start < n; start += BLOCK) {
+        d->first_token = start;
+        d->n = n - start < BLOCK ? n - start : BLOCK;
+        d->tokens = tokens + start;
+        d->rows = rows + start;
+        d->positions = positions + start;
+        d->n_self_tiles = make_tiles(d->self_tiles, rows + start, d->n);
+        d->n_cross_tiles = make_tiles(d->cross_tiles, windows + start, d->n);
+        d->logits = logits + (size_t)next_kept * d->dims.n_vocab;
+        d->kept = kept_here;
+        d->n_kept = 0;
+        while (next_kept < n_kept && kept[next_kept] < start + d->n) kept_here[d->n_kept++] = kept[next_kept++] - start;
+        embed(d);
+        pool_run(&d->pool, pass_job, d);
+    }
+}
+
+static void fill_job(void *argument, int thread) {
+    Decoder *d = argument;
+    const int n_state = d->dims.n_state, n_head = d->dims.n_head, size = n_state / n_head;
+    const int n_ctx = d->window_ctx[d->fill_window], panels = (n_ctx + PANEL - 1) / PANEL;
+    (void)thread;
+    FOR_UNITS(unit, &d->pool, 0, panels) {
+        for (int head = 0; head < n_head; head++) {
+            const size_t slot = ((size_t)d->fill_layer * d->dims.n_windows + d->fill_window) * n_head + head;
+            int8_t *keys = d->memory.cross_keys + slot * d->audio_positions * size + (size_t)unit * size * PANEL;
+            int8_t *values = d->memory.cross_values + slot * d->audio_positions * size + (size_t)unit * PANEL * PANEL;
+            for (int j = 0; j < PANEL; j++) {
+                const int position = unit * PANEL + j;
+                const size_t at = slot * d->audio_positions + position;
+                if (position >= n_ctx) break;
+                const float *key = d->cross_kv + (size_t)position * 2 * n_state + head * size;
+                d->memory.cross_key_scales[at] = quantise_head(key, size, keys + j, PANEL * PANEL, PANEL);
+                d->memory.cross_value_scales[at] =
+                    quantise_head(key + n_state, size, values + j * PANEL, (size_t)d->audio_positions * PANEL, 1);
+            }
+        }
+    }
+}
+
+/* Remember one layer's keys and values (n_ctx, 2 * n_state) of a window. */
+EXPORT void decoder_fill(Decoder *d, int layer, int window, int n_ctx, const float *cross_kv) {
+    d->cross_kv = cross_kv;
+    d->fill_layer = layer;
+    d->fill_window = window;
+    d->window_ctx[window] = n_ctx;
+    pool_run(&d->pool, fill_job, d);
+}
+
+EXPORT void decoder_close(Decoder *d) {
+    if (!d) return;
+    const int n_threads = d->pool.n_threads;
+    pool_close(&d->pool);
+    for (int i = 0; d->scratch && i < n_threads; i++) {
+        free(d->scratch[i].normed);
+        free(d->scratch[i].scores);
+    }
+    free(d->scratch);
+    free(d->layers);
+    free(d->window_ctx);
+    free(d->x);
+    free(d->query);
+    free(d->attended);
+    free(d->wide);
+    free(d);
+}
+
+static float *room(size_t count) { return aligned_alloc(64, (count * sizeof(float) + 63) / 64 * 64); }
+
+static bool make_room(Decoder *d, int n_threads) {
+    const size_t n_state = (size_t)d->dims.n_state;
+    const int longest = d->audio_positions > d->text_positions ? d->audio_positions : d->text_positions;
+    bool good = d->layers && d->window_ctx;
+    good &= (d->x = room(BLOCK * n_state)) != NULL;
+    good &= (d->query = room(BLOCK * n_state)) != NULL;
+    good &= (d->attended = room(BLOCK * n_state)) != NULL;
+    good &= (d->wide = room(BLOCK * n_state * 4)) != NULL;
+    good &= (d->scratch = calloc((size_t)n_threads, sizeof *d->scratch)) != NULL;
+    for (int i = 0; good && i < n_threads; i++) {
+        good &= (d->scratch[i].normed = room(BLOCK * n_state)) != NULL;
+        good &= (d->scratch[i].scores = room((size_t)TILE * longest)) != NULL;
+    }
+    return good;
+}
+
+static Norm take_norm(const void ***next) {
+    Norm norm = {(*next)[0], (*next)[1]};
+    *next += 2;
+    return norm;
+}
+
+static Linear take_linear(const void ***next) {
+    Linear linear = {(*next)[0], (*next)[1], (*next)[2]};
+    *next += 3;
+    return linear;
+}
+
+/* `weights`: the embedding's panels and scales, NULL, positions, final norm; then each layer's in the order of `Layer`.
+ * All of it, and the memory, stays the caller's and must outlive the decoder. NULL where memory is short. */
+EXPORT Decoder *decoder_open(const Dims *dims, const Memory *memory, const void **weights, int n_threads) {
+    Decoder *d = calloc(1, sizeof *d);
+    if (!d) return NULL;
+    d->dims = *dims;
+    d->memory = *memory;
+    d->text_positions = (dims->n_text_ctx + PANEL - 1) / PANEL * PANEL;
+    d->audio_positions = (dims->n_audio_ctx + PANEL - 1) / PANEL * PANEL;
+    d->layers = calloc((size_t)dims->n_layer, sizeof *d->layers);
+    d->window_ctx = calloc((size_t)dims->n_windows, sizeof *d->window_ctx);
+    if (!pool_open(&d->pool, n_threads, PHASES_PER_LAYER * dims->n_layer + 1)) {
+        free(d->layers);
+        free(d->window_ctx);
+        free(d);
+        return NULL;
+    }
+    if (!make_room(d, n_threads)) {
+        decoder_close(d);
+        return NULL;
+    }
+    const void **next = weights;
+    d->output = take_linear(&next);
+    d->positional_embedding = *next++;
+    d->ln = take_norm(&next);
+    for (int i = 0; i < dims->n_layer; i++) {
+        Layer *l = &d->layers[i];
+        l->attn_ln = take_norm(&next);
+        l->attn_qkv = take_linear(&next);
+        l->attn_out = take_linear(&next);
+        l->cross_ln = take_norm(&next);
+        l->cross_query = take_linear(&next);
+        l->cross_out = take_linear(&next);
+        l->mlp_ln = take_norm(&next);
+        l->mlp_in = take_linear(&next);
+        l->mlp_out = take_linear(&next);
+    }
+    return d;
+}

@@ -1,0 +1,159 @@
+"""`model.inference.Inference` in C: owns the attention memory, checks every number, calls decoder.c.
+
+The library trusts its caller; what could make it read or write beyond its memory is refused here with a `ValueError`.
+A row's logits are the same bits alone and among others, whatever their number, and so is a prompt in one piece.
+"""
+
+import ctypes
+import weakref
+from collections.abc import Iterable, Sequence
+from ctypes import c_int32, c_void_p
+
+import torch
+from torch import Tensor
+
+from model.native.library import Dims, Memory
+from model.native.rowwise import PANEL
+from model.native.weights import NativeDecoder
+
+
+class NativeInference:
+    """Decoder passes over int8 weights; see `model.inference.Inference` for what each method promises."""
+
+    def __init__(self, decoder: NativeDecoder, *, n_windows: int, n_rows: int) -> None:
+        """Allocate the memory of all slots; as many threads as torch uses now. `MemoryError` if that fails."""
+        self._decoder, self._dims, library = decoder, decoder.dims, decoder.library
+        self._library, dims = library, decoder.dims
+        # One row more than asked for: `attention` runs through it.
+        self._n_rows, self._n_windows = n_rows, n_windows
+        self._n_ctx = [0] * n_windows
+        self._keys, self._values = _memory(dims.n_text_layer, n_rows + 1, dims.n_text_head, dims.n_text_ctx, self._size)
+        self._cross_keys, self._cross_values = _memory(
+            dims.n_text_layer, n_windows, dims.n_text_head, dims.n_audio_ctx, self._size, torch.int8
+        )
+        shape = (dims.n_text_layer, n_windows, dims.n_text_head, _padded(dims.n_audio_ctx))
+        self._scales = torch.zeros(2, *shape)
+        tensors = (
+            self._keys, self._values, self._cross_keys, self._cross_values, self._scales[0], self._scales[1],
+        )  # fmt: skip
+        sizes = Dims(
+            dims.n_text_state, dims.n_text_head, dims.n_text_layer, dims.n_vocab, dims.n_text_ctx, dims.n_audio_ctx,
+            n_rows + 1, n_windows,
+        )  # fmt: skip
+        pointers = decoder.pointers()
+        memory = Memory(*(tensor.data_ptr() for tensor in tensors))
+        weights = (c_void_p * len(pointers))(*pointers)
+        self._handle = c_void_p(library.decoder_open(sizes, memory, weights, torch.get_num_threads()))
+        if not self._handle:
+            raise MemoryError("no memory for the decoder")
+        weakref.finalize(self, library.decoder_close, self._handle)
+
+    @property
+    def _size(self) -> int:
+        return self._dims.n_text_state // self._dims.n_text_head
+
+    def fill_windows(self, features: Tensor, slots: Sequence[int]) -> None:
+        """See `Inference`. What a window leaves is int8 with a scale for each position and head."""
+        if features.ndim != 3 or features.shape[1] > self._dims.n_audio_ctx or len(slots) != len(features):
+            raise ValueError(f"features {tuple(features.shape)} do not fit {len(slots)} windows")
+        _check("window", slots, self._n_windows)
+        for slot, window in zip(slots, features, strict=True):
+            for layer, project in enumerate(self._decoder.cross_kv):
+                kv = project(window).float().contiguous()
+                self._library.decoder_fill(self._handle, layer, slot, len(window), kv.data_ptr())
+            self._n_ctx[slot] = len(window)
+
+    def prefill(self, tokens: Sequence[int], *, row: int, window: int, keep: Sequence[int]) -> Tensor:
+        """See `Inference`."""
+        _check("row", [row], self._n_rows)
+        return self._pass(tokens, [row] * len(tokens), range(len(tokens)), [window] * len(tokens), keep)
+
+    def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
+        """See `Inference`."""
+        rows = range(len(tokens))
+        _check("row", rows, self._n_rows)
+        return self._pass(tokens, rows, lengths, windows, rows)
+
+    def attention(
+        self, tokens: Sequence[int], *, window: int, heads: tuple[tuple[int, int], ...], keep: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """See `Inference`."""
+        n = len(tokens)
+        n_head = self._dims.n_text_head
+        _check("layer", [layer for layer, _ in heads], self._dims.n_text_layer)
+        _check("head", [head for _, head in heads], n_head)
+        _check("window", [window], self._n_windows)
+        pages = [-1] * (self._dims.n_text_layer * n_head)
+        for page, (layer, head) in enumerate(heads):
+            pages[layer * n_head + head] = page
+        seen = torch.empty(len(heads), n, self._n_ctx[window])
+        logits = self._pass(tokens, [self._n_rows] * n, range(n), [window] * n, keep, watched=pages, seen=seen)
+        return logits, seen
+
+    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """See `Inference`."""
+        read, write = list(sources), list(targets)
+        n_panels = -(-length // PANEL)
+        self._keys[:, write, :, :n_panels] = self._keys[:, read, :, :n_panels]
+        self._values[:, write, :, :, :length] = self._values[:, read, :, :, :length]
+
+    def clear_row(self, row: int) -> None:
+        """See `Inference`: nothing beyond a row's length is ever read here."""
+
+    def cross_keys(self, layer: int, window: int) -> Tensor:
+        """See `Inference`."""
+        n_ctx = self._n_ctx[window]
+        keys = self._cross_keys[layer, window].float().transpose(2, 3).flatten(1, 2)
+        return (keys * self._scales[0, layer, window, :, :, None])[:, :n_ctx]
+
+    def _pass(
+        self,
+        tokens: Sequence[int],
+        rows: Sequence[int],
+        positions: Sequence[int],
+        windows: Sequence[int],
+        keep: Sequence[int],
+        *,
+        watched: list[int] | None = None,
+        seen: Tensor | None = None,
+    ) -> Tensor:
+        if not len(tokens) == len(rows) == len(positions) == len(windows):
+            raise ValueError("tokens, rows, positions and windows differ in number")
+        _check("token", tokens, self._dims.n_vocab)
+        _check("position", positions, self._dims.n_text_ctx)
+        _check("window", windows, self._n_windows)
+        if any(not self._n_ctx[window] for window in windows):
+            raise ValueError("a window was not filled")
+        order = sorted(set(keep))
+        _check("kept position", order, len(tokens))
+        logits = torch.empty(len(order), self._dims.n_vocab)
+        self._library.decoder_pass(
+            self._handle, len(tokens), _ints(tokens), _ints(rows), _ints(positions), _ints(windows),
+            len(order), _ints(order), logits.data_ptr(),
+            None if watched is None else _ints(watched), None if seen is None else seen.data_ptr(),
+        )  # fmt: skip
+        return logits if list(keep) == order else logits[[order.index(position) for position in keep]]
+
+
+def _padded(positions: int) -> int:
+    return -(-positions // PANEL) * PANEL
+
+
+def _memory(
+    n_layer: int, slots: int, n_head: int, positions: int, size: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Keys and values in the layouts of decoder.c; pages that are never written take no memory."""
+    n_panels = _padded(positions) // PANEL
+    keys = torch.zeros(n_layer, slots, n_head, n_panels, size, PANEL, dtype=dtype)
+    values = torch.zeros(n_layer, slots, n_head, size // PANEL, n_panels * PANEL, PANEL, dtype=dtype)
+    return keys, values
+
+
+def _ints(values: Sequence[int]) -> "ctypes.Array[c_int32]":
+    return (c_int32 * len(values))(*values)
+
+
+def _check(what: str, values: Iterable[int], limit: int) -> None:
+    for value in values:
+        if not 0 <= value < limit:
+            raise ValueError(f"{what} {value} is not below {limit}")

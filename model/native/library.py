@@ -1,0 +1,62 @@
+"""Finds and loads the compiled decoder that fits this CPU, and says what its functions take.
+
+An image may be built on one machine and run on another: the variants differ in the instructions that they use, and the
+choice is made here, by what torch has found out about the CPU.
+"""
+
+import ctypes
+from ctypes import POINTER, c_int, c_int32, c_void_p
+from pathlib import Path
+
+import torch
+
+FOLDER = Path(__file__).parent
+VARIANTS = {"AVX512": ("avx512", "avx2", "generic"), "AVX2": ("avx2", "generic")}
+"""Compiled variants, best first, by `torch.backends.cpu.get_cpu_capability()`; `generic` runs everywhere."""
+
+
+class Dims(ctypes.Structure):
+    """`Dims` of decoder.c."""
+
+    _fields_ = tuple(
+        (name, c_int32)
+        for name in (
+            "n_state", "n_head", "n_layer", "n_vocab", "n_text_ctx", "n_audio_ctx", "n_rows", "n_windows",
+        )
+    )  # fmt: skip
+
+
+class Memory(ctypes.Structure):
+    """`Memory` of decoder.c: pointers to what the caller keeps."""
+
+    _fields_ = tuple(
+        (name, c_void_p)
+        for name in ("keys", "values", "cross_keys", "cross_values", "cross_key_scales", "cross_value_scales")
+    )
+
+
+def load_library(folder: Path = FOLDER, capability: str | None = None) -> ctypes.CDLL | None:
+    """The best compiled variant for this CPU, or None where none was compiled."""
+    capability = torch.backends.cpu.get_cpu_capability() if capability is None else capability
+    for variant in VARIANTS.get(capability, ("generic",)):
+        file = folder / f"decoder-{variant}.so"
+        if file.is_file():
+            return _declare(ctypes.CDLL(str(file)))
+    return None
+
+
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    ints = POINTER(c_int32)
+    library.decoder_open.argtypes = (POINTER(Dims), POINTER(Memory), POINTER(c_void_p), c_int)
+    library.decoder_open.restype = c_void_p
+    library.decoder_close.argtypes = (c_void_p,)
+    library.decoder_close.restype = None
+    library.decoder_fill.argtypes = (c_void_p, c_int, c_int, c_int, c_void_p)
+    library.decoder_fill.restype = None
+    library.quantise_rows.argtypes = (c_int, c_int, c_void_p, c_void_p, c_void_p)
+    library.quantise_rows.restype = None
+    library.decoder_pass.argtypes = (
+        c_void_p, c_int, ints, ints, ints, ints, c_int, ints, c_void_p, ints, c_void_p,
+    )  # fmt: skip
+    library.decoder_pass.restype = None
+    return library

@@ -1,0 +1,123 @@
+/* Vectors of the widest kind that the compiler was told of, and the three functions that a network needs of them.
+ *
+ * One source for every machine: GCC's and Clang's vector types, with one intrinsic where they make bad code of a
+ * conversion. A panel is 16 neighbouring outputs: one AVX-512 register, two of AVX2, four of SSE2 or NEON.
+ */
+#ifndef VECTORS_H
+#define VECTORS_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define PANEL 16
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#define PARTS (PANEL / LANES)
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+
+INLINE floats load_f32(const float *p) {
+    floats v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void store_f32(float *p, floats v) { memcpy(p, &v, sizeof v); }
+
+INLINE floats all(float value) {
+#if defined(__AVX512F__)
+    return (floats)_mm512_set1_ps(value);
+#elif defined(__AVX2__)
+    return (floats)_mm256_set1_ps(value);
+#else
+    return (floats){value, value, value, value};
+#endif
+}
+
+INLINE floats load_i8(const int8_t *p) {
+#if defined(__AVX512F__)
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+#elif defined(__AVX2__)
+    return (floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+#else
+    typedef int8_t bytes __attribute__((vector_size(LANES)));
+    bytes b;
+    memcpy(&b, p, sizeof b);
+    return __builtin_convertvector(__builtin_convertvector(b, ints), floats);
+#endif
+}
+
+INLINE floats smaller(floats a, floats b) {
+    ints choose = a < b;
+    return (floats)(((ints)a & choose) | ((ints)b & ~choose));
+}
+
+INLINE floats larger(floats a, floats b) {
+    ints choose = a > b;
+    return (floats)(((ints)a & choose) | ((ints)b & ~choose));
+}
+
+/* Sum and maximum of the lanes, always in the same order. */
+INLINE float sum_of(floats v) {
+    float lane[LANES], sum = 0;
+    store_f32(lane, v);
+    for (int i = 0; i < LANES; i++) sum += lane[i];
+    return sum;
+}
+
+INLINE float maximum_of(floats v) {
+    float lane[LANES];
+    store_f32(lane, v);
+    float top = lane[0];
+    for (int i = 1; i < LANES; i++) top = lane[i] > top ? lane[i] : top;
+    return top;
+}
+
+/* e^x for x <= 0 (0 below -87), relative error 2e-7: 2^n times a polynomial in what is left (Cephes, expf). */
+INLINE floats exp_f32(floats x) {
+    const float round = 12582912.0f; /* 1.5 * 2^23: adding it leaves the nearest integer in the low bits */
+    ints alive = x > all(-87.0f);
+    x = larger(x, all(-87.0f));
+    floats n = x * all(1.44269504f) + all(round);
+    ints exponent = (ints)n;
+    n = n - all(round);
+    floats r = x - n * all(0.693359375f);
+    r = r - n * all(-2.12194440e-4f);
+    floats p = all(1.9875691500e-4f);
+    p = p * r + all(1.3981999507e-3f);
+    p = p * r + all(8.3334519073e-3f);
+    p = p * r + all(4.1665795894e-2f);
+    p = p * r + all(1.6666665459e-1f);
+    p = p * r + all(5.0000001201e-1f);
+    p = p * (r * r) + r + all(1.0f);
+    return (floats)(((ints)p + (exponent << 23)) & alive);
+}
+
+/* x * Phi(x), the exact GELU: erf by Abramowitz and Stegun 7.1.26, absolute error 1.5e-7. */
+INLINE floats gelu_f32(floats x) {
+    floats z = x * all(0.70710678f);
+    floats a = larger(z, -z);
+    floats t = all(1.0f) / (all(1.0f) + all(0.3275911f) * a);
+    floats p = all(1.061405429f);
+    p = p * t + all(-1.453152027f);
+    p = p * t + all(1.421413741f);
+    p = p * t + all(-0.284496736f);
+    p = p * t + all(0.254829592f);
+    floats tail = p * t * exp_f32(-(a * a)); /* 1 - erf(|z|) */
+    ints negative = x < all(0.0f);
+    floats twice_phi = (floats)(((ints)tail & negative) | ((ints)(all(2.0f) - tail) & ~negative));
+    return all(0.5f) * x * twice_phi;
+}
+
+#endif

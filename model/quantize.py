@@ -1,0 +1,35 @@
+"""A float32 `Whisper` on a CPU becomes an int8 one: what `compute_type=int8` means.
+
+The encoder's projections and those of the audio's keys and values are `model.native.rowwise.Int8Linear`, where torch
+has a fast int8 product; the decoder runs in `model.native`, where that was compiled. What is missing stays in float32
+and torch: the same results within the rounding of int8, slower.
+"""
+
+from pathlib import Path
+
+from model.compute import can_multiply_int8
+from model.native.library import load_library
+from model.native.rowwise import quantise_projections
+from model.native.weights import NativeDecoder
+from model.whisper import TextDecoder, Whisper
+
+
+def quantise(model: Whisper) -> None:
+    """Change a float32 model on a CPU in place; what it was made of is freed."""
+    if not isinstance(model.decoder, TextDecoder):
+        raise TypeError("this model is int8 already")
+    library = load_library()
+    if can_multiply_int8():
+        quantise_projections(model, library)
+    if library is None:
+        model.decoder.pack()
+    else:
+        model.decoder = NativeDecoder(model.decoder, model.dims, library)
+    model.compute_type = "int8"
+
+
+def decoder_name(model: Whisper) -> str:
+    """What runs the decoder: `torch`, or `native-` and the compiled variant."""
+    if not isinstance(model.decoder, NativeDecoder):
+        return "torch"
+    return f"native-{Path(model.decoder.library._name).stem.removeprefix('decoder-')}"

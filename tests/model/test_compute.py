@@ -1,0 +1,34 @@
+import pytest
+import torch
+
+from model.compute import COMPUTE_TYPES, can_multiply_int8, choose_compute_type, choose_device, has_vnni
+from model.errors import OptionError
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+
+
+def test_auto_fits_the_device() -> None:
+    assert choose_compute_type("auto", CPU) == "float32"
+    assert choose_compute_type("auto", GPU) == "float16"
+
+
+@pytest.mark.parametrize(("name", "device"), [("float16", CPU), ("int8", GPU), ("int4", CPU), ("", CPU)])
+def test_what_a_device_does_not_do_is_refused(name: str, device: torch.device) -> None:
+    with pytest.raises(OptionError) as caught:
+        choose_compute_type(name, device)
+    assert caught.value.param == "compute_type"
+
+
+def test_the_others_are_taken_as_they_are() -> None:
+    for name in COMPUTE_TYPES:
+        assert choose_compute_type(name, GPU if name == "float16" else CPU) == name
+
+
+def test_int8_products_that_do_not_saturate_are_products_that_are_there() -> None:
+    assert can_multiply_int8() or not has_vnni()
+
+
+@pytest.mark.parametrize("name", ["tpu", "mps:0", "cuda:99"])
+def test_a_device_that_is_absent_is_refused(name: str) -> None:
+    with pytest.raises(OptionError):
+        choose_device(name)
