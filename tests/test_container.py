@@ -86,7 +86,8 @@ def test_the_base_is_pinned_by_digest() -> None:
 
 def test_dependencies_come_from_the_hashed_locks_only() -> None:
     for build in ("cpu", "cuda"):
-        (run,) = [rest for word, rest in stages()[f"build-{build}"] if word == "RUN"]
+        compiler, run = [rest for word, rest in stages()[f"build-{build}"] if word == "RUN"]
+        assert compiler.startswith("command -v cc ")
         assert run.startswith(f"TORCH_BUILD={build} ")
         assert run.endswith(" deploy/install.sh image")
     for line in (ROOT / "deploy/install.sh").read_text().splitlines():
