@@ -6,7 +6,7 @@ import torch
 
 from model.options import TranscribeOptions
 from model.transcriber import Transcriber
-from service.messages import DetectLanguage, Failed, Finished, LanguageDetected, Transcribe
+from service.messages import DetectLanguage, Failed, Finished, LanguageDetected, Transcribe, decode, encode
 from tests import tiny
 from tests.engines import answer_of, make_engine, request_of, run, starve, submit
 
@@ -32,6 +32,24 @@ def test_requests_share_steps_and_each_gets_what_the_library_gives(model) -> Non
         assert [(s.id, s.start, s.end) for s in segments] == [(s.id, s.start, s.end) for s in alone.segments]
         assert (finished.text, finished.language) == (alone.text, "en")
     assert engine.stats.audio_seconds == pytest.approx(sum(sizes.values()))
+
+
+def test_words_cross_the_pipe_and_only_those_asked_for(model) -> None:
+    engine = make_engine(model)
+    submit(engine, request_of("words", 12.0, word_timestamps=True, sample_len=20))
+    submit(engine, request_of("none", 12.0, sample_len=20))
+    messages = run(engine)
+    alone = model.transcribe(
+        tiny.speech(12.0), language="en", temperature=0.0, sample_len=20, no_speech_threshold=None, word_timestamps=True
+    )
+    segments, _ = answer_of(messages, "words")
+    assert [[(w.word, w.start, w.end) for w in s.words] for s in segments] == [
+        [(w.word, w.start, w.end) for w in s.words] for s in alone.segments
+    ]
+    assert any(segment.words for segment in segments)
+    assert all(segment.words is None for segment in answer_of(messages, "none")[0])
+    for message in messages:
+        assert decode(encode(message)) == message
 
 
 def test_a_short_request_behind_a_long_one_ends_first(model) -> None:
