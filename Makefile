@@ -5,7 +5,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 
-.PHONY: help serve transcribe test faults lint evaluate bench format readme dashboard image lock clean
+.PHONY: help serve transcribe test faults lint evaluate bench format readme dashboard image sbom lock clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -59,6 +59,10 @@ dashboard: ## Write Grafana's dashboard from deploy/dashboard.py
 
 image: ## Build the image without a container engine and transcribe through it (root, debootstrap, buildah)
 	@deploy/image-test.sh
+
+sbom: ## Print a bill of materials of the image (CycloneDX); ARGS=cuda for the CUDA build
+	@deploy/install.sh service
+	@$(PY) -m deploy.sbom $(ARGS)
 
 lock: ## Write requirements/*.txt anew from pyproject.toml; ARGS=--upgrade takes newer versions
 	@deploy/lock.sh $(ARGS)

@@ -97,7 +97,7 @@ serve_and_ask() {
         buildah run --user 10001:10001 --env WHISPER_PORT="$port" --env WHISPER_DRAIN_NOTICE_SECONDS=0 \
             "$container" -- python -m service 2>"$work/service.log" &
         for _ in $(seq 300); do
-            if curl --silent --fail "http://127.0.0.1:$port/readyz" >/dev/null; then break; fi
+            if curl --silent --fail "http://127.0.0.1:$port/readyz" >/dev/null || ! kill -0 $! 2>/dev/null; then break; fi
             sleep 0.5
         done
         curl --silent --fail-with-body --form file=@"$clip" "http://127.0.0.1:$port/v1/transcribe" >"$work/answer.json"

@@ -9,38 +9,47 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import httpx
+import yaml
 
 from tests.balancers import Balancer, free_ports
-from tests.serving import ServiceProcess
+from tests.serving import ROOT, ServiceProcess
 
-SETTINGS = {
-    "WHISPER_DRAIN_ACCEPT_SECONDS": "2",
-    "WHISPER_DRAIN_NOTICE_SECONDS": "4",
-    "WHISPER_DRAIN_SECONDS": "20",
-}
+SETTINGS: dict[str, str] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["whisper-1"][
+    "environment"
+]
+"""What the shipped composition tells its replicas."""
 
 
 class Stack:
     """A balancer and its two replicas."""
 
-    def __init__(self, kind: str, **environment: str) -> None:
-        self.environment = SETTINGS | environment
+    def __init__(self, kind: str, *, module: str = "tests.serve_fake", **environment: str) -> None:
+        self.environment, self._module = SETTINGS | environment, module
         self.ports = free_ports(2)
-        self.replicas = [self._start(port) for port in self.ports]
-        for replica in self.replicas:
-            replica.wait_ready()
-        self.balancer = Balancer(kind, self.ports)
-        self.balancer.wait_ready()
+        self.replicas: list[ServiceProcess] = []
+        try:
+            self.replicas += [self._start(port) for port in self.ports]
+            for replica in self.replicas:
+                replica.wait_ready(120)
+            self.balancer = Balancer(kind, self.ports)
+        except BaseException:
+            self._stop_replicas()
+            raise
+        try:
+            self.balancer.wait_ready()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def _start(self, port: int) -> ServiceProcess:
-        return ServiceProcess(WHISPER_PORT=str(port), **self.environment)
+        return ServiceProcess(module=self._module, WHISPER_PORT=str(port), **self.environment)
 
     def restart(self, number: int) -> None:
         """Start a replica anew on its port, once the former process is gone."""
         self.replicas[number].process.wait(60)
         self.replicas[number].stop()
         self.replicas[number] = self._start(self.ports[number])
-        self.replicas[number].wait_ready()
+        self.replicas[number].wait_ready(120)
 
     def roll(self, number: int) -> None:
         """SIGTERM, and back."""
@@ -52,6 +61,9 @@ class Stack:
 
     def __exit__(self, *_: object) -> None:
         self.balancer.__exit__()
+        self._stop_replicas()
+
+    def _stop_replicas(self) -> None:
         for replica in self.replicas:
             if replica.process.poll() is None:
                 replica.process.send_signal(signal.SIGCONT)
