@@ -4,9 +4,10 @@
 
 Starts a service of its own. The peak is what a closed loop of as many clients as the queue has places gets done, the
 mean of before and after the overload: machines that others use too change. An open loop (`benchmarks.load`) offers a
-multiple of it. Throughput counts what is answered while the load arrives, less its first seconds. Times to the first
-segment are from the server's own histogram, known as finely as its buckets. Prints a line for each figure and one JSON
-line; exit status 1 where a bound of R05 was missed.
+multiple of it. Throughput counts what is answered while the load arrives, less its first seconds; `share_by_core` is
+its share of the peak for each core that the workers had. Times to the first segment are from the server's own
+histogram, known as finely as its buckets. Prints a line for each figure and one JSON line; exit status 1 where a bound
+of R05 was missed.
 """
 
 import argparse
@@ -143,6 +144,11 @@ async def measure(service: Service, files: Sequence[Upload], options: argparse.N
         "offered_per_second": round(rate, 3),
         "overloaded": {"audio_per_second": round(audio_per_second, 2), "worker_cores": round(cores, 2)},
         "share_of_peak": round(audio_per_second / statistics.mean(peak["audio_per_second"] for peak in peaks), 3),
+        "share_by_core": round(
+            audio_per_second / cores / statistics.mean(p["audio_per_second"] / p["worker_cores"] for p in peaks), 3
+        )
+        if cores
+        else None,
         "first_segment_s": between(before, after),
         "server_mib": growth(samples, "server", len(outcomes)),
         "workers_mib": growth(samples, "workers", len(outcomes)),

@@ -6,7 +6,7 @@ no tensor. A job goes to the ready worker with the least audio outstanding.
 When a worker dies, nobody knows which of its jobs was the cause. Each of them becomes a suspect and is run again once,
 alone in a worker that takes nothing else meanwhile. The one with which a second worker dies fails for good, and its
 recording is refused for ten minutes; the others get their answer. Where somebody else killed the worker (SIGKILL, and
-not for memory) no job is to blame: it is run again, and told to come back later once that has happened too often.
+not for memory) no job is to blame: they run again together, or are told to come back later when it happens too often.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ from service.worker_process import Job, WorkerProcess
 _BACK_OFF_SECONDS = (0.1, 1.0, 2.0, 5.0, 10.0, 30.0)
 _GIVE_UP_FAILURES = 3
 """Starts in a row that may fail before waiting jobs are told to go elsewhere."""
-_MAX_DEATHS = 2
-"""Workers that may die with a job in hand, the second one with nothing else in hand, before it is to blame."""
+_MAX_CRASHES = 2
+"""Workers that crash with a job in hand, the second one with nothing else in hand, until it is to blame."""
 _MAX_MURDERS = 4
-"""The same, before a job is given up that is not to blame."""
+"""Workers that others kill with a job in hand until it is told to come back later."""
 _EXIT_SECONDS = 1.0
 """A process closes its channel a little before it is gone."""
 _WATCH_SECONDS = 1.0
@@ -155,16 +155,21 @@ class WorkerPool:
         return jobs
 
     def _mourn(self, worker: WorkerProcess) -> None:
-        """A worker has ended: its jobs become suspects, or are convicted when it was their second one."""
+        """A worker has ended: its jobs wait again, are suspects, or are convicted when it was their second crash."""
+        innocent = []
         for job in worker.jobs.values():
-            job.deaths += 1
-            if job.deaths < (_MAX_MURDERS if worker.murdered else _MAX_DEATHS):
-                self._suspects.append(job)
-            elif worker.murdered:
-                job.fail(Unavailable("Model workers are being killed.", code="no_worker", retry_after_seconds=5))
-            else:
+            job.crashes += not worker.murdered
+            job.murders += worker.murdered
+            if job.crashes >= _MAX_CRASHES:
                 self._quarantine.add(fingerprint(job.fd), self._clock())
                 job.fail(_crashed())
+            elif job.murders >= _MAX_MURDERS:
+                job.fail(Unavailable("Model workers are being killed.", code="no_worker", retry_after_seconds=5))
+            elif job.crashes:
+                self._suspects.append(job)
+            else:
+                innocent.append(job)
+        self._waiting.extendleft(reversed(innocent))
         worker.jobs.clear()
 
     # --- processes -------------------------------------------------------------------------------------------------
@@ -179,7 +184,8 @@ class WorkerPool:
             await worker.end(_EXIT_SECONDS)
             self._mourn(worker)
             logs.event(
-                "worker_ended", level=40, device=device, pid=worker.process.pid, reason=reason,
+                "worker_ended", level=40, device=device, pid=worker.process.pid,
+                reason="it was killed by somebody else" if worker.murdered else reason,
                 status=worker.process.returncode, restarts=self.restarts, detail=self.failure,
             )  # fmt: skip
             if failures >= _GIVE_UP_FAILURES and not self.ready:

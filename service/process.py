@@ -36,10 +36,10 @@ def resident_bytes() -> int:
         return 0
 
 
-def oom_kills() -> int:
-    """Processes that the kernel of this machine has killed for memory so far; 0 where it does not say."""
+def oom_kills() -> int | None:
+    """Processes that the kernel of this machine has killed for memory so far; None where it does not say."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)

@@ -42,8 +42,10 @@ class Job:
     fd: int
     """The waveform, ours until the job is over: a worker that dies takes its copy with it."""
     events: asyncio.Queue[Event | ServiceError] = field(default_factory=asyncio.Queue)
-    deaths: int = 0
-    """Workers that died with this job in hand."""
+    crashes: int = 0
+    """Workers that crashed with this job in hand, perhaps because of it."""
+    murders: int = 0
+    """Workers that somebody else killed with this job in hand."""
     sent: int = 0
     """Segments handed on so far, over all attempts."""
     seen: int = 0
@@ -160,8 +162,10 @@ class WorkerProcess:
 
     @property
     def murdered(self) -> bool:
-        """Whether it has been killed, and neither by us nor for memory: no job can have done it."""
-        return self.process.returncode == -signal.SIGKILL and not self._killed and oom_kills() == self._oom_kills
+        """Whether it has been killed, and neither by us nor for memory: no job can have done it. If in doubt, no."""
+        if self.process.returncode != -signal.SIGKILL or self._killed or self._oom_kills is None:
+            return False
+        return oom_kills() == self._oom_kills
 
     async def end(self, grace_seconds: float) -> None:
         """Ask the process to stop, kill it when it does not, and reap it."""

@@ -39,9 +39,9 @@ def main() -> None:
     marker = Path(worker.parse().model).with_suffix(".marker")
     start = Engine._start
 
-    def harmed(engine, job, now):
+    def harmed(engine, job, *window):
         harm(engine, job, marker)
-        return start(engine, job, now)
+        return start(engine, job, *window)
 
     Engine._start = harmed  # type: ignore[method-assign]
     worker.main()
