@@ -122,11 +122,15 @@ class Engine:
             messages += self._guarded(request_id, now)
         self._scheduler.stepped()
         for slot, result in self._step(messages):
-            job = self._by_slot.pop(slot)
+            if (job := self._by_slot.pop(slot, None)) is None:
+                continue  # its request failed just now, with another window of its own
             self._scheduler.ended(job.request_id)
             self.stats.tokens += len(result.tokens)
             job.note(self._times.leave(slot, now))
-            messages += self._feed(job, job.lanes.pop(slot), result, now)
+            try:
+                messages += self._feed(job, job.lanes.pop(slot), result, now)
+            except Exception as error:
+                messages.append(self._fail(job.request_id, "internal_error", _inside(error)))
         return messages
 
     def _listen(self, now: float) -> list[Message]:

@@ -152,6 +152,24 @@ def test_r29_a_step_that_raises_ends_the_guilty_row_only(model, monkeypatch) -> 
         assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
 
 
+def test_r29_a_result_that_cannot_be_used_ends_its_request_only(model, monkeypatch) -> None:
+    engine = make_engine(model)
+    submit(engine, request_of("bad", 100.0, long_form="batched"), seed=1)
+    submit(engine, request_of("good", 40.0), seed=2)
+    feed = engine._feed
+
+    def failing(job, lane, result, now):
+        if job.request_id == "bad":
+            raise ArithmeticError("it does not add up")
+        return feed(job, lane, result, now)
+
+    monkeypatch.setattr(engine, "_feed", failing)
+    messages = run(engine)
+    (failed,) = [m for m in messages if isinstance(m, Failed)]
+    assert (failed.request_id, "ArithmeticError" in failed.message) == ("bad", True)
+    assert answer_of(messages, "good")[1].text
+
+
 def test_a_long_recording_stalls_nobody_while_it_is_heard(model, monkeypatch) -> None:
     engine = make_engine(model)
     submit(engine, request_of("row", 200.0, sample_len=60, temperature=(0.0,)))
