@@ -22,9 +22,10 @@ from benchmarks.waveform import read_waveform
 from model import Transcriber, load
 from model.decode import DecodingBatch
 from model.dims import N_FRAMES
-from model.inference import PyTorchInference
+from model.inference import make_inference
 from model.mel import MelSpan
 from model.options import TranscribeOptions
+from model.quantize import decoder_name
 from model.window import Window
 
 CLIP = Path(__file__).parents[1] / "tests" / "audio" / "en-printing.ogg"
@@ -44,7 +45,7 @@ class Stages:
         """Median seconds of what is done once a window."""
         with torch.inference_mode():
             features = self._model.encoder(self._mel)
-            inference = PyTorchInference(self._model, n_windows=1, n_rows=1)
+            inference = make_inference(self._model, n_windows=1, n_rows=1)
             stages: dict[str, Callable[[], object]] = {
                 "log_mel": lambda: self._transcriber.log_mel.windows([self._span]),
                 "encoder": lambda: self._model.encoder(self._mel),
@@ -99,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stages", description=__doc__)
     parser.add_argument("--model", default="base")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compute-type", default="float32")
+    parser.add_argument("--compute-type", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--repeats", type=int, default=10)
@@ -108,6 +109,9 @@ def main(arguments: list[str] | None = None) -> int:
     transcriber = load(options.model, options.device, options.compute_type)
     samples = torch.from_numpy(read_waveform(CLIP)).to(transcriber.model.device)
     stages = Stages(transcriber, samples, repeats=options.repeats)
+    settings = {name: getattr(options, name) for name in ("model", "device", "threads")}
+    settings |= {"compute_type": transcriber.model.compute_type, "decoder": decoder_name(transcriber.model)}
+    sys.stdout.write(", ".join(f"{name} {value}" for name, value in settings.items()) + "\n")
     window = stages.window_stages()
     for name, seconds in window.items():
         sys.stdout.write(f"{name:22} {1e3 * seconds:9.2f} ms\n")
@@ -117,7 +121,6 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(
             f"step, {rows:2} rows          {1e3 * seconds:9.2f} ms   {rows / seconds:8.1f} tokens a second\n"
         )
-    settings = {name: getattr(options, name) for name in ("model", "device", "compute_type", "threads")}
     result = {"bench": "stages", **settings, "dims": asdict(transcriber.dims), "window_s": window, "step_s": steps}
     sys.stdout.write(json.dumps(result) + "\n")
     return 0

@@ -29,9 +29,15 @@ def choose_device(device: str | None) -> torch.device:
 
 
 def choose_compute_type(compute_type: str, device: torch.device) -> str:
-    """One of `COMPUTE_TYPES`: `auto` is float32 on a CPU and float16 on a GPU. `OptionError` for what is not done."""
+    """One of `COMPUTE_TYPES`; `OptionError` for what a device does not do.
+
+    `auto` is float16 on a GPU. On a CPU it is the fastest whose word error rate is within 0.2 point of float32's
+    (benchmarks/LOG.md): int8 where torch has a fast product for it, else float32.
+    """
+    if compute_type == "auto" and device.type == "cpu":
+        return "int8" if can_multiply_int8() else "float32"
     if compute_type == "auto":
-        return "float16" if device.type == "cuda" else "float32"
+        return "float16"
     if compute_type not in COMPUTE_TYPES:
         known = ", ".join(["auto", *COMPUTE_TYPES])
         raise OptionError("compute_type", f"compute type {compute_type!r} is not supported; use one of {known}")

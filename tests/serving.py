@@ -202,6 +202,7 @@ def service(*arguments: str, **environment: str) -> Iterator[ServiceProcess]:
 def real_service(model: str | Path = "base", **environment: str) -> Iterator[ServiceProcess]:
     """The service as it is, on a real model worker of one thread and real audio children; nothing is left of it."""
     worker = {"WHISPER_MODEL": str(model), "WHISPER_DEVICES": "cpu", "WHISPER_THREADS_PER_WORKER": "1"}
+    worker["WHISPER_COMPUTE_TYPE"] = "float32"  # what the tests compare with
     process = ServiceProcess(module="service", **worker | environment)
     try:
         process.wait_ready(90.0)

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from ctypes import c_int32, c_void_p
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +30,7 @@ class NativeInference:
         self._n_ctx = [0] * n_windows
         self._keys, self._values = _memory(dims.n_text_layer, n_rows + 1, dims.n_text_head, dims.n_text_ctx, self._size)
         self._cross_keys, self._cross_values = _memory(
-            dims.n_text_layer, n_windows, dims.n_text_head, dims.n_audio_ctx, self._size, torch.int8
+            dims.n_text_layer, n_windows, dims.n_text_head, dims.n_audio_ctx, self._size, np.int8
         )
         shape = (dims.n_text_layer, n_windows, dims.n_text_head, _padded(dims.n_audio_ctx))
         self._scales = torch.zeros(2, *shape)
@@ -140,13 +141,16 @@ def _padded(positions: int) -> int:
 
 
 def _memory(
-    n_layer: int, slots: int, n_head: int, positions: int, size: int, dtype: torch.dtype = torch.float32
+    n_layer: int, slots: int, n_head: int, positions: int, size: int, dtype: type[np.generic] = np.float32
 ) -> tuple[Tensor, Tensor]:
-    """Keys and values in the layouts of decoder.c; pages that are never written take no memory."""
+    """Keys and values in the layouts of decoder.c.
+
+    NumPy's zeros, because torch writes its own: pages that no window and no row has used yet take no memory.
+    """
     n_panels = _padded(positions) // PANEL
-    keys = torch.zeros(n_layer, slots, n_head, n_panels, size, PANEL, dtype=dtype)
-    values = torch.zeros(n_layer, slots, n_head, size // PANEL, n_panels * PANEL, PANEL, dtype=dtype)
-    return keys, values
+    keys = np.zeros((n_layer, slots, n_head, n_panels, size, PANEL), dtype)
+    values = np.zeros((n_layer, slots, n_head, size // PANEL, n_panels * PANEL, PANEL), dtype)
+    return torch.from_numpy(keys), torch.from_numpy(values)
 
 
 def _ints(values: Sequence[int]) -> "ctypes.Array[c_int32]":

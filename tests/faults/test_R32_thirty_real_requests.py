@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from model.transcriber import Transcriber
+from model.transcriber import Transcriber, load
 from service.engine import Engine
 from service.messages import Failed, Finished, Message, SegmentsReady, Transcribe
 
@@ -28,14 +28,19 @@ SHORT = {"sample_len": 16, "no_speech_threshold": None}
 CANCELLED = 6
 
 
-def _request(base: Transcriber, name: str, options: dict[str, Any], samples: Tensor) -> Transcribe:
-    return Transcribe(name, "float32", len(samples), base.options(**SHORT, **options), None)
+def _request(system: Transcriber, name: str, options: dict[str, Any], samples: Tensor) -> Transcribe:
+    return Transcribe(name, "float32", len(samples), system.options(**SHORT, **options), None)
+
+
+@pytest.fixture(params=["float32", "int8"])
+def system(request: pytest.FixtureRequest, base: Transcriber) -> Transcriber:
+    return base if request.param == "float32" else load("base", "cpu", "int8")
 
 
 @pytest.fixture
-def heard_once(base: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
+def heard_once(system: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder hears one window at a time, alone and in company: let it hear each only once."""
-    encode, heard = base.model.encoder.forward, dict[bytes, Tensor]()
+    encode, heard = system.model.encoder.forward, dict[bytes, Tensor]()
 
     def remembered(mel: Tensor) -> Tensor:
         assert len(mel) == 1
@@ -44,23 +49,23 @@ def heard_once(base: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
             heard[key] = encode(mel)
         return heard[key].clone()
 
-    monkeypatch.setattr(base.model.encoder, "forward", remembered)
+    monkeypatch.setattr(system.model.encoder, "forward", remembered)
 
 
 @pytest.mark.usefixtures("heard_once")
-def test_r32_thirty_requests_get_what_each_gets_alone(base: Transcriber, clips: Path) -> None:
-    sounds = {clip: base._samples(clips / clip) for clip, _ in MIXED}
-    alone = [base.transcribe(sounds[clip], **SHORT, **options) for clip, options in MIXED]
+def test_r32_thirty_requests_get_what_each_gets_alone(system: Transcriber, clips: Path) -> None:
+    sounds = {clip: system._samples(clips / clip) for clip, _ in MIXED}
+    alone = [system.transcribe(sounds[clip], **SHORT, **options) for clip, options in MIXED]
     assert len({one.text for one in alone}) >= 8  # hardly one could pass for another
     draw = random.Random(32)
     order = [number % len(MIXED) for number in range(30)]
     draw.shuffle(order)
     cancelled = set(draw.sample(range(30), CANCELLED))
-    engine, messages = Engine(base, max_rows=8, windows_per_encode=1), []
+    engine, messages = Engine(system, max_rows=8, windows_per_encode=1), []
     doomed: list[str] = []
     for place, number in enumerate(order):
         clip, options = MIXED[number]
-        assert engine.submit(_request(base, f"r{place}", options, sounds[clip]), sounds[clip], 0.0) == []
+        assert engine.submit(_request(system, f"r{place}", options, sounds[clip]), sounds[clip], 0.0) == []
         if place in cancelled:
             doomed.append(f"r{place}")
         for _ in range(draw.randrange(8)):

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from model.options import TranscribeOptions
+from model.quantize import decoder_name, quantise
 from model.transcriber import Transcriber
 from service import memory
 from service.errors import BadRequest, DeadlineExceeded, InternalError, ServiceError, Unavailable
@@ -41,7 +42,9 @@ def model() -> Transcriber:
 async def running(
     model: Path | str, *, warm: bool = True, command: Sequence[str] | None = None, **settings: Any
 ) -> AsyncIterator[WorkerPool]:
-    values = {"devices": ("cpu",), "threads_per_worker": 1, "max_batch_rows": 4} | settings
+    # float32 is what the tests compare with.
+    fixed = {"devices": ("cpu",), "threads_per_worker": 1, "max_batch_rows": 4, "compute_type": "float32"}
+    values = fixed | settings
     pool = WorkerPool(make_settings(model=str(model), **values), command=command)
     await pool.start()
     try:
@@ -153,6 +156,19 @@ async def test_r26_a_killed_worker_is_replaced_and_its_requests_are_answered(che
         )
         assert text == alone.text
         assert [(s.id, s.tokens) for s in segments] == [(s.id, s.tokens) for s in alone.segments]
+
+
+@in_loop
+async def test_int8_is_what_the_worker_says_it_runs(checkpoint) -> None:
+    async with running(checkpoint, compute_type="int8") as pool:
+        assert pool.model is not None
+        assert pool.model.compute_type == "int8"
+        int8 = tiny.transcriber()
+        quantise(int8.model)
+        assert pool.model.decoder == decoder_name(int8.model)
+        text, _ = await _transcribe(pool, _request("r", 3.0, sample_len=12), seed=3)
+    options = {"language": "en", "temperature": 0.0, "sample_len": 12, "no_speech_threshold": None}
+    assert text == Transcriber(int8.model, int8.name).transcribe(tiny.speech(3.0, 3), **options).text
 
 
 FAULTY = [sys.executable, "-m", "tests.faulty_worker"]
