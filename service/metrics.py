@@ -4,13 +4,11 @@ Everything that a worker counts is in `service.worker_metrics`, on the same page
 routes, status codes, codes of `service.errors`, stages, tasks, languages of the model.
 """
 
-import platform
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from service import __version__
 from service.admission import Admission
 from service.formats import Timings
 from service.lifecycle import Lifecycle, State
@@ -60,10 +58,6 @@ class Metrics:
         self.real_time_factor = self._histogram(
             "whisper_real_time_factor", "Inference seconds for a second of audio.", _FACTORS, ["task"]
         )
-        build = Gauge(
-            "whisper_build_info", "Always 1; the labels tell the build.", ["version", "python"], registry=self.registry
-        )
-        build.labels(__version__, platform.python_version()).set(1)
 
     def _histogram(
         self, name: str, text: str, buckets: tuple[float, ...], labels: list[str] | None = None

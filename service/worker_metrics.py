@@ -4,6 +4,7 @@ Workers send their counters (`WorkerStats`) to the HTTP process, so that one pag
 worker starts again at zero, which Prometheus' `rate` takes as a reset.
 """
 
+import platform
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,7 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from service.messages import WorkerStats
+from service import __version__
+from service.messages import ModelInfo, WorkerStats
 from service.ports import AudioDecoder, Workers
 
 _ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -40,6 +42,7 @@ class WorkerCollector(Collector):
         """Every family, for the workers alive now."""
         self.observe()
         stats = self._worker_pool.stats()
+        yield _build_info(self._worker_pool.model)
         yield CounterMetricFamily(
             "whisper_worker_restarts", "Workers replaced since the start.", value=self._worker_pool.restarts
         )
@@ -70,6 +73,18 @@ def _gauge(name: str, text: str, values: dict[str, float]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=["device"])
     for device, value in values.items():
         family.add_metric([device], value)
+    return family
+
+
+def _build_info(model: ModelInfo | None) -> Metric:
+    labels = ["version", "python", "compute_type", "decoder"]
+    family = GaugeMetricFamily(
+        "whisper_build_info",
+        "Always 1; the labels tell the build, and once a model is loaded how it runs.",
+        labels=labels,
+    )
+    running = (model.compute_type, model.decoder) if model else ("", "")
+    family.add_metric([__version__, platform.python_version(), *running], 1.0)
     return family
 
 

@@ -47,6 +47,8 @@ LABELS = {
     "le",
     "version",
     "python",
+    "compute_type",
+    "decoder",
 }
 
 CPU = (("device", "cpu"),)
@@ -72,6 +74,8 @@ async def test_every_promised_metric_is_on_the_one_page():
         assert family.name.startswith("whisper_")
         assert family.documentation
         assert all(set(sample.labels) <= LABELS for sample in family.samples)
+    (build,) = families["whisper_build_info"].samples
+    assert (build.labels["compute_type"], build.labels["decoder"], build.value) == ("float32", "torch", 1.0)
     transcribed = (("endpoint", "/v1/transcribe"), ("status", "200"))
     assert samples["whisper_requests_total", transcribed] == 1.0
     by_language = (("language", "en"), ("model", "base"), ("task", "transcribe"))
