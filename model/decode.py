@@ -12,6 +12,7 @@ Gets log-Mel windows from `model.mel` and what to do with each from `model.trans
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from model.rules import Rules
 from model.sampling import sample
 from model.tokenizer import Tokenizer
 from model.whisper import Whisper
-from model.window import DecodingResult, Window, fallback_reason, initial_tokens
+from model.window import DecodingResult, Window, fallback_reason, initial_tokens, spoken_language
 
 
 class DecodingBatch:
@@ -97,7 +98,9 @@ class DecodingBatch:
         language, probs = window.language, {}
         if language is None:
             probs = self.detect_language(slot)
-            language = next(iter(probs), "en")
+            language = spoken_language(probs, window.follows)
+            if window.follows not in (None, language):
+                window = replace(window, prompt=())  # a text in another language would lead it astray
         prompt = initial_tokens(self.tokenizer, window, language, options)
         decoding = Decoding(slot, window, options, language, prompt)
         decoding.language_probs = probs

@@ -6,7 +6,8 @@ them and puts what comes back in order. The library and the service drive the sa
 - Sequential: one lane, a `Transcript` over everything that is to be heard.
 - Batched: what is to be heard is cut in pauses into parts of at most 30 s (`model.speech.cut`), each a lane with a
   `Transcript` of its own, so that seeking, conditioning and skipping inside a part are the sequential ones. Lanes know
-  nothing of each other but the language, which is detected once. Each begins with the initial prompt.
+  nothing of each other but the language of the first, from which only a clear change departs. Each begins with the
+  initial prompt.
 - Segments come out in the order of time: those of a lane once all lanes before it are done.
 - A lane does not hear the pause in which its part was cut: given a fraction of a second in which nobody speaks, and the
   text before it, the model repeats that text.
@@ -126,7 +127,7 @@ class Recording:
         for number, lane in enumerate(self._lanes[self._current :], start=self._current):
             if not lane.taken and (window := lane.transcript.next_window()) is not None:
                 lane.taken = True
-                return number, window if window.language else replace(window, language=self.language)
+                return number, window if window.language else replace(window, follows=window.follows or self.language)
         return None
 
     def put_back(self, lane: int) -> None:

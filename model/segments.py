@@ -32,6 +32,8 @@ class Segment:
     no_speech_prob: float
     words: tuple[Word, ...] | None = None
     """None where nobody asked for words."""
+    language: str = "en"
+    """What was spoken in the segment's window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Transcription:
 
     task: str
     language: str
+    """What was spoken first; a segment may be in another language (`Segment.language`)."""
     language_probability: float | None
     """Probability of the detected language; None where the caller named the language."""
     duration: float

@@ -62,6 +62,8 @@ class Transcript:
         self._prompt_reset_since = 0
         self._last_speech = self._seek / FRAMES_PER_SECOND if clips else 0.0
         self.language: str | None = options.language if dims.is_multilingual else "en"
+        """That of the first window."""
+        self._named, self._latest = self.language, self.language
         self.language_probs: dict[str, float] = {}
         self.skipped: list[Skipped] = []
         """Windows without speech, in order."""
@@ -91,6 +93,8 @@ class Transcript:
             self.skipped.append(Skipped("no_speech", window.seek / FRAMES_PER_SECOND, stop / FRAMES_PER_SECOND))
             self._seek = stop
             return ()
+        if result.language != self._latest:
+            self._latest, self._prompt_reset_since = result.language, len(self._tokens)
         spans, advance = self._spans(window, result)
         segments = [self._segment(window, result, *span) for span in spans]
         seek, discarded = self._seek + advance, False
@@ -138,7 +142,7 @@ class Transcript:
         if n_frames <= 0:  # a clip that starts after the end of the recording
             self._clips.clear()
             return None
-        return Window(self._n_windows, self._seek, n_frames, self.language, self._prompt())
+        return Window(self._n_windows, self._seek, n_frames, self._named, self._prompt(), follows=self._latest)
 
     def _prompt(self) -> tuple[int, ...]:
         """What stays in front of every window, then as much of the text before as fits."""
@@ -220,6 +224,7 @@ class Transcript:
             avg_logprob=result.avg_logprob,
             compression_ratio=result.compression_ratio,
             no_speech_prob=result.no_speech_prob,
+            language=result.language,
         )
 
 

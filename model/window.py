@@ -5,7 +5,7 @@ candidates), over which the fallback ladder of the paper (section 4.5) runs with
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from model.options import TranscribeOptions
@@ -13,6 +13,8 @@ from model.tokenizer import Tokenizer
 
 MAX_PROMPT_TOKENS = 448 // 2 - 1
 """Half the text context, less the token that starts the previous text."""
+CLEAR_CHANGE = 0.9
+"""Probability from which another language than before is believed (benchmarks/LOG.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Window:
     """None: detect it from this window's encoder output."""
     prompt: tuple[int, ...] = ()
     """Tokens of the text before."""
+    follows: str | None = None
+    """Language of the recording so far, for a window that detects its own: only a clear change counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,18 @@ class DecodingResult:
     """Every language, where this window detected it."""
     token_times: TokenTimes | None = None
     """Where words were asked for, and the window is not silent."""
+
+
+def spoken_language(probabilities: Mapping[str, float], follows: str | None) -> str:
+    """The language of a window: the most probable one, or the one of the windows before while that is not clear.
+
+    A window of music, of silence or of two words says little about its language. A change is taken where the other
+    language is at least `CLEAR_CHANGE` probable; "en" for a model that knows no languages.
+    """
+    likeliest = max(probabilities, key=lambda code: probabilities[code], default=follows or "en")
+    if follows is None or probabilities.get(likeliest, 0.0) >= CLEAR_CHANGE:
+        return likeliest
+    return follows
 
 
 def compression_ratio(text: str) -> float:

@@ -115,6 +115,7 @@ class Endpoints:
             model=model.name,
             request_id=context.request_id,
             timings=timings,
+            language_probabilities=asked.language_probabilities,
         )
 
     async def _detect_language(

@@ -58,10 +58,14 @@ def transcription_response(
     model: str,
     request_id: str,
     timings: Timings,
+    language_probabilities: bool = False,
 ) -> Response:
-    """The answer of `/v1/transcribe`; `layout` cuts subtitles."""
+    """The answer of `/v1/transcribe`; `layout` cuts subtitles, `language_probabilities` lists them all in JSON."""
     if response_format == "json":
-        return json_response(_transcription_json(result, model=model, request_id=request_id, timings=timings))
+        content = _transcription_json(result, model=model, request_id=request_id, timings=timings)
+        if language_probabilities and result.language_probabilities:
+            content["language_probabilities"] = _ranked(result.language_probabilities)
+        return json_response(content)
     text = WRITERS[response_format](result, layout)
     return Response(text.encode("utf-8", "replace"), headers={"content-type": _MEDIA_TYPES[response_format]})
 
@@ -90,6 +94,7 @@ def _segment_json(segment: Segment) -> dict[str, Any]:
         "seek": segment.seek,
         "start": round(segment.start, 3),
         "end": round(segment.end, 3),
+        "language": segment.language,
         "text": segment.text,
         "tokens": segment.tokens,
         "temperature": segment.temperature,
@@ -113,17 +118,22 @@ def _warning_json(skipped: Skipped) -> dict[str, Any]:
     return {"reason": skipped.reason, "start": round(skipped.start, 3), "end": round(skipped.end, 3)}
 
 
+def _ranked(probabilities: Mapping[str, float]) -> dict[str, float]:
+    """Languages, likeliest first."""
+    ranked = sorted(probabilities.items(), key=lambda item: (-item[1], item[0]))
+    return {code: round(probability, 6) for code, probability in ranked}
+
+
 def language_response(
     language: str, probabilities: Mapping[str, float], *, duration: float, model: str, request_id: str
 ) -> Response:
     """The answer of `/v1/detect-language`: every language that the model knows, likeliest first."""
-    ranked = sorted(probabilities.items(), key=lambda item: (-item[1], item[0]))
     return json_response(
         {
             "language": language,
             "language_name": LANGUAGES.get(language, language),
             "probability": round(probabilities.get(language, 0.0), 6),
-            "probabilities": {code: round(probability, 6) for code, probability in ranked},
+            "probabilities": _ranked(probabilities),
             "duration": round(duration, 3),
             "model": model,
             "request_id": request_id,

@@ -137,7 +137,7 @@ class Jobs:
                             if progress.first_segment_at is None:
                                 progress.first_segment_at = time.monotonic()
                             progress.segments.extend(event.segments)
-                        case LanguageDetected():
+                        case LanguageDetected() if progress.detected is None:
                             progress.detected = event
                         case Finished():
                             progress.finished = event

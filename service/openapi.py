@@ -32,6 +32,7 @@ _SEGMENT = _object(
     seek={**_INTEGER, "description": "Frame of 10 ms at which the segment's window starts."},
     start={**_NUMBER, "description": "Seconds."},
     end={**_NUMBER, "description": "Seconds."},
+    language={**_STRING, "description": "What was spoken in the segment's window."},
     text=_STRING,
     tokens={"type": "array", "items": _INTEGER},
     temperature=_NUMBER,
@@ -67,6 +68,11 @@ _TRANSCRIPTION = _object(
     timings=_object(queue=_NUMBER, decode_audio=_NUMBER, inference=_NUMBER, total=_NUMBER),
     request_id=_STRING,
 )
+_TRANSCRIPTION["properties"]["language_probabilities"] = {
+    "type": "object",
+    "additionalProperties": _NUMBER,
+    "description": "Every language, likeliest first, where the form asked for them and the language was detected.",
+}
 _LANGUAGE = _object(
     language=_STRING,
     language_name=_STRING,

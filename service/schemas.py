@@ -34,6 +34,8 @@ class TranscribeForm:
     response_format: ResponseFormat
     layout: Layout = dataclasses.field(default_factory=Layout)
     """How subtitles are cut; needs words, which `options` then find."""
+    language_probabilities: bool = False
+    """Whether the answer lists every language."""
 
 
 def _number(name: str, text: str) -> float:
@@ -100,6 +102,12 @@ FIELDS: Mapping[str, Field] = {
         {"type": "string", "enum": ["transcribe", "translate"], "default": "transcribe"},
     ),
     "language": Field("language", _text, "Code or English name; absent or `auto` detects it.", _TEXT),
+    "language_probabilities": Field(
+        "language_probabilities",
+        _flag,
+        "List every language with its probability in the JSON answer, where the language was detected.",
+        {"type": "boolean", "default": False},
+    ),
     "timestamps": Field(
         "timestamps",
         _choice("segment", "word", "none"),
@@ -129,13 +137,13 @@ FIELDS: Mapping[str, Field] = {
         "patience",
         _number,
         "Finished texts that a beam search waits for, as a multiple of `beam_size`.",
-        {**_FLOAT, "default": 1, "minimum": 0.1, "maximum": 10},
+        {**_FLOAT, "minimum": 0.1, "maximum": 10},
     ),
     "best_of": Field(
         "best_of",
         _integer,
         "Samples above temperature 0, of which the most probable is kept.",
-        {"type": "integer", "default": 1, "minimum": 1, "maximum": MAX_WIDTH},
+        {"type": "integer", "minimum": 1, "maximum": MAX_WIDTH},
     ),
     "length_penalty": Field(
         "length_penalty",
@@ -242,6 +250,7 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
     _check_names(fields, known=FIELDS)
     values = {FIELDS[name].option: FIELDS[name].parse(name, text) for name, text in fields.items() if text}
     response_format = cast("ResponseFormat", values.pop("response_format", "json"))
+    lists_languages = values.pop("language_probabilities", False)
     values["language"] = _language(values.get("language"), model)
     if values.get("task") == "translate" and not model.can_translate:
         raise BadRequest(f"The model {model.name} cannot translate.", param="task")
@@ -262,7 +271,7 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
     for name in ("prepend_punctuations", "append_punctuations"):
         if name in values and not options.finds_words:
             raise BadRequest(f"{name} needs words: timestamps=word, or lines of subtitles.", param=name)
-    return TranscribeForm(options, response_format, layout)
+    return TranscribeForm(options, response_format, layout, lists_languages)
 
 
 def check_detect(fields: Mapping[str, str], model: ModelInfo) -> None:

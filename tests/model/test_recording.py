@@ -104,7 +104,7 @@ def test_every_part_begins_with_the_prompt_and_the_language_that_was_heard_first
     assert first.language is None
     assert recording.hear_language({"de": 0.8, "en": 0.2}) == "de"
     others = _take_all(recording)
-    assert {window.language for window in others.values()} == {"de"}
+    assert {(window.language, window.follows) for window in others.values()} == {(None, "de")}
     assert {window.prompt for window in others.values()} == {tuple(TOKENIZER.encode(" Foxes."))}
     result = recording.result()
     assert (result.language, result.language_probability) == ("de", 0.8)

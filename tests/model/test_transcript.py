@@ -10,7 +10,7 @@ from model.options import TranscribeOptions
 from model.segments import Skipped
 from model.tokenizer import get_tokenizer
 from model.transcript import Transcript
-from model.window import DecodingResult, compression_ratio
+from model.window import DecodingResult, compression_ratio, spoken_language
 
 DIMS = DIMENSIONS["base"]
 TOKENIZER = get_tokenizer(DIMS)
@@ -75,12 +75,48 @@ def test_clips_are_all_that_is_heard() -> None:
     assert seen == [(500, 500), (6000, 3000), (9000, 1000)]
 
 
-def test_the_detected_language_stays() -> None:
+def test_the_detected_language_is_what_later_windows_follow() -> None:
     transcript = _transcript(60)
-    assert transcript.next_window().language is None
+    assert (transcript.next_window().language, transcript.next_window().follows) == (None, None)
     transcript.feed(_result((BEGIN, *WORDS, BEGIN + 50), language="de", language_probs={"de": 0.9, "en": 0.1}))
-    assert transcript.next_window().language == "de"
+    assert (transcript.next_window().language, transcript.next_window().follows) == (None, "de")
     assert transcript.result().language_probability == 0.9
+
+
+def test_a_recording_that_changes_language_says_so_and_starts_its_prompt_again() -> None:
+    transcript = _transcript(120)
+    said = (BEGIN, *WORDS, BEGIN + 1500)
+    for language in ("de", "fr", "fr"):
+        assert transcript.next_window() is not None
+        transcript.feed(_result(said, language=language, language_probs={language: 0.95}))
+    assert transcript.next_window().prompt == said + said
+    assert transcript.next_window().follows == "fr"
+    result = transcript.result()
+    assert (result.language, result.language_probability) == ("de", 0.95)
+    assert [segment.language for segment in result.segments] == ["de", "fr", "fr"]
+
+
+def test_a_silent_window_changes_no_language() -> None:
+    transcript = _transcript(120)
+    transcript.next_window()
+    transcript.feed(_result((BEGIN, *WORDS, BEGIN + 1500), language="de", language_probs={"de": 0.95}))
+    transcript.next_window()
+    transcript.feed(_result((), language="nn", language_probs={"nn": 0.99}, no_speech_prob=0.9, avg_logprob=-2.0))
+    assert transcript.next_window().follows == "de"
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "follows", "spoken"),
+    [
+        ({"en": 0.4, "de": 0.3}, None, "en"),
+        ({"en": 0.8, "de": 0.1}, "de", "de"),
+        ({"en": 0.95, "de": 0.01}, "de", "en"),
+        ({}, None, "en"),
+        ({}, "en", "en"),
+    ],
+)
+def test_only_a_clear_change_of_language_counts(probabilities, follows, spoken) -> None:
+    assert spoken_language(probabilities, follows) == spoken
 
 
 def test_feed_before_next_window_is_an_error() -> None:

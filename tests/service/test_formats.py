@@ -18,8 +18,10 @@ def result(*segments, text="hello", probability=0.98123456):
     return Transcription("transcribe", "en", probability, 11.00049, text, spoken(segments))
 
 
-def answer(transcription, response_format="json"):
-    return transcription_response(transcription, response_format, model="base", request_id="abc", timings=TIMINGS)
+def answer(transcription, response_format="json", **options):
+    return transcription_response(
+        transcription, response_format, model="base", request_id="abc", timings=TIMINGS, **options
+    )
 
 
 def test_json_has_exactly_the_interface_keys():
@@ -37,6 +39,7 @@ def test_json_has_exactly_the_interface_keys():
                 "seek": 0,
                 "start": 0.0,
                 "end": 1.235,
+                "language": "en",
                 "text": " hello",
                 "tokens": [50364, 400],
                 "temperature": 0.0,
@@ -52,6 +55,15 @@ def test_json_has_exactly_the_interface_keys():
         "request_id": "abc",
     }
     assert list(body)[:5] == ["task", "language", "language_probability", "duration", "text"]
+
+
+def test_every_language_is_listed_on_request_likeliest_first():
+    detected = replace(result(segment(0, "hello")), language_probabilities={"de": 0.01, "en": 0.9812, "nl": 0.005})
+    assert "language_probabilities" not in json.loads(answer(detected).body)
+    body = json.loads(answer(detected, language_probabilities=True).body)
+    assert list(body["language_probabilities"].items()) == [("en", 0.9812), ("de", 0.01), ("nl", 0.005)]
+    named = replace(detected, language_probabilities={})
+    assert "language_probabilities" not in json.loads(answer(named, language_probabilities=True).body)
 
 
 def test_words_are_in_the_answer_only_where_they_were_asked_for():
