@@ -34,7 +34,7 @@ class DecodingBatch:
     def __init__(self, model: Whisper, tokenizer: Tokenizer, *, max_windows: int, max_rows: int | None = None) -> None:
         self.model, self.tokenizer = model, tokenizer
         n_rows = max_windows if max_rows is None else max_rows
-        self.max_rows = n_rows
+        self.max_windows, self.max_rows = max_windows, n_rows
         self._device = model.device
         # One row slot more than rows: language detection borrows it.
         self._inference: Inference = make_inference(model, n_windows=max_windows, n_rows=n_rows + 1)

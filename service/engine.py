@@ -211,7 +211,8 @@ class Engine:
         self._by_slot[slot], job.lanes[slot] = job, lane
         self._times.take(slot, now)
         messages: list[Message] = []
-        if window.language is None or job.detect_only:
+        first = window.language is None and window.follows is None
+        if first or job.detect_only:
             probabilities = self.batch.detect_language(slot)
             window = replace(window, language=job.recording.hear_language(probabilities))
             messages.append(LanguageDetected(job.request_id, str(window.language), probabilities or {"en": 1.0}))

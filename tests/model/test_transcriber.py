@@ -217,7 +217,8 @@ def test_parts_side_by_side_give_what_each_gives_alone(random_model) -> None:
     seen: list[tuple[int, int]] = []
     together = random_model.transcribe(samples, long_form="batched", progress=lambda *at: seen.append(at), **options)
     assert max(random_model._side_by_side.steps) > 1
-    assert random_model._side_by_side.free_rows == random_model._side_by_side.max_rows
+    batch = random_model._side_by_side
+    assert (batch.free_windows, batch.free_rows) == (batch.max_windows, batch.max_rows)
     assert (seen[-1], seen) == ((10_000, 10_000), sorted(seen))
     parts = sorted({segment.seek for segment in together.segments} | {0})
     alone = []
