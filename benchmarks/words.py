@@ -99,7 +99,9 @@ def transcribe_both(ours: Transcriber, reference: Reference, clip: Clip) -> Outc
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Performing inference on CPU")
         raw = reference.network.transcribe(samples, language=own.language, fp16=False, word_timestamps=True)
-    theirs = [Word(**word) for segment in raw["segments"] for word in segment["words"]]
+    words = [word for segment in raw["segments"] for word in segment["words"]]
+    # Its numbers are numpy's, which JSON does not know.
+    theirs = [Word(w["word"], float(w["start"]), float(w["end"]), float(w["probability"])) for w in words]
     return compare(clip, own.language, [word for segment in own.segments for word in segment.words or ()], theirs)
 
 
