@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.systems import System
-from model.segments import Segment, Transcription
+from model.segments import Segment, Skipped, Transcription
 
 
 class Store:
@@ -52,4 +52,5 @@ def _key(*parts: str) -> str:
 
 def _from_json(fields: dict[str, Any]) -> Transcription:
     segments = tuple(Segment(**{**segment, "tokens": tuple(segment["tokens"])}) for segment in fields["segments"])
-    return Transcription(**{**fields, "segments": segments})
+    warnings = tuple(Skipped(**skipped) for skipped in fields.get("warnings", ()))
+    return Transcription(**{**fields, "segments": segments, "warnings": warnings})

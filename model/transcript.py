@@ -60,7 +60,8 @@ class Transcript:
         self._hotwords = _written(tokenizer, options.hotwords)
         self._tokens: list[int] = list(self._initial)
         self._prompt_reset_since = 0
-        self._last_speech = self._seek / FRAMES_PER_SECOND if clips else 0.0
+        # As in the reference, even where the first clip starts later; a later part of a recording starts at its own.
+        self._last_speech = self._seek / FRAMES_PER_SECOND if first_window else 0.0
         self.language: str | None = options.language if dims.is_multilingual else "en"
         """That of the first window."""
         self._named, self._latest = self.language, self.language
