@@ -39,7 +39,7 @@ evaluate: ## Accuracy on a corpus: make evaluate CORPUS=dir; ARGS=--against adds
 	@deploy/install.sh test
 	@$(PY) -m benchmarks.evaluate $(CORPUS) $(ARGS)
 
-bench: ## Speed: the stages of a window, then one request beside openai-whisper
+bench: ## Speed: stages, then one request beside openai-whisper; all peers: python -m benchmarks.peers CORPUS
 	@deploy/install.sh test
 	@$(PY) -m benchmarks.stages
 	@$(PY) -m benchmarks.latency

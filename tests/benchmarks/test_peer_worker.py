@@ -1,0 +1,41 @@
+import io
+import threading
+import wave
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import peer_worker
+
+
+def test_each_thread_has_an_engine_of_its_own_and_answers_keep_their_order() -> None:
+    both = threading.Barrier(2)
+    made: list[int] = []
+
+    def make() -> peer_worker.Callable[[peer_worker.Samples], str]:
+        number = len(made)
+        made.append(number)
+        busy = threading.Lock()
+
+        def transcribe(samples: peer_worker.Samples) -> str:
+            assert busy.acquire(blocking=False), "two requests in one engine"
+            both.wait(10)  # returns only where both engines are at work
+            busy.release()
+            return str(len(samples))
+
+        return transcribe
+
+    engine = peer_worker.Threaded(make, workers=2)
+    assert engine.many([np.zeros(n, np.float32) for n in (3, 1, 4, 2)]) == ["3", "1", "4", "2"]
+    assert made == [0, 1]
+
+
+def test_wav_is_read_as_the_model_scales_it(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(np.array([-32768, 0, 16384], "<i2").tobytes())
+    (tmp_path / "a.wav").write_bytes(buffer.getvalue())
+    assert peer_worker.read_wav(str(tmp_path / "a.wav")).tolist() == [-1.0, 0.0, 0.5]
