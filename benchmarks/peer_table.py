@@ -28,26 +28,25 @@ ENVIRONMENTS: Mapping[str, tuple[str, ...]] = {
     "transformers": ("transformers==5.23.0", "numpy==2.4.6"),
     "openvino": ("openvino-genai==2026.4.1.0", "openvino==2026.4.1", "openvino-tokenizers==2026.4.1.0", "numpy==2.4.6"),
     "openvino-export": (
-        *("optimum-intel==2.2.0", "optimum==2.3.0", "optimum-onnx==0.1.0", "nncf==3.4.0", "transformers==4.57.3"),
-        *("tokenizers==0.22.1", "huggingface_hub==0.36.0", "openvino==2026.4.1", "openvino-tokenizers==2026.4.1.0"),
-        *("openvino-telemetry==2025.2.0", "networkx==3.4.2", "ninja", "pydot==4.0.1", "pyparsing", "psutil", "rich"),
+        *("transformers==4.57.3", "openvino==2026.4.1", "openvino-tokenizers==2026.4.1.0", "networkx==3.4.2"),
         *(
-            "markdown-it-py",
-            "mdurl",
-            "pygments",
-            "scikit-learn",
-            "scipy",
-            "joblib",
-            "cloudpickle",
-            "threadpoolctl",
+            "pydot==4.0.1",
+            "scikit-learn==1.9.1",
+            "scipy==1.17.1",
+            "onnx==1.23.2",
+            "ninja",
+            "psutil",
+            "rich",
             "tabulate",
         ),
-        *("requests", "regex", "pyyaml", "filelock", "packaging", "tqdm", "fsspec", "hf-xet", "onnx", "protobuf"),
-        *("urllib3", "charset-normalizer", "idna", "certifi", "ml_dtypes"),
     ),
     "whisper.cpp": ("pywhispercpp==1.5.1", "numpy==2.4.6"),
 }
-"""Requirements by environment. The one that only converts lists all of its packages: what they require is not read."""
+"""Requirements by environment."""
+_ALONE: Mapping[str, tuple[str, ...]] = {
+    "openvino-export": ("optimum-intel==2.2.0", "optimum==2.3.0", "optimum-onnx==0.1.0", "nncf==3.4.0"),
+}
+"""Installed without what they require, which would bring another build of torch."""
 _BORROW_TORCH = ("transformers", "openvino-export")
 
 
@@ -105,17 +104,18 @@ def interpreter(cache: Path, environment: str | None) -> Path:
 def build_environment(cache: Path, name: str) -> None:
     """Make the environment unless it is there; CalledProcessError where a package cannot be had."""
     folder, stamp = cache / name, cache / name / "installed"
-    wanted = "\n".join(ENVIRONMENTS[name])
+    alone = _ALONE.get(name, ())
+    wanted = "\n".join((*ENVIRONMENTS[name], *alone))
     if stamp.exists() and stamp.read_text() == wanted:
         return
     venv.create(folder, with_pip=True, clear=True)
-    borrowed = name in _BORROW_TORCH
-    if borrowed:
+    if name in _BORROW_TORCH:
         (packages,) = folder.glob("lib/python*/site-packages")
         (packages / "torch-of-the-project.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    alone = ["--no-deps"] if name == "openvino-export" else []
-    python = interpreter(cache, name)
-    subprocess.run([python, "-m", "pip", "install", "-q", "-q", *alone, *ENVIRONMENTS[name]], check=True)
+    install = [interpreter(cache, name), "-m", "pip", "install", "-q", "-q"]
+    subprocess.run([*install, *ENVIRONMENTS[name]], check=True)
+    if alone:
+        subprocess.run([*install, "--no-deps", *alone], check=True)
     stamp.write_text(wanted)
 
 

@@ -10,8 +10,10 @@ own way to serve several requests, as `setup` chooses: `workers` threads that ta
 decoded side by side.
 """
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 import wave
@@ -283,6 +285,8 @@ def answer(engine: Engine, request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Load, then answer lines until the input ends."""
+    # The asker holds us by SIGSTOP: should it die, we would stay for ever (PR_SET_PDEATHSIG, prctl(2)).
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     # Libraries print; the answers keep the real standard output to themselves.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
