@@ -112,7 +112,7 @@ def build_environment(cache: Path, name: str) -> None:
     if name in _BORROW_TORCH:
         (packages,) = folder.glob("lib/python*/site-packages")
         (packages / "torch-of-the-project.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    install = [interpreter(cache, name), "-m", "pip", "install", "-q", "-q"]
+    install = [str(interpreter(cache, name)), "-m", "pip", "install", "-q", "-q"]
     subprocess.run([*install, *ENVIRONMENTS[name]], check=True)
     if alone:
         subprocess.run([*install, "--no-deps", *alone], check=True)
