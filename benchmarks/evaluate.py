@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     weights = load_weights(options.model)
-    ours = Ours(options.model, device=options.device, compute_type=options.compute_type)
+    unlike = {} if options.guards else {"guards": False}
+    ours = Ours(options.model, device=options.device, compute_type=options.compute_type, **unlike)
     systems: list[System] = [ours]
     judge = None
     if options.against:
@@ -123,6 +124,7 @@ def _report(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, An
         "model": options.model,
         "device": options.device,
         "compute_type": options.compute_type,
+        "guards": options.guards,
         "torch": torch.__version__,
         "threads": options.threads,
         **summarise(evaluation.outcomes),
@@ -139,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="base", help="published name, .pt file or folder")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compute-type", default="float32", choices=("float32", "int8", "float16", "bfloat16"))
+    parser.add_argument("--no-guards", dest="guards", action="store_false", help="as the reference does: for parity")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))
     parser.add_argument("--kind", nargs="+", default=[], help="only these kinds")

@@ -6,7 +6,7 @@ spoke; `benchmarks.reference` is the other.
 
 import hashlib
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,11 @@ class Ours:
 
     name = "ours"
 
-    def __init__(self, weights: str, *, device: str, compute_type: str) -> None:
+    def __init__(self, weights: str, *, device: str, compute_type: str, **options: Any) -> None:
+        """`options`: those of `TranscribeOptions` that are not the defaults."""
         self._model = ours.load(weights, device=device, compute_type=compute_type)
-        self.fingerprint = f"{_source_hash()}/{device}/{compute_type}"
+        self._options = options
+        self.fingerprint = "/".join((_source_hash(), device, compute_type, *(f"{k}={v}" for k, v in options.items())))
         self.attempts: list[Attempt] = []
         # The ladder's refused attempts do not leave the batch: note them where it makes its results.
         batch = self._model._batch
@@ -49,7 +51,7 @@ class Ours:
     def transcribe(self, samples: Samples, *, language: str | None, task: str) -> Transcription:
         """See `System.transcribe`."""
         self.attempts = []
-        return self._model.transcribe(samples, language=language, task=task)
+        return self._model.transcribe(samples, language=language, task=task, **self._options)
 
     def decode_with_timestamps(self, tokens: list[int]) -> str:
         """Text of tokens with the timestamps shown, for people."""

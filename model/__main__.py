@@ -38,6 +38,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--hotwords", help="names and words to expect, put before every window")
     parser.add_argument("--carry-prompt", action="store_true", help="put the prompt before every window")
     parser.add_argument("--vad", action="store_true", help="hear only where somebody speaks")
+    parser.add_argument("--no-guards", action="store_true", help="keep what looks invented, as the reference does")
     parser.add_argument(
         "--long-form", choices=("sequential", "batched"), default="sequential", help="batched: parts side by side"
     )
@@ -131,6 +132,7 @@ def _transcribe(transcriber: Transcriber, args: argparse.Namespace, file: Path) 
             word_timestamps=args.word_timestamps or args.layout.needs_words,
             hallucination_silence_threshold=args.hallucination_silence_threshold,
             vad=args.vad,
+            guards=not args.no_guards,
             long_form=args.long_form,
             seed=args.seed,
             **{name: value for name, value in marks.items() if value is not None},

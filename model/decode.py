@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from model.alignment import Aligner
+from model.doubt import salvage
 from model.inference import Inference, make_inference
 from model.options import TranscribeOptions
 from model.row import Decoding, Row
@@ -195,7 +196,10 @@ class DecodingBatch:
             while self._is_complete(decoding):
                 result = self._result(decoding)
                 reason = fallback_reason(result, decoding.options)
+                decoding.attempts.append(result)
                 if reason is None or decoding.is_last_rung:
+                    if reason is not None and decoding.options.guards:
+                        result = salvage(decoding.attempts, decoding.options, self.tokenizer)
                     result = self._aligner.add_times(result, decoding.slot, decoding.window, decoding.options)
                     self._ended.append((decoding.slot, result))
                     self._remove_rows(decoding, keep=0)

@@ -73,6 +73,9 @@ class TranscribeOptions:
     finds them whatever `word_timestamps` says."""
     vad: bool = False
     """Hear only where somebody speaks, as the voice activity detector says."""
+    guards: bool = True
+    """Invent less than the reference: of a window that failed at every temperature keep the best attempt and not the
+    last, cut its loops, and drop the text of a doubtful window in which the voice activity detector hears nobody."""
     long_form: LongForm = "sequential"
     """`batched` cuts a recording in pauses into parts of at most 30 s that are decoded side by side."""
     seed: int = 0

@@ -130,6 +130,13 @@ class Recording:
                 return number, window if window.language else replace(window, follows=window.follows or self.language)
         return None
 
+    def window(self, lane: int) -> Window:
+        """The window that was taken of a lane and is not fed yet; ValueError where there is none."""
+        window = self._lanes[lane].transcript.next_window()
+        if window is None:
+            raise ValueError("nothing was taken of this lane")
+        return window
+
     def put_back(self, lane: int) -> None:
         """Nobody is decoding the window that was taken of this lane: it is to be taken again."""
         self._lanes[lane].taken = False

@@ -58,6 +58,8 @@ class Decoding:
         self.rows: list[Row] = []
         self.rung = 0
         self.beams: BeamSearch | None = None
+        self.attempts: list[DecodingResult] = []
+        """What each rung of the ladder so far gave."""
         self._ended: dict[int, Candidate] = {}
 
     @property

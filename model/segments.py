@@ -38,11 +38,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A stretch of the recording that gave no text because it was taken for silence; never lost without a word."""
+    """A stretch of the recording that gave no text; never lost without a word."""
 
-    reason: Literal["no_speech", "hallucination", "vad"]
+    reason: Literal["no_speech", "hallucination", "vad", "no_voice", "repetition"]
     """`no_speech`: the model heard none in a window (`no_speech_threshold`). `hallucination`: the text there looked
-    invented between silences (`hallucination_silence_threshold`). `vad`: the detector heard no speech."""
+    invented between silences (`hallucination_silence_threshold`). `vad`: the detector heard no speech.
+    `no_voice`: a window's text was doubtful, and the detector heard nobody there either. `repetition`: the text went
+    on in a loop from there on (both: `guards`)."""
     start: float
     end: float
 

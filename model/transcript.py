@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from model.dims import CHUNK_LENGTH, FRAMES_PER_SECOND, HOP_LENGTH, N_FRAMES, SAMPLE_RATE, ModelDimensions
+from model.doubt import is_voiceless
 from model.invention import judge
 from model.options import TranscribeOptions
 from model.segments import Segment, Skipped, Transcription
@@ -89,15 +90,18 @@ class Transcript:
         self._n_windows += 1
         if self.language is None:
             self.language, self.language_probs = result.language, result.language_probs
-        if is_silent(result, self._options):
-            stop = window.seek + window.n_frames
-            self.skipped.append(Skipped("no_speech", window.seek / FRAMES_PER_SECOND, stop / FRAMES_PER_SECOND))
+        stop = window.seek + window.n_frames
+        if (silent := is_silent(result, self._options)) or is_voiceless(result, self._options):
+            start, end = window.seek / FRAMES_PER_SECOND, stop / FRAMES_PER_SECOND
+            self.skipped.append(Skipped("no_speech" if silent else "no_voice", start, end))
             self._seek = stop
             return ()
         if result.language != self._latest:
             self._latest, self._prompt_reset_since = result.language, len(self._tokens)
         spans, advance = self._spans(window, result)
         segments = [self._segment(window, result, *span) for span in spans]
+        if result.looped and segments and segments[-1].end < stop / FRAMES_PER_SECOND:
+            self.skipped.append(Skipped("repetition", segments[-1].end, stop / FRAMES_PER_SECOND))
         seek, discarded = self._seek + advance, False
         if result.token_times is not None:
             segments, seek, discarded = self._place_words(window, result, result.token_times, segments, seek)
@@ -109,7 +113,7 @@ class Transcript:
         kept = [replace(segment, id=len(self._segments) + i) for i, segment in enumerate(kept)]
         self._segments += kept
         self._tokens += [token for segment in kept for token in segment.tokens]
-        if not self._options.condition_on_previous_text or result.temperature > 0.5:
+        if not self._options.condition_on_previous_text or result.temperature > 0.5 or result.failed:
             self._prompt_reset_since = len(self._tokens)
         return tuple(kept)
 

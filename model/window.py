@@ -61,6 +61,12 @@ class DecodingResult:
     """Every language, where this window detected it."""
     token_times: TokenTimes | None = None
     """Where words were asked for, and the window is not silent."""
+    failed: bool = False
+    """Whether every temperature failed a threshold; told only where `guards` are on."""
+    looped: bool = False
+    """Whether the text was cut because it went on in a loop."""
+    speech: tuple[float, ...] = ()
+    """Speech probability of each 32 ms of the window, where there was a reason to ask (`model.doubt`)."""
 
 
 def spoken_language(probabilities: Mapping[str, float], follows: str | None) -> str:

@@ -224,6 +224,7 @@ class Engine:
 
     def _feed(self, job: Job, lane: int, result: DecodingResult, now: float) -> list[Message]:
         messages: list[Message] = []
+        result = self._transcriber.weigh(result, job.recording.window(lane), job.samples, job.options)
         if segments := job.recording.feed(lane, result):
             messages.append(SegmentsReady(job.request_id, segments))
         if job.recording.done:

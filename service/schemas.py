@@ -195,6 +195,13 @@ FIELDS: Mapping[str, Field] = {
         "Hear only where the voice activity detector finds speech; `warnings` says what was skipped.",
         {"type": "boolean", "default": False},
     ),
+    "guards": Field(
+        "guards",
+        _flag,
+        "Invent less: where every temperature failed, keep the best attempt and not the last, without its loops; drop "
+        "doubtful text where the voice activity detector hears nobody. `warnings` says where. False is the reference.",
+        {"type": "boolean", "default": True},
+    ),
     "long_form": Field(
         "long_form",
         _choice("sequential", "batched"),

@@ -18,7 +18,13 @@ def make_engine(model: Transcriber, rows: int = 4) -> Engine:
 
 
 def request_of(name: str, seconds: float, deadline: float | None = None, **options: Any) -> Transcribe:
-    values = {"language": "en", "temperature": (0.0,), "sample_len": 6, "no_speech_threshold": None} | options
+    values = {
+        "language": "en",
+        "temperature": (0.0,),
+        "sample_len": 6,
+        "no_speech_threshold": None,
+        "guards": False,
+    } | options
     return Transcribe(name, "float32", int(seconds * 16_000), TranscribeOptions(**values), deadline)
 
 

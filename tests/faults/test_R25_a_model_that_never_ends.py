@@ -23,6 +23,7 @@ def _endless(name: str, engine: Engine, deadline: float | None) -> Transcribe:
         suppress_tokens=(engine.batch.tokenizer.eot,),
         without_timestamps=True,
         no_speech_threshold=None,
+        guards=False,
     )
     return Transcribe(name, "float32", int(SECONDS * 16_000), options, deadline)
 

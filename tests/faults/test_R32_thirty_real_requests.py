@@ -24,7 +24,7 @@ MIXED: list[tuple[str, dict[str, Any]]] = [
     ("ko-geotda.flac", {"temperature": 0.0, "suppress_tokens": ()}),
     ("en-video.mp4", {"language": "en", "temperature": 0.0, "word_timestamps": True}),
 ]
-SHORT = {"sample_len": 16, "no_speech_threshold": None}
+SHORT = {"sample_len": 16, "no_speech_threshold": None, "guards": False}
 CANCELLED = 6
 
 

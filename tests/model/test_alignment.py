@@ -106,7 +106,7 @@ def _decode(batch: DecodingBatch, chosen: list[int], options: list[TranscribeOpt
 
 
 def test_words_are_the_same_alone_and_among_others_which_they_leave_as_they_are() -> None:
-    common = {"temperature": (0.0,), "no_speech_threshold": None}
+    common = {"temperature": (0.0,), "no_speech_threshold": None, "guards": False}
     options = [
         TranscribeOptions(language="en", sample_len=9, word_timestamps=True, **common),
         TranscribeOptions(language="de", sample_len=14, **common),

@@ -103,7 +103,9 @@ def test_the_ladder_ends_at_the_last_temperature_and_encodes_once(alone) -> None
     TINY.model.encoder.forward = lambda mel: (encodes.append(1), original(mel))[1]  # type: ignore[method-assign]
     try:
         (slot,) = batch.encode(MEL[:1])
-        ladder = TranscribeOptions(language="en", temperature=(0.0, 0.2, 0.9), sample_len=5, no_speech_threshold=None)
+        ladder = TranscribeOptions(
+            language="en", temperature=(0.0, 0.2, 0.9), sample_len=5, no_speech_threshold=None, guards=False
+        )
         batch.start(slot, _window(0), ladder)
         ((_, result),) = run_to_end(batch)
     finally:

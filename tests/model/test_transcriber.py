@@ -67,7 +67,7 @@ def test_words_and_their_times_equal_the_reference(base, reference, clips, clip,
     samples = _samples(clips / clip)
     options |= {"temperature": 0.0, "word_timestamps": True}
     theirs = {**options, "clip_timestamps": list(options.get("clip_timestamps", (0.0,))), "fp16": False}
-    _check_words(base.transcribe(samples, **options), whisper.transcribe(reference, samples, **theirs))
+    _check_words(base.transcribe(samples, guards=False, **options), whisper.transcribe(reference, samples, **theirs))
 
 
 def _check_words(ours: Transcription, theirs: dict[str, Any]) -> None:
@@ -81,6 +81,16 @@ def _check_words(ours: Transcription, theirs: dict[str, Any]) -> None:
     assert [a.probability for a, _ in pairs] == pytest.approx([b["probability"] for _, b in pairs], abs=1e-2)
     for segment in ours.segments:
         assert (segment.start, segment.end) == (segment.words[0].start, segment.words[-1].end) or not segment.words
+
+
+@pytest.mark.weights
+def test_a_window_without_speech_gives_no_text_and_says_so(base, clips) -> None:
+    samples = _samples(clips / "noise.flac")
+    unguarded = base.transcribe(samples, language="en", guards=False, no_speech_threshold=None)
+    assert unguarded.text
+    guarded = base.transcribe(samples, language="en", no_speech_threshold=None)
+    assert guarded.text == ""
+    assert {one.reason for one in guarded.warnings} == {"no_voice"}
 
 
 @pytest.mark.oracle
@@ -104,7 +114,7 @@ def test_sampled_tokens_equal_the_reference_on_the_same_seeds(base, reference, c
     samples = _samples(clips / "en-printing.ogg")[: 32 * 16_000]
     options["word_timestamps"] = True
     theirs = whisper.transcribe(reference, samples, fp16=False, **options)
-    ours = base.transcribe(samples, **options)
+    ours = base.transcribe(samples, guards=False, **options)
     wanted = [segment for segment in theirs["segments"] if segment["text"]]
     assert {segment.temperature for segment in ours.segments} == {0.8}
     _check_words(ours, theirs)
@@ -213,7 +223,7 @@ def test_an_interrupted_transcription_frees_its_slot(random_model, monkeypatch) 
 
 def test_parts_side_by_side_give_what_each_gives_alone(random_model) -> None:
     samples = tiny.speech(100.0)
-    options = {"language": "en", "temperature": 0.0, "sample_len": 6, "no_speech_threshold": None}
+    options = {"language": "en", "temperature": 0.0, "sample_len": 6, "no_speech_threshold": None, "guards": False}
     seen: list[tuple[int, int]] = []
     together = random_model.transcribe(samples, long_form="batched", progress=lambda *at: seen.append(at), **options)
     assert max(random_model._side_by_side.steps) > 1

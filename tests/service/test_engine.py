@@ -25,7 +25,12 @@ def test_requests_share_steps_and_each_gets_what_the_library_gives(model) -> Non
     assert max(engine.batch.steps) > 1
     for seed, (name, seconds) in enumerate(sizes.items()):
         alone = model.transcribe(
-            tiny.speech(seconds, seed), language="en", temperature=0.0, sample_len=6, no_speech_threshold=None
+            tiny.speech(seconds, seed),
+            language="en",
+            temperature=0.0,
+            sample_len=6,
+            no_speech_threshold=None,
+            guards=False,
         )
         segments, finished = answer_of(messages, name)
         assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
@@ -40,7 +45,13 @@ def test_words_cross_the_pipe_and_only_those_asked_for(model) -> None:
     submit(engine, request_of("none", 12.0, sample_len=20))
     messages = run(engine)
     alone = model.transcribe(
-        tiny.speech(12.0), language="en", temperature=0.0, sample_len=20, no_speech_threshold=None, word_timestamps=True
+        tiny.speech(12.0),
+        language="en",
+        temperature=0.0,
+        sample_len=20,
+        no_speech_threshold=None,
+        guards=False,
+        word_timestamps=True,
     )
     segments, _ = answer_of(messages, "words")
     assert [[(w.word, w.start, w.end) for w in s.words] for s in segments] == [
@@ -147,7 +158,12 @@ def test_r29_a_step_that_raises_ends_the_guilty_row_only(model, monkeypatch) -> 
     for name in ("a", "b", "c"):
         segments, _ = answer_of(messages, name)
         alone = model.transcribe(
-            tiny.speech(40.0, ord(name)), language="en", temperature=0.0, sample_len=12, no_speech_threshold=None
+            tiny.speech(40.0, ord(name)),
+            language="en",
+            temperature=0.0,
+            sample_len=12,
+            no_speech_threshold=None,
+            guards=False,
         )
         assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
 
@@ -228,7 +244,12 @@ def test_out_of_memory_shrinks_the_batch_and_fails_nobody(model, monkeypatch, na
     for letter in names:
         segments, _ = answer_of(messages, letter)
         alone = model.transcribe(
-            tiny.speech(20.0, ord(letter)), language="en", temperature=0.0, sample_len=30, no_speech_threshold=None
+            tiny.speech(20.0, ord(letter)),
+            language="en",
+            temperature=0.0,
+            sample_len=30,
+            no_speech_threshold=None,
+            guards=False,
         )
         assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
 
@@ -259,7 +280,7 @@ def test_beams_and_samples_share_the_batch_and_change_nobody(model) -> None:
         assert submit(engine, request_of(name, 4.0, **options), seed) == []
     messages = run(engine)
     for seed, (name, options) in enumerate(asked.items()):
-        common = {"language": "en", "temperature": 0.0, "sample_len": 6, "no_speech_threshold": None}
+        common = {"language": "en", "temperature": 0.0, "sample_len": 6, "no_speech_threshold": None, "guards": False}
         alone = model.transcribe(tiny.speech(4.0, seed), **(common | options))
         assert answer_of(messages, name)[1].text == alone.text
     assert engine.batch.free_rows == 4

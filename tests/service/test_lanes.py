@@ -26,7 +26,12 @@ def test_the_parts_of_a_long_file_are_decoded_together_and_come_out_in_order(mod
     assert max(engine.batch.steps) > 3
     for name, seconds, seed in (("long", 170.0, 3), ("other", 3.0, 4)):
         alone = model.transcribe(
-            tiny.speech(seconds, seed), language="en", temperature=0.0, no_speech_threshold=None, **BATCHED
+            tiny.speech(seconds, seed),
+            language="en",
+            temperature=0.0,
+            no_speech_threshold=None,
+            guards=False,
+            **BATCHED,
         )
         segments, finished = answer_of(messages, name)
         assert [(s.id, s.start, s.end, s.tokens) for s in segments] == [
@@ -95,7 +100,7 @@ def test_r29_a_part_whose_step_raises_ends_its_file_only(model, monkeypatch) -> 
     assert [m.request_id for m in messages if isinstance(m, Failed)] == ["bad"]
     segments, _ = answer_of(messages, "good")
     alone = model.transcribe(
-        tiny.speech(100.0, ord("g")), language="en", temperature=0.0, no_speech_threshold=None, **BATCHED
+        tiny.speech(100.0, ord("g")), language="en", temperature=0.0, no_speech_threshold=None, guards=False, **BATCHED
     )
     assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
 
@@ -107,7 +112,9 @@ def test_memory_that_runs_out_under_a_long_file_costs_it_nothing(model, monkeypa
     submit(engine, request_of("long", 160.0, **BATCHED), seed=5)
     segments, _ = answer_of(run(engine), "long")
     assert engine.room.shrinks
-    alone = model.transcribe(tiny.speech(160.0, 5), language="en", temperature=0.0, no_speech_threshold=None, **BATCHED)
+    alone = model.transcribe(
+        tiny.speech(160.0, 5), language="en", temperature=0.0, no_speech_threshold=None, guards=False, **BATCHED
+    )
     assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
 
 

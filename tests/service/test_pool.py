@@ -58,7 +58,13 @@ async def running(
 
 
 def _request(name: str, seconds: float, deadline: float | None = None, **options: Any) -> Transcribe:
-    values = {"language": "en", "temperature": (0.0,), "sample_len": 5, "no_speech_threshold": None} | options
+    values = {
+        "language": "en",
+        "temperature": (0.0,),
+        "sample_len": 5,
+        "no_speech_threshold": None,
+        "guards": False,
+    } | options
     return Transcribe(name, "float32", round(seconds * 16_000), TranscribeOptions(**values), deadline)
 
 
@@ -104,7 +110,7 @@ async def test_eight_requests_at_once_get_what_the_library_gives(checkpoint, mod
         stats = pool.stats()["cpu"]
     for i, (seconds, (text, segments)) in enumerate(zip(sizes, answers, strict=True)):
         alone = model.transcribe(
-            tiny.speech(seconds, i), language="en", temperature=0.0, no_speech_threshold=None, **options
+            tiny.speech(seconds, i), language="en", temperature=0.0, no_speech_threshold=None, guards=False, **options
         )
         assert text == alone.text
         assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
@@ -152,7 +158,7 @@ async def test_r26_a_killed_worker_is_replaced_and_its_requests_are_answered(che
         assert (pool.ready, pool.restarts) == (True, 1)
     for i, (text, segments) in enumerate(answers):
         alone = model.transcribe(
-            tiny.speech(300.0, i), language="en", temperature=0.0, sample_len=5, no_speech_threshold=None
+            tiny.speech(300.0, i), language="en", temperature=0.0, sample_len=5, no_speech_threshold=None, guards=False
         )
         assert text == alone.text
         assert [(s.id, s.tokens) for s in segments] == [(s.id, s.tokens) for s in alone.segments]
@@ -167,7 +173,7 @@ async def test_int8_is_what_the_worker_says_it_runs(checkpoint) -> None:
         quantise(int8.model)
         assert pool.model.decoder == decoder_name(int8.model)
         text, _ = await _transcribe(pool, _request("r", 3.0, sample_len=12), seed=3)
-    options = {"language": "en", "temperature": 0.0, "sample_len": 12, "no_speech_threshold": None}
+    options = {"language": "en", "temperature": 0.0, "sample_len": 12, "no_speech_threshold": None, "guards": False}
     assert text == Transcriber(int8.model, int8.name).transcribe(tiny.speech(3.0, 3), **options).text
 
 
