@@ -166,7 +166,13 @@ def test_there_is_no_global_registry(module):
 def test_every_metric_moves_with_real_processes(checkpoint):
     """What a real worker and real children do is what the page says they did."""
     silent = {"no_speech_threshold": "0", "logprob_threshold": "0", "language": "en"}
-    hard = {"temperature": "0,0.4", "no_speech_threshold": "1", "logprob_threshold": "0", "language": "en"}
+    hard = {
+        "temperature": "0,0.4",
+        "no_speech_threshold": "1",
+        "logprob_threshold": "0",
+        "guards": "false",
+        "language": "en",
+    }
     easy = {"temperature": "0", "logprob_threshold": "", "language": "de", "task": "translate"}
     with real_service(checkpoint) as server:
         assert server.post(float_wav(speechlike(5.0)), data=silent).status_code == 200
