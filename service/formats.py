@@ -16,7 +16,7 @@ from model.formats import WRITERS
 from model.language import LANGUAGES
 from model.segments import Segment, Skipped, Transcription, Word
 from model.subtitles import Layout
-from service.schemas import ResponseFormat
+from service.fields import ResponseFormat
 
 _PLAIN = Layout()
 _MEDIA_TYPES = {

@@ -7,8 +7,8 @@ them (`service.schemas.FIELDS`).
 from collections.abc import Mapping
 from typing import Any
 
+from service.fields import FIELDS, Field
 from service.multipart import FILE_FIELD
-from service.schemas import FIELDS, Field
 
 _STRING: dict[str, Any] = {"type": "string"}
 _NUMBER: dict[str, Any] = {"type": "number"}

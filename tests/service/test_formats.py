@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from model.segments import Skipped, Transcription, Word
 from model.subtitles import Layout
+from service.fields import RESPONSE_FORMATS
 from service.formats import Timings, language_response, spoken, transcription_response
-from service.schemas import RESPONSE_FORMATS
 from tests.fakes import segment
 
 TIMINGS = Timings(queue=0.0041234, decode_audio=0.03, inference=0.9, total=0.94)

@@ -66,7 +66,7 @@ def test_control_characters_are_escaped_and_values_bounded(lines):
 
 
 def test_an_exception_shows_type_and_place_but_no_words(lines):
-    from service.schemas import _number
+    from service.fields import _number
 
     try:
         _number("secret", "secret words")
@@ -74,7 +74,7 @@ def test_an_exception_shows_type_and_place_but_no_words(lines):
         logs.event("internal_error", level=logging.ERROR, error=error)
     (line,) = lines()
     assert line["exception"] == "BadRequest"
-    assert line["where"].startswith("service.schemas:")
+    assert line["where"].startswith("service.fields:")
     assert "secret" not in json.dumps(line)
 
 

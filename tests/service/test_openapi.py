@@ -3,9 +3,10 @@ import dataclasses
 import json
 
 from model.segments import Skipped, Transcription, Word
+from service.fields import FIELDS
 from service.formats import Timings, transcription_response
 from service.openapi import DETECT_LANGUAGE, ERRORS, TRANSCRIBE
-from service.schemas import FIELDS, parse_transcribe
+from service.schemas import parse_transcribe
 from tests.fakes import BASE_MODEL, script, segment
 from tests.serving import client, in_loop, make_app
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from model.options import TranscribeOptions
 from model.subtitles import Layout
 from service.errors import BadRequest
+from service.fields import FIELDS, RESPONSE_FORMATS
 from service.messages import ModelInfo
-from service.schemas import FIELDS, RESPONSE_FORMATS, check_detect, parse_transcribe
+from service.schemas import check_detect, parse_transcribe
 from tests.fakes import BASE_MODEL, ENGLISH_MODEL
 
 
