@@ -167,7 +167,11 @@ class FasterWhisper:
 
     def _together(self, requests: Sequence[Samples]) -> list[str]:
         ends = np.cumsum([len(samples) for samples in requests]) / _RATE
-        clips = [{"start": end - len(samples) / _RATE, "end": end} for samples, end in zip(requests, ends, strict=True)]
+        # Half a sample more, since the library cuts seconds down to samples.
+        clips = [
+            {"start": end - (len(samples) - 0.5) / _RATE, "end": end + 0.5 / _RATE}
+            for samples, end in zip(requests, ends, strict=True)
+        ]
         assert self._pipeline is not None
         segments, _ = self._pipeline.transcribe(
             np.concatenate(requests), clip_timestamps=clips, batch_size=self._batch,

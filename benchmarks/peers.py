@@ -126,14 +126,19 @@ class Comparison:
         return [self._record(scenario, name, *setups[name], ours, given) for name, given in answers.items()]
 
     def _fastest_setup(self, system: System, scenario: Scenario) -> tuple[str, dict[str, float]]:
-        """The set-up with which the requests of the streams take least time, and the time of each."""
+        """The set-up in which eight of the requests take least time, and the time of each."""
         if scenario.key != "streams" or len(system.setups) == 1:
             return next(iter(system.setups)), {}
         explored = {}
         for setup, extra in system.setups.items():
-            with self._start(system, extra) as process:
-                process.one(scenario.paths[0])
-                explored[setup] = round(process.many(scenario.paths).seconds, 3)
+            try:
+                with self._start(system, extra) as process:
+                    process.one(scenario.paths[0])
+                    explored[setup] = round(process.many(scenario.paths[:8]).seconds, 3)
+            except RuntimeError as error:
+                self.missing[f"{system.name}, {setup}"] = str(error)
+        if not explored:
+            raise RuntimeError("no set-up of it works")
         return min(explored, key=explored.__getitem__), explored
 
     def _start(self, system: System, extra: Mapping[str, object]) -> PeerProcess:
