@@ -2,8 +2,9 @@
 
     python -m benchmarks.memory [--concurrency 8] [--requests 24]
 
-Memory is proportional set size: what processes share is counted once, so that it can be added up. The service has a
-request behind it when it counts as idle. Prints a line for people and one JSON line.
+Memory is resident: what several processes map counts in each, so that the sum is an upper bound and does not depend on
+who else maps the same libraries. The service has a request behind it when it counts as idle. Prints a line for people
+and one JSON line.
 """
 
 import argparse
@@ -26,15 +27,15 @@ from benchmarks.service import running
 FILES = ("en-jfk.flac", "en-stereo.flac")
 
 
-def proportional_bytes(pid: int) -> dict[str, int]:
-    """Proportional set size by process of a tree, named by what it runs; those that end meanwhile are left out."""
+def resident_bytes(pid: int) -> dict[str, int]:
+    """Resident bytes by process of a tree, named by what it runs; those that end meanwhile are left out."""
     root = psutil.Process(pid)
     sizes: dict[str, int] = {}
     for process in (root, *root.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             words = process.cmdline()
             name = words[words.index("-m") + 1] if "-m" in words else process.name()
-            sizes[name] = sizes.get(name, 0) + process.memory_full_info().pss
+            sizes[name] = sizes.get(name, 0) + process.memory_info().rss
     return sizes
 
 
@@ -52,7 +53,7 @@ class Peak:
 
         def watch() -> None:
             while not stop.wait(0.1):
-                sizes = proportional_bytes(self._pid)
+                sizes = resident_bytes(self._pid)
                 if sum(sizes.values()) > sum(self.sizes.values()):
                     self.sizes = sizes
 
@@ -89,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         ready = time.perf_counter() - begin
         asyncio.run(work(service.url, files[:1], 1))
         time.sleep(options.rest)
-        idle = proportional_bytes(service.process.pid)
+        idle = resident_bytes(service.process.pid)
         with Peak(service.process.pid).watching() as peak:
             replies = asyncio.run(work(service.url, files, options.concurrency))
     answered = sum(reply.status == 200 for reply in replies)
