@@ -22,6 +22,7 @@ from benchmarks.scoring import Scorer
 Answers = dict[str, dict[str, Any]]
 """By name of the item."""
 _NOTHING = ("corpus", "synthetic")
+_GROUPS = ("clean", *(f"{kind} {ratio} dB" for kind in NOISES for ratio in RATIOS))
 _INTRODUCTION = """# Accuracy
 
 Written by `python -m benchmarks.accuracy` from what `make evaluate` and `python -m benchmarks.robustness` measured, on
@@ -39,10 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--evaluation", nargs="+", default=[], metavar="NAME=FILE")
     parser.add_argument("--noise", nargs="+", default=[], metavar="NAME=FILE")
     options = parser.parse_args(arguments)
-    evaluations = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in _pairs(options.evaluation)}
+    evaluations = [(name, json.loads(path.read_text(encoding="utf-8"))) for name, path in _pairs(options.evaluation)]
     noise = {name: read_answers(path) for name, path in _pairs(options.noise)}
     rates = error_rates_in_noise(noise)
-    parts = [_INTRODUCTION, *_evaluated(evaluations), invented(noise), in_noise(rates)]
+    parts = [_INTRODUCTION, *_evaluated(evaluations), invented(noise), in_noise(rates, len(complete(noise)))]
     (options.folder / "accuracy.md").write_text("\n".join(part for part in parts if part), encoding="utf-8")
     (options.folder / "accuracy-noise.svg").write_text(plot(rates), encoding="utf-8")
     return 0
@@ -72,20 +73,21 @@ def invented(systems: Mapping[str, Answers]) -> str:
 def error_rates_in_noise(systems: Mapping[str, Answers]) -> dict[str, dict[str, tuple[int, int, int, int]]]:
     """Edits, lost words, invented words and words said, by system and group, over the clips that all have answered."""
     scorer = Scorer()
-    groups = ["clean", *(f"{kind} {ratio} dB" for kind in NOISES for ratio in RATIOS)]
-    clips = _complete(systems, len(groups))
+    clips = complete(systems)
     rates: dict[str, dict[str, tuple[int, int, int, int]]] = {}
     for name, answers in systems.items():
         rates[name] = {}
-        for group in groups:
+        for group in _GROUPS:
             chosen = [one for one in answers.values() if one["group"] == group and _clip(one) in clips]
             rates[name][group] = _errors(chosen, scorer)
     return rates
 
 
-def in_noise(rates: Mapping[str, Mapping[str, tuple[int, int, int, int]]]) -> str:
-    """A table of errors in noise."""
-    lines = _head("Speech in noise", ("noise", *(f"{name}: error rate, lost, invented" for name in rates)))
+def in_noise(rates: Mapping[str, Mapping[str, tuple[int, int, int, int]]], clips: int) -> str:
+    """A table of errors in noise, over so many clips."""
+    lines = _head(
+        f"Speech in noise, {clips} clips", ("noise", *(f"{name}: error rate, lost, invented" for name in rates))
+    )
     said = {group: one[3] for group, one in next(iter(rates.values())).items()}
     for group, words in said.items():
         cells = [
@@ -98,9 +100,9 @@ def in_noise(rates: Mapping[str, Mapping[str, tuple[int, int, int, int]]]) -> st
     return "\n".join([*lines, "", "![Error rate over signal-to-noise ratio](accuracy-noise.svg)"]) + "\n"
 
 
-def _evaluated(evaluations: Mapping[str, dict[str, Any]]) -> list[str]:
+def _evaluated(evaluations: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
     parts = [_error_table(evaluations)]
-    languages = [(name, which, found) for name, one in evaluations.items() for which, found in one["languages"].items()]
+    languages = [(name, which, found) for name, one in evaluations for which, found in one["languages"].items()]
     lines = _head("Language identification", ("system", "right", "confused (spoken as found)"))
     for name, which, found in languages:
         if found["clips"]:
@@ -108,16 +110,16 @@ def _evaluated(evaluations: Mapping[str, dict[str, Any]]) -> list[str]:
             lines += _row(_label(name, which), f"{found['right']} of {found['clips']}", pairs)
     parts.append("\n".join(lines) + "\n")
     lines = _head("Translation to English", ("system", "clips", "BLEU", "chrF"))
-    for name, one in evaluations.items():
+    for name, one in evaluations:
         for which, cell in one["translation"].items():
             if cell:
                 lines += _row(_label(name, which), str(cell["clips"]), f"{cell['bleu']:.2f}", f"{cell['chrf']:.2f}")
     return [*parts, "\n".join(lines) + "\n"]
 
 
-def _error_table(evaluations: Mapping[str, dict[str, Any]]) -> str:
+def _error_table(evaluations: Sequence[tuple[str, dict[str, Any]]]) -> str:
     columns: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
-    for name, one in evaluations.items():
+    for name, one in evaluations:
         for row in one["error_rates"]:
             for which, cell in row["systems"].items():
                 entry = cell | {"clips": row["clips"], "metric": row["metric"]}
@@ -153,12 +155,11 @@ def _shared(systems: Mapping[str, Answers], groups: Sequence[str]) -> list[str]:
     return [name for name, one in first.items() if one["group"] in groups and all(name in other for other in others)]
 
 
-def _complete(systems: Mapping[str, Answers], n_groups: int) -> set[str]:
+def complete(systems: Mapping[str, Answers]) -> set[str]:
     """Clips that every system has answered in every noise."""
-    groups = {one["group"] for answers in systems.values() for one in answers.values()} - set(_NOTHING)
-    shared = _shared(systems, sorted(groups))
+    shared = _shared(systems, _GROUPS)
     clips = [_clip(next(iter(systems.values()))[name]) for name in shared]
-    return {clip for clip in clips if clips.count(clip) == n_groups}
+    return {clip for clip in clips if clips.count(clip) == len(_GROUPS)}
 
 
 def _clip(answer: dict[str, Any]) -> str:
