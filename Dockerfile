@@ -9,9 +9,11 @@
 # fetched where this file was last tested (deploy/image-test.sh builds on a Debian root of its own). A newer one is what
 # `docker buildx imagetools inspect python:3.11-slim` prints; give it here or with --build-arg PYTHON_IMAGE=...
 ARG PYTHON_IMAGE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
+# Where dependencies are installed; its Python must be the other's. The compiler stays behind in it.
+ARG BUILD_IMAGE=${PYTHON_IMAGE}
 
 # --- what both builds install from ---------------------------------------------------------------------------------
-FROM ${PYTHON_IMAGE} AS sources
+FROM ${BUILD_IMAGE} AS sources
 WORKDIR /app
 # A compiler for model/native, which stays behind in this stage; a base that has one needs none.
 RUN command -v cc >/dev/null \

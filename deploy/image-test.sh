@@ -34,17 +34,27 @@ trap clean EXIT
 mkdir -p "$work"
 
 make_base() {
-    local mirror container
+    local mirror
     mirror="$(cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null |
         sed -n 's/^URIs: *//p; s/^deb \([^[ ][^ ]*\) .*/\1/p' | head -n 1 || true)"
     say "a Debian root"
     debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,gcc,libc6-dev bookworm "$work/root" ${mirror:+"$mirror"} >"$work/log" 2>&1 ||
         fail "debootstrap failed: $(tail -n 3 "$work/log")"
     rm -rf "$work/root/var/cache/apt" "$work/root/var/lib/apt/lists"
+    commit_root localhost/debian-build
+    # The same without a compiler, as python:slim is.
+    DEBIAN_FRONTEND=noninteractive chroot "$work/root" apt-get purge --yes gcc gcc-12 cpp cpp-12 binutils libc6-dev \
+        >"$work/log" 2>&1 || fail "the compiler could not be removed: $(tail -n 3 "$work/log")"
+    commit_root localhost/debian-python
+    rm -rf "$work/root"
+}
+
+commit_root() {
+    local container
     container="$(buildah from scratch)"
     buildah add --quiet "$container" "$work/root" / >/dev/null
-    buildah commit --quiet "$container" localhost/debian-python >/dev/null
-    rm -rf "$work/root"
+    buildah commit --quiet "$container" "$1" >/dev/null
+    buildah rm "$container" >/dev/null
 }
 
 # How pip is set up on this machine (certificates, folders of wheels) holds inside the build too, and stays out of the image.
@@ -66,7 +76,8 @@ build() {
     local volumes
     mapfile -t volumes < <(pip_volumes)
     say "the image"
-    buildah bud --quiet --format docker --target cpu --build-arg PYTHON_IMAGE=localhost/debian-python "${volumes[@]}" \
+    buildah bud --quiet --format docker --target cpu --build-arg PYTHON_IMAGE=localhost/debian-python \
+        --build-arg BUILD_IMAGE=localhost/debian-build "${volumes[@]}" \
         --tag localhost/whisper-service . >"$work/log" 2>&1 || fail "the build failed: $(tail -n 20 "$work/log")"
 }
 
