@@ -200,8 +200,9 @@ async def test_r27_a_worker_that_hangs_is_replaced_and_an_idle_one_is_not(checkp
 @in_loop
 async def test_r27_a_stopped_worker_is_replaced_and_its_request_is_answered(checkpoint) -> None:
     async with running(checkpoint, stall_seconds=2.0) as pool:
-        work = asyncio.create_task(_transcribe(pool, _request("long", 600.0)))
-        await _until(lambda: bool(pool.stats()) and pool.stats()["cpu"].rows > 0)
+        work = asyncio.create_task(_transcribe(pool, _request("long", 1200.0)))
+        # Steps, and not rows: between two windows there is none, and these are short.
+        await _until(lambda: bool(pool.stats()) and pool.stats()["cpu"].steps > 0)
         (worker,) = psutil.Process().children()
         worker.send_signal(signal.SIGSTOP)
         _, segments = await asyncio.wait_for(work, 120)
