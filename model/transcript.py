@@ -96,8 +96,9 @@ class Transcript:
             self.skipped.append(Skipped("no_speech" if silent else "no_voice", start, end))
             self._seek = stop
             return ()
-        if result.language != self._latest:
-            self._latest, self._prompt_reset_since = result.language, len(self._tokens)
+        if self._latest not in (None, result.language):
+            self._prompt_reset_since = len(self._tokens)
+        self._latest = result.language
         spans, advance = self._spans(window, result)
         segments = [self._segment(window, result, *span) for span in spans]
         if result.looped and segments and segments[-1].end < stop / FRAMES_PER_SECOND:

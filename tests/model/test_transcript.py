@@ -96,6 +96,14 @@ def test_a_recording_that_changes_language_says_so_and_starts_its_prompt_again()
     assert [segment.language for segment in result.segments] == ["de", "fr", "fr"]
 
 
+def test_hearing_the_first_language_is_no_change_and_keeps_the_prompt() -> None:
+    transcript = _transcript(120, initial_prompt="Foxes.")
+    transcript.next_window()
+    said = (BEGIN, *WORDS, BEGIN + 1500)
+    transcript.feed(_result(said, language="de", language_probs={"de": 0.95}))
+    assert transcript.next_window().prompt == (*TOKENIZER.encode(" Foxes."), *said)
+
+
 def test_a_silent_window_changes_no_language() -> None:
     transcript = _transcript(120)
     transcript.next_window()
