@@ -52,8 +52,8 @@ class DecodingBatch:
 
     @property
     def free_rows(self) -> int:
-        """Rows that nobody will need: a window keeps as many as its widest temperature takes (`options.width`)."""
-        return self.max_rows - sum(decoding.options.width for decoding in self._decodings.values())
+        """Rows that nobody will need: a window keeps as many as its widest temperature takes."""
+        return self.max_rows - sum(decoding.width for decoding in self._decodings.values())
 
     @property
     def free_windows(self) -> int:
@@ -172,9 +172,8 @@ class DecodingBatch:
             tokens, logprobs = sample(own, temperatures, [row.generator for row in chosen])
             for row, token, logprob in zip(chosen, tokens, logprobs, strict=True):
                 row.push(token, logprob)
-        place = {id(row): i for i, row in enumerate(rows)}
-        for decoding in {id(row.decoding): row.decoding for row in rows if row.decoding.beams}.values():
-            self._extend(decoding, logits[[place[id(row)] for row in decoding.rows]])
+        for decoding in dict.fromkeys(row.decoding for row in rows if row.decoding.beams):
+            self._extend(decoding, logits[[rows.index(row) for row in decoding.rows]])
 
     def _extend(self, decoding: Decoding, logits: Tensor) -> None:
         """One step of beam search for one window, from the masked logits (beams, n_vocab) of its rows."""

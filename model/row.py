@@ -51,6 +51,8 @@ class Decoding:
     ) -> None:
         self.slot, self.window, self.options, self.language = slot, window, options, language
         self.n_prompt = len(prompt)
+        self.width = options.width
+        """Rows that it needs at most."""
         self.language_probs: dict[str, float] = {}
         self.no_speech_prob = 0.0
         self.suppressed: tuple[int, ...] = ()

@@ -31,7 +31,7 @@ from model.tokenizer import get_tokenizer
 from model.vad import SpeechDetector
 from model.weights import Weights, load_weights
 from model.whisper import Whisper
-from model.window import DecodingResult, Window
+from model.window import DecodingResult, Window, written_tokens
 
 Audio = str | Path | bytes | BinaryIO | NDArray[np.float32] | NDArray[np.int16] | Tensor
 """A file, its bytes, or 16 kHz mono samples (float in [-1, 1], or int16)."""
@@ -111,7 +111,7 @@ class Transcriber:
         settings = self.options(**options)
         samples = self._samples(audio)
         n_frames = min(N_FRAMES, max(1, len(samples) // HOP_LENGTH))
-        prompt = tuple(self.tokenizer.encode(" " + settings.initial_prompt.strip())) if settings.initial_prompt else ()
+        prompt = written_tokens(self.tokenizer, settings.initial_prompt)
         window = Window(0, 0, n_frames, settings.language, prompt)
         return self._decode(MelSpan(samples, 0, n_frames, self.log_mel.maximum(samples)), window, settings)
 

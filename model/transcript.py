@@ -26,6 +26,7 @@ from model.window import (
     finished_tokens,
     is_silent,
     segment_ends,
+    written_tokens,
 )
 from model.words import add_words, speech_end
 
@@ -57,8 +58,8 @@ class Transcript:
         self._n_windows = first_window
         self._window: Window | None = None
         self._segments: list[Segment] = []
-        self._initial = _written(tokenizer, options.initial_prompt)
-        self._hotwords = _written(tokenizer, options.hotwords)
+        self._initial = written_tokens(tokenizer, options.initial_prompt)
+        self._hotwords = written_tokens(tokenizer, options.hotwords)
         self._tokens: list[int] = list(self._initial)
         self._prompt_reset_since = 0
         # As in the reference, even where the first clip starts later; a later part of a recording starts at its own.
@@ -245,11 +246,6 @@ def _rest(tokens: tuple[int, ...], tokenizer: Tokenizer) -> Literal["complete", 
 def count_frames(n_samples: int) -> int:
     """Frames of 10 ms of a recording: one at least for any sample."""
     return max(n_samples // HOP_LENGTH, min(n_samples, 1))
-
-
-def _written(tokenizer: Tokenizer, text: str | None) -> tuple[int, ...]:
-    """Tokens of a text that a caller wrote, as a continuation; nothing in it is special."""
-    return tuple(tokenizer.encode(" " + text.strip())) if text else ()
 
 
 def clip_frames(timestamps: tuple[float, ...], n_frames: int) -> list[tuple[int, int]]:

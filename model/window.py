@@ -69,6 +69,11 @@ class DecodingResult:
     """Speech probability of each 32 ms of the window, where there was a reason to ask (`model.doubt`)."""
 
 
+def written_tokens(tokenizer: Tokenizer, text: str | None) -> tuple[int, ...]:
+    """Tokens of a text that a caller wrote, as a continuation; nothing in it is special."""
+    return tuple(tokenizer.encode(" " + text.strip())) if text else ()
+
+
 def spoken_language(probabilities: Mapping[str, float], follows: str | None) -> str:
     """The language of a window: the most probable one, or the one of the windows before while that is not clear.
 

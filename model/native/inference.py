@@ -23,8 +23,8 @@ class NativeInference:
 
     def __init__(self, decoder: NativeDecoder, *, n_windows: int, n_rows: int) -> None:
         """Allocate the memory of all slots; as many threads as torch uses now. `MemoryError` if that fails."""
-        self._decoder, self._dims, library = decoder, decoder.dims, decoder.library
-        self._library, dims = library, decoder.dims
+        self._decoder, self._library = decoder, decoder.library
+        dims = self._dims = decoder.dims
         # One row more than asked for: `attention` runs through it.
         self._n_rows, self._n_windows = n_rows, n_windows
         self._n_ctx = [0] * n_windows
@@ -44,10 +44,10 @@ class NativeInference:
         pointers = decoder.pointers()
         memory = Memory(*(tensor.data_ptr() for tensor in tensors))
         weights = (c_void_p * len(pointers))(*pointers)
-        self._handle = c_void_p(library.decoder_open(sizes, memory, weights, torch.get_num_threads()))
+        self._handle = c_void_p(self._library.decoder_open(sizes, memory, weights, torch.get_num_threads()))
         if not self._handle:
             raise MemoryError("no memory for the decoder")
-        weakref.finalize(self, library.decoder_close, self._handle)
+        weakref.finalize(self, self._library.decoder_close, self._handle)
 
     @property
     def _size(self) -> int:
