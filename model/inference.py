@@ -54,10 +54,6 @@ class Inference(Protocol):
         """Forget a row's last owner, whatever it held."""
         ...
 
-    def cross_keys(self, layer: int, window: int) -> Tensor:
-        """Cross-attention keys of a window (n_head, n_ctx, head), float32."""
-        ...
-
 
 def make_inference(model: Whisper, *, n_windows: int, n_rows: int) -> Inference:
     """The implementation that the model's decoder was laid out for."""
@@ -110,7 +106,3 @@ class PyTorchInference:
     def clear_row(self, row: int) -> None:
         """See `Inference`."""
         self._cache.clear_row(row)
-
-    def cross_keys(self, layer: int, window: int) -> Tensor:
-        """See `Inference`."""
-        return self._cache.cross(layer, window)[0].float()

@@ -151,7 +151,7 @@ class Transcriber:
                     span = MelSpan(samples, window.seek, window.n_frames, maximum)
                     (slot,) = batch.encode(self.log_mel.windows([span]))
                     lanes[slot] = lane
-                    if window.language is None and window.follows is None:
+                    if window.settles_language:
                         window = replace(window, language=recording.hear_language(batch.detect_language(slot)))
                     batch.start(slot, window, settings)
                 for slot, result in batch.step():

@@ -34,6 +34,11 @@ class Window:
     follows: str | None = None
     """Language of the recording so far, for a window that detects its own: only a clear change counts."""
 
+    @property
+    def settles_language(self) -> bool:
+        """Whether the recording's language is what is heard here: nobody named one and no window came before."""
+        return self.language is None and self.follows is None
+
 
 @dataclass(frozen=True, slots=True)
 class TokenTimes:

@@ -86,7 +86,7 @@ class Engine:
             return [Failed(request.request_id, "invalid_value", str(error))]
         job = Job(self._transcriber, request.request_id, samples, options, detect_only=detect_only, submitted=now)
         self._jobs[job.request_id] = job
-        self._scheduler.add(job.request_id, request.deadline, width=options.width, queue=False)
+        self._scheduler.add(job.request_id, request.deadline, width=options.width)
         self._listening.append(job)
         return []
 
@@ -211,8 +211,7 @@ class Engine:
         self._by_slot[slot], job.lanes[slot] = job, lane
         self._times.take(slot, now)
         messages: list[Message] = []
-        first = window.language is None and window.follows is None
-        if first or job.detect_only:
+        if window.settles_language or job.detect_only:
             probabilities = self.batch.detect_language(slot)
             window = replace(window, language=job.recording.hear_language(probabilities))
             messages.append(LanguageDetected(job.request_id, str(window.language), probabilities or {"en": 1.0}))

@@ -37,8 +37,8 @@ class Scheduler:
         """Windows that wait for their turn."""
         return sum(self._queue.values()) + len(self._suspects)
 
-    def add(self, request_id: str, deadline: float | None, *, width: int = 1, queue: bool = True) -> None:
-        """A new request, whose first window waits from now on, or from `requeue` on. `ValueError` if it is known.
+    def add(self, request_id: str, deadline: float | None, *, width: int = 1) -> None:
+        """A new request; `requeue` says when windows of it wait. `ValueError` if it is known.
 
         `width`: rows that each of its windows takes.
         """
@@ -46,8 +46,6 @@ class Scheduler:
             raise ValueError(f"request {request_id} is here already")
         self._deadlines[request_id] = deadline
         self._widths[request_id] = width
-        if queue:
-            self.requeue(request_id)
 
     def requeue(self, request_id: str, windows: int = 1) -> None:
         """So many windows of a request wait, suspects among them; it keeps its turn, or goes behind all the others."""

@@ -101,12 +101,6 @@ class NativeInference:
     def clear_row(self, row: int) -> None:
         """See `Inference`: nothing beyond a row's length is ever read here."""
 
-    def cross_keys(self, layer: int, window: int) -> Tensor:
-        """See `Inference`."""
-        n_ctx = self._n_ctx[window]
-        keys = self._cross_keys[layer, window].float().transpose(2, 3).flatten(1, 2)
-        return (keys * self._scales[0, layer, window, :, :, None])[:, :n_ctx]
-
     def _pass(
         self,
         tokens: Sequence[int],

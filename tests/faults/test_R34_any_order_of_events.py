@@ -53,7 +53,7 @@ class Worker(RuleBasedStateMachine):
     def submit(self, windows: int, lanes: int, patience: float | None) -> None:
         name = f"r{len(self.requests)}"
         self.requests[name] = Request(windows, lanes, None if patience is None else self.now + patience)
-        self.scheduler.add(name, self.requests[name].deadline, queue=False)
+        self.scheduler.add(name, self.requests[name].deadline)
         self.requeue(name)
 
     @precondition(lambda self: self.open())

@@ -78,13 +78,18 @@ def _waveform(seconds: float, seed: int = 0):
         os.close(fd)
 
 
-async def _transcribe(pool: WorkerPool, request: Transcribe, seed: int = 0) -> tuple[str, list[Any]]:
+async def _transcribe(
+    pool: WorkerPool, request: Transcribe, seed: int = 0, heard: asyncio.Event | None = None
+) -> tuple[str, list[Any]]:
+    """Text and segments; `heard` is set when the first of them come, while the windows after them are in work."""
     segments: list[Any] = []
     with _waveform(request.n_samples / 16_000, seed) as fd:
         async with contextlib.aclosing(pool.run(request, fd)) as events:
             async for event in events:
                 if isinstance(event, SegmentsReady):
                     segments += event.segments
+                    if heard is not None:
+                        heard.set()
                 elif isinstance(event, Finished):
                     return event.text, segments
     raise AssertionError("the events ended without a result")
@@ -150,8 +155,9 @@ async def test_r22_closing_the_events_stops_the_work(checkpoint) -> None:
 @in_loop
 async def test_r26_a_killed_worker_is_replaced_and_its_requests_are_answered(checkpoint, model) -> None:
     async with running(checkpoint) as pool:
-        work = [asyncio.create_task(_transcribe(pool, _request(f"r{i}", 300.0), i)) for i in range(4)]
-        await _until(lambda: bool(pool.stats()) and pool.stats()["cpu"].rows > 0)
+        heard = asyncio.Event()
+        work = [asyncio.create_task(_transcribe(pool, _request(f"r{i}", 300.0), i, heard)) for i in range(4)]
+        await asyncio.wait_for(heard.wait(), 30)
         (worker,) = psutil.Process().children()
         worker.send_signal(signal.SIGKILL)
         answers = await asyncio.wait_for(asyncio.gather(*work), 120)
@@ -200,9 +206,9 @@ async def test_r27_a_worker_that_hangs_is_replaced_and_an_idle_one_is_not(checkp
 @in_loop
 async def test_r27_a_stopped_worker_is_replaced_and_its_request_is_answered(checkpoint) -> None:
     async with running(checkpoint, stall_seconds=2.0) as pool:
-        work = asyncio.create_task(_transcribe(pool, _request("long", 1200.0)))
-        # Steps, and not rows: between two windows there is none, and these are short.
-        await _until(lambda: bool(pool.stats()) and pool.stats()["cpu"].steps > 0)
+        heard = asyncio.Event()
+        work = asyncio.create_task(_transcribe(pool, _request("long", 300.0), heard=heard))
+        await asyncio.wait_for(heard.wait(), 30)
         (worker,) = psutil.Process().children()
         worker.send_signal(signal.SIGSTOP)
         _, segments = await asyncio.wait_for(work, 120)
@@ -213,8 +219,9 @@ async def test_r27_a_stopped_worker_is_replaced_and_its_request_is_answered(chec
 @in_loop
 async def test_r28_a_poison_request_fails_alone_and_is_refused_afterwards(checkpoint) -> None:
     async with running(checkpoint, command=FAULTY) as pool:
-        innocent = [asyncio.create_task(_transcribe(pool, _request(f"r{i}", 40.0), i)) for i in range(3)]
-        await _until(lambda: bool(pool.stats()) and pool.stats()["cpu"].rows > 0)
+        heard = asyncio.Event()
+        innocent = [asyncio.create_task(_transcribe(pool, _request(f"r{i}", 120.0), i, heard)) for i in range(3)]
+        await asyncio.wait_for(heard.wait(), 30)
         with pytest.raises(InternalError) as caught:
             await asyncio.wait_for(_transcribe(pool, _harmful("poison", Harm.DIES)), 60)
         assert (caught.value.status, caught.value.code) == (500, "request_crashed_worker")
@@ -307,8 +314,9 @@ async def test_a_model_that_cannot_be_loaded_is_reported(tmp_path) -> None:
 @in_loop
 async def test_stopping_ends_jobs_with_503(checkpoint) -> None:
     async with running(checkpoint) as pool:
-        work = asyncio.create_task(_transcribe(pool, _request("long", 3000.0)))
-        await asyncio.sleep(0.3)
+        heard = asyncio.Event()
+        work = asyncio.create_task(_transcribe(pool, _request("long", 3000.0), heard=heard))
+        await asyncio.wait_for(heard.wait(), 30)
         await pool.stop(1.0)
         with pytest.raises(Unavailable) as caught:
             await work

@@ -10,6 +10,12 @@ def _scheduler(owed: int = 0) -> Scheduler:
     return Scheduler(steps_between_encodes=owed)
 
 
+def _add(scheduler: Scheduler, name: str, deadline: float | None = None, *, width: int = 1) -> None:
+    """A request whose first window waits at once."""
+    scheduler.add(name, deadline, width=width)
+    scheduler.requeue(name)
+
+
 def _admit(scheduler: Scheduler, free: int, *, running: bool) -> list[str]:
     """Admit to a batch in which every window ends at once."""
     chosen = scheduler.admit(free, rows=free, running=running, places=PLACES)
@@ -20,9 +26,9 @@ def _admit(scheduler: Scheduler, free: int, *, running: bool) -> list[str]:
 
 def test_requests_take_turns_window_by_window() -> None:
     scheduler = _scheduler()
-    scheduler.add("long", None)
+    _add(scheduler, "long")
     order = _admit(scheduler, 1, running=False)
-    scheduler.add("short", None)
+    _add(scheduler, "short")
     scheduler.requeue("long")
     for _ in range(3):
         (request_id,) = _admit(scheduler, 1, running=True)
@@ -34,8 +40,8 @@ def test_requests_take_turns_window_by_window() -> None:
 
 def test_running_rows_are_owed_steps_before_the_next_window() -> None:
     scheduler = _scheduler(owed=2)
-    scheduler.add("a", None)
-    scheduler.add("b", None)
+    _add(scheduler, "a")
+    _add(scheduler, "b")
     assert _admit(scheduler, 1, running=False) == ["a"]
     assert _admit(scheduler, 1, running=True) == []
     scheduler.stepped()
@@ -47,14 +53,14 @@ def test_running_rows_are_owed_steps_before_the_next_window() -> None:
 def test_nobody_is_owed_steps_when_nothing_runs() -> None:
     scheduler = _scheduler(owed=5)
     for name in "abc":
-        scheduler.add(name, None)
+        _add(scheduler, name)
     assert _admit(scheduler, 8, running=False) == ["a", "b", "c"]
 
 
 def test_a_deadline_passes_once_it_is_reached() -> None:
     scheduler = _scheduler()
-    scheduler.add("early", 5.0)
-    scheduler.add("never", None)
+    _add(scheduler, "early", 5.0)
+    _add(scheduler, "never")
     assert scheduler.late(4.9) == []
     assert scheduler.late(5.0) == ["early"]
     scheduler.remove("early")
@@ -64,7 +70,7 @@ def test_a_deadline_passes_once_it_is_reached() -> None:
 def test_a_suspect_runs_alone() -> None:
     scheduler = _scheduler()
     for name in "abc":
-        scheduler.add(name, None)
+        _add(scheduler, name)
     assert scheduler.admit(2, rows=2, running=False, places=PLACES) == ["a", "b"]
     scheduler.suspect("a")
     scheduler.suspect("b")
@@ -81,7 +87,7 @@ def test_nobody_starves_and_turns_differ_by_one(windows: list[int], free: int) -
     left = {str(i): count for i, count in enumerate(windows)}
     turns = dict.fromkeys(left, 0)
     for name in left:
-        scheduler.add(name, None)
+        _add(scheduler, name)
     while left:
         for name in _admit(scheduler, free, running=False):
             turns[name] += 1
@@ -100,7 +106,7 @@ def test_nobody_starves_and_turns_differ_by_one(windows: list[int], free: int) -
 def test_windows_that_found_no_room_wait_before_the_others_in_their_order() -> None:
     scheduler = _scheduler()
     for name in "abc":
-        scheduler.add(name, None)
+        _add(scheduler, name)
     assert scheduler.admit(2, rows=2, running=False, places=PLACES) == ["a", "b"]
     scheduler.put_back(["a", "b"])
     assert [_admit(scheduler, 1, running=False) for _ in range(3)] == [["a"], ["b"], ["c"]]
@@ -108,7 +114,7 @@ def test_windows_that_found_no_room_wait_before_the_others_in_their_order() -> N
 
 def test_a_request_that_is_not_ready_waits_for_no_window_but_can_be_late() -> None:
     scheduler = _scheduler()
-    scheduler.add("a", 5.0, queue=False)
+    scheduler.add("a", 5.0)
     assert (_admit(scheduler, 1, running=False), scheduler.waiting, scheduler.late(5.0)) == ([], 0, ["a"])
     scheduler.requeue("a")
     assert _admit(scheduler, 1, running=False) == ["a"]
@@ -116,18 +122,18 @@ def test_a_request_that_is_not_ready_waits_for_no_window_but_can_be_late() -> No
 
 def test_a_long_file_alone_has_all_places_but_a_quarter() -> None:
     scheduler = _scheduler()
-    scheduler.add("long", None)
+    _add(scheduler, "long")
     scheduler.requeue("long", 20)
     assert scheduler.admit(8, rows=8, running=False, places=8) == ["long"] * 6
     assert (scheduler.admit(2, rows=2, running=False, places=8), scheduler.waiting) == ([], 14)
-    scheduler.add("short", None)
+    _add(scheduler, "short")
     assert scheduler.admit(2, rows=2, running=False, places=8) == ["short"]
 
 
 def test_a_long_file_has_a_further_window_beside_others_only_after_many_steps_and_up_to_its_share() -> None:
     scheduler = Scheduler(steps_between_encodes=1, steps_between_lanes=3)
     for name in ("long", "short"):
-        scheduler.add(name, None)
+        _add(scheduler, name)
     scheduler.requeue("long", 20)
     assert scheduler.admit(1, rows=1, running=False, places=8) == ["long"]
     scheduler.stepped()
@@ -144,7 +150,7 @@ def test_a_long_file_has_a_further_window_beside_others_only_after_many_steps_an
 
 def test_a_suspect_of_many_windows_runs_each_of_them_alone() -> None:
     scheduler = _scheduler()
-    scheduler.add("long", None)
+    _add(scheduler, "long")
     scheduler.requeue("long", 5)
     assert scheduler.admit(3, rows=3, running=False, places=8) == ["long"] * 3
     for _ in range(3):
@@ -159,7 +165,7 @@ def test_a_suspect_of_many_windows_runs_each_of_them_alone() -> None:
 def test_windows_of_one_request_that_found_no_room_are_counted_again() -> None:
     scheduler = _scheduler()
     for name in ("long", "other"):
-        scheduler.add(name, None)
+        _add(scheduler, name)
     scheduler.requeue("long", 5)
     assert scheduler.admit(3, rows=3, running=False, places=16) == ["long", "other", "long"]
     scheduler.put_back(["long", "other", "long"])
@@ -170,7 +176,7 @@ def test_windows_of_one_request_that_found_no_room_are_counted_again() -> None:
 def test_a_wide_window_waits_for_its_rows_and_nobody_overtakes_it() -> None:
     scheduler = Scheduler(steps_between_encodes=1)
     for name, width in (("a", 1), ("wide", 5), ("b", 1), ("c", 2)):
-        scheduler.add(name, None, width=width)
+        _add(scheduler, name, width=width)
     assert scheduler.admit(8, rows=4, running=False, places=PLACES) == ["a"]
     assert scheduler.admit(8, rows=4, running=False, places=PLACES) == []
     assert scheduler.admit(8, rows=7, running=False, places=PLACES) == ["wide", "b"]
@@ -180,6 +186,6 @@ def test_a_wide_window_waits_for_its_rows_and_nobody_overtakes_it() -> None:
 
 def test_a_long_file_with_beams_has_its_share_of_rows() -> None:
     scheduler = _scheduler()
-    scheduler.add("long", None, width=5)
+    _add(scheduler, "long", width=5)
     scheduler.requeue("long", 9)
     assert scheduler.admit(8, rows=16, running=False, places=16) == ["long"] * 2
