@@ -6,11 +6,20 @@ import pytest
 import torch
 
 from model.options import TranscribeOptions
-from model.segments import Segment
+from model.segments import Segment, Transcription
 from model.transcriber import Transcriber
 from service.engine import Engine
 from service.messages import Finished, Message, SegmentsReady, Transcribe
 from tests import tiny
+
+GREEDY: dict[str, Any] = {
+    "language": "en",
+    "temperature": (0.0,),
+    "sample_len": 6,
+    "no_speech_threshold": None,
+    "guards": False,
+}
+"""What a test asks for: every window is decoded once, and briefly."""
 
 
 def make_engine(model: Transcriber, rows: int = 4) -> Engine:
@@ -18,14 +27,12 @@ def make_engine(model: Transcriber, rows: int = 4) -> Engine:
 
 
 def request_of(name: str, seconds: float, deadline: float | None = None, **options: Any) -> Transcribe:
-    values = {
-        "language": "en",
-        "temperature": (0.0,),
-        "sample_len": 6,
-        "no_speech_threshold": None,
-        "guards": False,
-    } | options
-    return Transcribe(name, "float32", int(seconds * 16_000), TranscribeOptions(**values), deadline)
+    return Transcribe(name, "float32", round(seconds * 16_000), TranscribeOptions(**GREEDY | options), deadline)
+
+
+def alone(model: Transcriber, seconds: float, seed: int = 0, **options: Any) -> Transcription:
+    """What the library makes of the recording of such a request."""
+    return model.transcribe(tiny.speech(seconds, seed), **GREEDY | options)
 
 
 def submit(engine: Engine, request: Transcribe, seed: int = 0, now: float = 0.0) -> list[Message]:

@@ -8,7 +8,7 @@ from model.options import TranscribeOptions
 from model.transcriber import Transcriber
 from service.messages import DetectLanguage, Failed, Finished, LanguageDetected, Transcribe, decode, encode
 from tests import tiny
-from tests.engines import answer_of, make_engine, request_of, run, starve, submit
+from tests.engines import alone, answer_of, make_engine, request_of, run, starve, submit
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +24,11 @@ def test_requests_share_steps_and_each_gets_what_the_library_gives(model) -> Non
     messages = run(engine)
     assert max(engine.batch.steps) > 1
     for seed, (name, seconds) in enumerate(sizes.items()):
-        alone = model.transcribe(
-            tiny.speech(seconds, seed),
-            language="en",
-            temperature=0.0,
-            sample_len=6,
-            no_speech_threshold=None,
-            guards=False,
-        )
+        expected = alone(model, seconds, seed)
         segments, finished = answer_of(messages, name)
-        assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
-        assert [(s.id, s.start, s.end) for s in segments] == [(s.id, s.start, s.end) for s in alone.segments]
-        assert (finished.text, finished.language) == (alone.text, "en")
+        assert [s.tokens for s in segments] == [s.tokens for s in expected.segments]
+        assert [(s.id, s.start, s.end) for s in segments] == [(s.id, s.start, s.end) for s in expected.segments]
+        assert (finished.text, finished.language) == (expected.text, "en")
     assert engine.stats.audio_seconds == pytest.approx(sum(sizes.values()))
 
 
@@ -44,18 +37,10 @@ def test_words_cross_the_pipe_and_only_those_asked_for(model) -> None:
     submit(engine, request_of("words", 12.0, word_timestamps=True, sample_len=20))
     submit(engine, request_of("none", 12.0, sample_len=20))
     messages = run(engine)
-    alone = model.transcribe(
-        tiny.speech(12.0),
-        language="en",
-        temperature=0.0,
-        sample_len=20,
-        no_speech_threshold=None,
-        guards=False,
-        word_timestamps=True,
-    )
+    expected = alone(model, 12.0, sample_len=20, word_timestamps=True)
     segments, _ = answer_of(messages, "words")
     assert [[(w.word, w.start, w.end) for w in s.words] for s in segments] == [
-        [(w.word, w.start, w.end) for w in s.words] for s in alone.segments
+        [(w.word, w.start, w.end) for w in s.words] for s in expected.segments
     ]
     assert any(segment.words for segment in segments)
     assert all(segment.words is None for segment in answer_of(messages, "none")[0])
@@ -157,15 +142,8 @@ def test_r29_a_step_that_raises_ends_the_guilty_row_only(model, monkeypatch) -> 
     assert failed == ["bad"]
     for name in ("a", "b", "c"):
         segments, _ = answer_of(messages, name)
-        alone = model.transcribe(
-            tiny.speech(40.0, ord(name)),
-            language="en",
-            temperature=0.0,
-            sample_len=12,
-            no_speech_threshold=None,
-            guards=False,
-        )
-        assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
+        expected = alone(model, 40.0, ord(name), sample_len=12)
+        assert [s.tokens for s in segments] == [s.tokens for s in expected.segments]
 
 
 def test_r29_a_result_that_cannot_be_used_ends_its_request_only(model, monkeypatch) -> None:
@@ -243,15 +221,8 @@ def test_out_of_memory_shrinks_the_batch_and_fails_nobody(model, monkeypatch, na
     assert max(engine.batch.steps) == 2
     for letter in names:
         segments, _ = answer_of(messages, letter)
-        alone = model.transcribe(
-            tiny.speech(20.0, ord(letter)),
-            language="en",
-            temperature=0.0,
-            sample_len=30,
-            no_speech_threshold=None,
-            guards=False,
-        )
-        assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
+        expected = alone(model, 20.0, ord(letter), sample_len=30)
+        assert [s.tokens for s in segments] == [s.tokens for s in expected.segments]
 
 
 @pytest.mark.parametrize("name", ["encode", "step"])
@@ -280,9 +251,7 @@ def test_beams_and_samples_share_the_batch_and_change_nobody(model) -> None:
         assert submit(engine, request_of(name, 4.0, **options), seed) == []
     messages = run(engine)
     for seed, (name, options) in enumerate(asked.items()):
-        common = {"language": "en", "temperature": 0.0, "sample_len": 6, "no_speech_threshold": None, "guards": False}
-        alone = model.transcribe(tiny.speech(4.0, seed), **(common | options))
-        assert answer_of(messages, name)[1].text == alone.text
+        assert answer_of(messages, name)[1].text == alone(model, 4.0, seed, **options).text
     assert engine.batch.free_rows == 4
 
 

@@ -1,5 +1,7 @@
 """Several windows of one request in the batch: order, fairness, and everything that may happen to it meanwhile."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -8,9 +10,9 @@ from model.segments import Skipped
 from model.transcriber import Transcriber
 from service.messages import Failed, Finished, LanguageDetected, Message, SegmentsReady, Transcribe
 from tests import tiny
-from tests.engines import answer_of, make_engine, request_of, run, starve, submit
+from tests.engines import alone, answer_of, make_engine, request_of, run, starve, submit
 
-BATCHED = {"long_form": "batched", "sample_len": 30}
+BATCHED: dict[str, Any] = {"long_form": "batched", "sample_len": 30}
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +27,12 @@ def test_the_parts_of_a_long_file_are_decoded_together_and_come_out_in_order(mod
     messages = run(engine)
     assert max(engine.batch.steps) > 3
     for name, seconds, seed in (("long", 170.0, 3), ("other", 3.0, 4)):
-        alone = model.transcribe(
-            tiny.speech(seconds, seed),
-            language="en",
-            temperature=0.0,
-            no_speech_threshold=None,
-            guards=False,
-            **BATCHED,
-        )
+        expected = alone(model, seconds, seed, **BATCHED)
         segments, finished = answer_of(messages, name)
         assert [(s.id, s.start, s.end, s.tokens) for s in segments] == [
-            (s.id, s.start, s.end, s.tokens) for s in alone.segments
+            (s.id, s.start, s.end, s.tokens) for s in expected.segments
         ]
-        assert finished.text == alone.text
+        assert finished.text == expected.text
 
 
 def test_a_short_request_joins_a_long_file_at_once(model) -> None:
@@ -99,10 +94,7 @@ def test_r29_a_part_whose_step_raises_ends_its_file_only(model, monkeypatch) -> 
     messages = run(engine)
     assert [m.request_id for m in messages if isinstance(m, Failed)] == ["bad"]
     segments, _ = answer_of(messages, "good")
-    alone = model.transcribe(
-        tiny.speech(100.0, ord("g")), language="en", temperature=0.0, no_speech_threshold=None, guards=False, **BATCHED
-    )
-    assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
+    assert [s.tokens for s in segments] == [s.tokens for s in alone(model, 100.0, ord("g"), **BATCHED).segments]
 
 
 @pytest.mark.parametrize("name", ["encode", "step"])
@@ -112,10 +104,7 @@ def test_memory_that_runs_out_under_a_long_file_costs_it_nothing(model, monkeypa
     submit(engine, request_of("long", 160.0, **BATCHED), seed=5)
     segments, _ = answer_of(run(engine), "long")
     assert engine.room.shrinks
-    alone = model.transcribe(
-        tiny.speech(160.0, 5), language="en", temperature=0.0, no_speech_threshold=None, guards=False, **BATCHED
-    )
-    assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
+    assert [s.tokens for s in segments] == [s.tokens for s in alone(model, 160.0, 5, **BATCHED).segments]
 
 
 def test_a_file_without_speech_is_answered_with_what_was_skipped(model) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import psutil
 import pytest
 
-from model.options import TranscribeOptions
 from model.quantize import decoder_name, quantise
 from model.transcriber import Transcriber
 from service import memory
@@ -22,6 +21,7 @@ from service.errors import BadRequest, DeadlineExceeded, InternalError, ServiceE
 from service.messages import DetectLanguage, Finished, LanguageDetected, SegmentsReady, Transcribe
 from service.pool import WorkerPool
 from tests import tiny
+from tests.engines import alone, request_of
 from tests.faulty_worker import Harm
 from tests.serving import in_loop, make_settings
 
@@ -55,17 +55,6 @@ async def running(
     finally:
         await pool.stop(2.0)
         assert not psutil.Process().children()
-
-
-def _request(name: str, seconds: float, deadline: float | None = None, **options: Any) -> Transcribe:
-    values = {
-        "language": "en",
-        "temperature": (0.0,),
-        "sample_len": 5,
-        "no_speech_threshold": None,
-        "guards": False,
-    } | options
-    return Transcribe(name, "float32", round(seconds * 16_000), TranscribeOptions(**values), deadline)
 
 
 @contextlib.contextmanager
@@ -109,17 +98,14 @@ async def test_eight_requests_at_once_get_what_the_library_gives(checkpoint, mod
     async with running(checkpoint) as pool:
         assert pool.model is not None
         assert (pool.model.name, pool.model.compute_type, len(pool.model.languages)) == ("tiny-random", "float32", 99)
-        work = [_transcribe(pool, _request(f"r{i}", s, **options), i) for i, s in enumerate(sizes)]
+        work = [_transcribe(pool, request_of(f"r{i}", s, **options), i) for i, s in enumerate(sizes)]
         answers = await asyncio.gather(*work)
-        await asyncio.sleep(1.2)
+        await _until(lambda: bool(pool.stats()) and round(pool.stats()["cpu"].audio_seconds) == sum(sizes))
         stats = pool.stats()["cpu"]
     for i, (seconds, (text, segments)) in enumerate(zip(sizes, answers, strict=True)):
-        alone = model.transcribe(
-            tiny.speech(seconds, i), language="en", temperature=0.0, no_speech_threshold=None, guards=False, **options
-        )
-        assert text == alone.text
-        assert [s.tokens for s in segments] == [s.tokens for s in alone.segments]
-    assert stats.audio_seconds == pytest.approx(sum(sizes))
+        expected = alone(model, seconds, i, **options)
+        assert text == expected.text
+        assert [s.tokens for s in segments] == [s.tokens for s in expected.segments]
     assert max(int(rows) for rows in stats.batch_rows) > 1
     assert (stats.rows, stats.waiting_windows) == (0, 0)
 
@@ -132,16 +118,16 @@ async def test_language_refusals_and_deadlines_cross_the_pipe(checkpoint, model)
         assert isinstance(event, LanguageDetected)
         assert event.language == next(iter(model.detect_language(tiny.speech(3.0))))
         with pytest.raises(BadRequest, match="Cantonese"):
-            await _transcribe(pool, _request("y", 2.0, language="yue"))
+            await _transcribe(pool, request_of("y", 2.0, language="yue"))
         with pytest.raises(DeadlineExceeded):
-            await _transcribe(pool, _request("late", 200.0, deadline=time.monotonic() + 0.2))
+            await _transcribe(pool, request_of("late", 200.0, deadline=time.monotonic() + 0.2))
 
 
 @in_loop
 async def test_r22_closing_the_events_stops_the_work(checkpoint) -> None:
     async with running(checkpoint) as pool:
         with _waveform(3000.0) as fd:
-            events = pool.run(_request("long", 3000.0), fd)
+            events = pool.run(request_of("long", 3000.0), fd)
             await anext(events)
             await events.aclose()
         await asyncio.sleep(1.2)
@@ -149,25 +135,23 @@ async def test_r22_closing_the_events_stops_the_work(checkpoint) -> None:
         await asyncio.sleep(1.2)
         stats = pool.stats()["cpu"]
         assert (stats.steps, stats.rows, stats.waiting_windows) == (before, 0, 0)
-        assert (await _transcribe(pool, _request("next", 2.0)))[0] is not None
+        assert (await _transcribe(pool, request_of("next", 2.0)))[0] is not None
 
 
 @in_loop
 async def test_r26_a_killed_worker_is_replaced_and_its_requests_are_answered(checkpoint, model) -> None:
     async with running(checkpoint) as pool:
         heard = asyncio.Event()
-        work = [asyncio.create_task(_transcribe(pool, _request(f"r{i}", 300.0), i, heard)) for i in range(4)]
+        work = [asyncio.create_task(_transcribe(pool, request_of(f"r{i}", 300.0), i, heard)) for i in range(4)]
         await asyncio.wait_for(heard.wait(), 30)
         (worker,) = psutil.Process().children()
         worker.send_signal(signal.SIGKILL)
         answers = await asyncio.wait_for(asyncio.gather(*work), 120)
         assert (pool.ready, pool.restarts) == (True, 1)
     for i, (text, segments) in enumerate(answers):
-        alone = model.transcribe(
-            tiny.speech(300.0, i), language="en", temperature=0.0, sample_len=5, no_speech_threshold=None, guards=False
-        )
-        assert text == alone.text
-        assert [(s.id, s.tokens) for s in segments] == [(s.id, s.tokens) for s in alone.segments]
+        expected = alone(model, 300.0, i)
+        assert text == expected.text
+        assert [(s.id, s.tokens) for s in segments] == [(s.id, s.tokens) for s in expected.segments]
 
 
 @in_loop
@@ -178,16 +162,15 @@ async def test_int8_is_what_the_worker_says_it_runs(checkpoint) -> None:
         int8 = tiny.transcriber()
         quantise(int8.model)
         assert pool.model.decoder == decoder_name(int8.model)
-        text, _ = await _transcribe(pool, _request("r", 3.0, sample_len=12), seed=3)
-    options = {"language": "en", "temperature": 0.0, "sample_len": 12, "no_speech_threshold": None, "guards": False}
-    assert text == Transcriber(int8.model, int8.name).transcribe(tiny.speech(3.0, 3), **options).text
+        text, _ = await _transcribe(pool, request_of("r", 3.0, sample_len=12), seed=3)
+    assert text == alone(Transcriber(int8.model, int8.name), 3.0, 3, sample_len=12).text
 
 
 FAULTY = [sys.executable, "-m", "tests.faulty_worker"]
 
 
 def _harmful(name: str, harm: Harm) -> Transcribe:
-    return _request(name, harm / 16_000)
+    return request_of(name, harm / 16_000)
 
 
 @in_loop
@@ -200,14 +183,14 @@ async def test_r27_a_worker_that_hangs_is_replaced_and_an_idle_one_is_not(checkp
         assert caught.value.code == "request_crashed_worker"
         await _until(lambda: pool.ready)
         assert pool.restarts == 2
-        assert (await _transcribe(pool, _request("after", 2.0)))[0] is not None
+        assert (await _transcribe(pool, request_of("after", 2.0)))[0] is not None
 
 
 @in_loop
 async def test_r27_a_stopped_worker_is_replaced_and_its_request_is_answered(checkpoint) -> None:
     async with running(checkpoint, stall_seconds=2.0) as pool:
         heard = asyncio.Event()
-        work = asyncio.create_task(_transcribe(pool, _request("long", 300.0), heard=heard))
+        work = asyncio.create_task(_transcribe(pool, request_of("long", 300.0), heard=heard))
         await asyncio.wait_for(heard.wait(), 30)
         (worker,) = psutil.Process().children()
         worker.send_signal(signal.SIGSTOP)
@@ -220,7 +203,7 @@ async def test_r27_a_stopped_worker_is_replaced_and_its_request_is_answered(chec
 async def test_r28_a_poison_request_fails_alone_and_is_refused_afterwards(checkpoint) -> None:
     async with running(checkpoint, command=FAULTY) as pool:
         heard = asyncio.Event()
-        innocent = [asyncio.create_task(_transcribe(pool, _request(f"r{i}", 120.0), i, heard)) for i in range(3)]
+        innocent = [asyncio.create_task(_transcribe(pool, request_of(f"r{i}", 120.0), i, heard)) for i in range(3)]
         await asyncio.wait_for(heard.wait(), 30)
         with pytest.raises(InternalError) as caught:
             await asyncio.wait_for(_transcribe(pool, _harmful("poison", Harm.DIES)), 60)
@@ -250,7 +233,7 @@ async def test_r26_a_request_is_not_blamed_for_workers_that_others_kill(checkpoi
         assert caught.value.retry_after_seconds is not None
         assert pool.restarts >= 3
         await _until(lambda: pool.ready)
-        assert (await _transcribe(pool, _request("next", 2.0)))[0] is not None
+        assert (await _transcribe(pool, request_of("next", 2.0)))[0] is not None
         work = asyncio.create_task(_transcribe(pool, _harmful("unlucky", Harm.IS_KILLED)))
         await _until(lambda: pool.restarts >= 4)  # it is tried again, not refused
         work.cancel()
@@ -274,7 +257,7 @@ async def test_r30_a_worker_that_dies_at_every_start_is_not_started_in_a_hurry(c
         assert (pool.ready, pool.failure) == (False, None)
         started = time.monotonic()
         with pytest.raises(Unavailable):
-            await _transcribe(pool, _request("a", 1.0))
+            await _transcribe(pool, request_of("a", 1.0))
         assert time.monotonic() - started < 1.0
 
 
@@ -307,7 +290,7 @@ async def test_a_model_that_cannot_be_loaded_is_reported(tmp_path) -> None:
         await _until(lambda: pool.failure is not None)
         assert "broken.pt" in pool.failure
         with pytest.raises(ServiceError) as caught:
-            await _transcribe(pool, _request("a", 1.0))
+            await _transcribe(pool, request_of("a", 1.0))
         assert (caught.value.status, caught.value.code) == (503, "no_worker")
 
 
@@ -315,7 +298,7 @@ async def test_a_model_that_cannot_be_loaded_is_reported(tmp_path) -> None:
 async def test_stopping_ends_jobs_with_503(checkpoint) -> None:
     async with running(checkpoint) as pool:
         heard = asyncio.Event()
-        work = asyncio.create_task(_transcribe(pool, _request("long", 3000.0), heard=heard))
+        work = asyncio.create_task(_transcribe(pool, request_of("long", 3000.0), heard=heard))
         await asyncio.wait_for(heard.wait(), 30)
         await pool.stop(1.0)
         with pytest.raises(Unavailable) as caught:
