@@ -177,7 +177,7 @@ class ServiceProcess:
 
     def worker(self) -> psutil.Process:
         """Its only model worker."""
-        (worker,) = [child for child in self.children() if "service.worker" in child.cmdline()]
+        (worker,) = [child for child in self.children() if "--model" in child.cmdline()]
         return worker
 
     def stop(self) -> None:
@@ -199,11 +199,13 @@ def service(*arguments: str, **environment: str) -> Iterator[ServiceProcess]:
 
 
 @contextlib.contextmanager
-def real_service(model: str | Path = "base", **environment: str) -> Iterator[ServiceProcess]:
+def real_service(
+    model: str | Path = "base", *, module: str = "service", **environment: str
+) -> Iterator[ServiceProcess]:
     """The service as it is, on a real model worker of one thread and real audio children; nothing is left of it."""
     worker = {"WHISPER_MODEL": str(model), "WHISPER_DEVICES": "cpu", "WHISPER_THREADS_PER_WORKER": "1"}
     worker["WHISPER_COMPUTE_TYPE"] = "float32"  # what the tests compare with
-    process = ServiceProcess(module="service", **worker | environment)
+    process = ServiceProcess(module=module, **worker | environment)
     try:
         process.wait_ready(90.0)
         yield process
