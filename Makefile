@@ -34,7 +34,7 @@ lint: ## Check formatting, style, types and import directions
 	@.venv/bin/lint-imports
 	@deploy/native.sh check
 
-evaluate: ## Accuracy on a corpus: make evaluate CORPUS=dir; ARGS=--against adds parity with openai-whisper
+evaluate: ## Write docs/accuracy.md: make evaluate CORPUS=dir; ARGS=--against adds openai-whisper, --quick takes a sample
 	@test -n "$(CORPUS)" || { echo "usage: make evaluate CORPUS=dir [ARGS=--against]" >&2; exit 2; }
 	@deploy/install.sh test
 	@$(PY) -m benchmarks.evaluate $(CORPUS) $(ARGS)

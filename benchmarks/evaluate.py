@@ -1,58 +1,110 @@
-"""Accuracy of the model on a corpus, and with `--against` its parity with the reference.
+"""The evidence for accuracy: the model on a corpus, and with `--against` what people would use instead beside it.
 
-    python -m benchmarks.evaluate CORPUS [--against] [--passes given auto translate]
+    python -m benchmarks.evaluate CORPUS [--against] [--quick]
 
-Three passes over the clips: `given` (the true language is named), `auto` (it is detected; clips without speech take
-part) and `translate` (to English, where there is a translation). Prints Markdown, writes JSON. Answers are kept in
-`results/answers.jsonl`, so that a run that was cut off goes on where it was.
+Passes over the clips: `given` (the language is named), `auto` (it is detected) and `translate` (to English); then
+`longform` (long recordings, found and made), `nospeech` (sounds on which nobody speaks) and `noise` (speech in white
+noise and babble). As people get it: default options, default compute type. `--against` runs openai-whisper in float32
+on the same weights and waveforms, and, where `benchmarks.peers` has built it, faster-whisper with its detector in the
+last two.
+
+Writes the report and its plots to `--docs` and JSON to `--results`. Answers are kept there too, so that a run that was
+cut off goes on where it was, and a second one asks only what has changed. `--quick` and `--limit` take a sample, always
+the same one, and leave the documents alone.
 """
 
 import argparse
 import json
 import sys
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
 
-from benchmarks.corpus import SPEECH, Clip, read_corpus
-from benchmarks.parity import Difference, timestamps_equal, tokens_of
-from benchmarks.report import markdown
+from benchmarks.corpus import Clip, read_corpus
+from benchmarks.items import CLIP_PASSES, PASSES, Item, asked, clip_items, sample
+from benchmarks.longform import long_items
+from benchmarks.noise import speech_in_noise, without_speech
+from benchmarks.parity import Difference, tokens_of
+from benchmarks.report import Circumstances, write
 from benchmarks.store import Store
 from benchmarks.summary import Outcome, summarise
 from benchmarks.systems import Ours, Samples, System
-from benchmarks.waveform import read_waveform
-from model.errors import AudioError
+from benchmarks.vad_peer import VadPeer, find
 from model.weights import load_weights
 
 if TYPE_CHECKING:
     from benchmarks.judge import Judge
 
-PASSES = ("given", "auto", "translate")
-
-
-@dataclass(slots=True)
-class Evaluation:
-    """What one run collects."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    differences: dict[str, list[Difference]] = field(default_factory=dict)
-    undecodable: dict[str, str] = field(default_factory=dict)
+PEERS = Path.home() / ".cache" / "whisper-service" / "peers"
+QUICK = 40
+"""Clips of each pass."""
+INVENTION = ("nospeech", "noise")
+"""Passes in which a peer with a detector takes part."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the passes asked for; exit status 0, or 2 where the corpus has nothing to evaluate."""
-    options = _parser().parse_args(arguments)
+    command = parser()
+    options = command.parse_args(arguments)
+    if options.explain and not options.against:
+        command.error("--explain compares: it needs --against")
     torch.set_num_threads(options.threads)
     try:
-        clips = read_corpus(options.corpus, kinds=options.kind, languages=options.language, limit=options.limit)
+        clips = read_corpus(options.corpus, kinds=options.kind, languages=options.language)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    refused: dict[str, str] = {}
+    outcomes: list[Outcome] = []
+    differences: list[tuple[str, Difference]] = []
+    with ExitStack() as stack:
+        store, systems, judge = _systems(options, stack)
+        for name in options.passes:
+            taking_part = [one for one in systems if name in INVENTION or not isinstance(one, VadPeer)]
+            for item, samples in tqdm(items(options, name, clips, refused), desc=name, unit=" recordings"):
+                answers = {
+                    one.name: store.transcribe(one, samples, language=item.language, task=item.task)
+                    for one in taking_part
+                }
+                outcomes.append(Outcome(item, answers))
+                if judge and tokens_of(answers["ours"]) != tokens_of(answers["reference"]):
+                    differences.append((name, judge.explain(item, samples)))
+        circumstances = _circumstances(options, systems)
+    figures = summarise(outcomes) | {"refused": refused}
+    figures["differences"] = [{"pass": name, **asdict(one)} for name, one in differences]
+    options.results.mkdir(parents=True, exist_ok=True)
+    report = {**asdict(circumstances), **figures, "clips": [one.as_json() for one in outcomes]}
+    (options.results / "evaluation.json").write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    folder = options.results if _is_sample(options) else options.docs
+    sys.stdout.write(f"{write(folder, circumstances, figures)}\n")
+    return 0
+
+
+def items(
+    options: argparse.Namespace, pass_name: str, clips: Sequence[Clip], refused: dict[str, str]
+) -> Iterator[tuple[Item, Samples]]:
+    """What a pass asks about. A sample has a tenth as many of what is long or comes in nine variants."""
+    limit = options.limit
+    tenth = None if limit is None else max(1, limit // 10)
+    if pass_name in CLIP_PASSES:
+        taking_part = [clip for clip in clips if asked(clip, pass_name)]
+        return clip_items(sample(taking_part, limit), pass_name, refused)
+    if pass_name == "longform":
+        return long_items(options.corpus, limit=tenth)
+    if pass_name == "nospeech":
+        return without_speech(options.corpus, limit=limit)
+    return speech_in_noise(options.corpus, limit=tenth)
+
+
+def _systems(options: argparse.Namespace, stack: ExitStack) -> "tuple[Store, list[System], Judge | None]":
+    """Those that answer, where their answers are kept, and who explains how they differ."""
     weights = load_weights(options.model)
+    store = Store(options.results / "answers.jsonl", weights=weights.sha256 or weights.name)
     unlike = {} if options.guards else {"guards": False}
     ours = Ours(options.model, device=options.device, compute_type=options.compute_type, **unlike)
     systems: list[System] = [ours]
@@ -62,94 +114,58 @@ def main(arguments: list[str] | None = None) -> int:
         from benchmarks.judge import Judge
         from benchmarks.reference import Reference
 
-        reference = Reference(weights, device=options.device, compute_type=options.compute_type)
-        judge = Judge(ours, reference, compute_type=options.compute_type)
+        half = ours.compute_type == "float16"
+        reference = Reference(weights, device=options.device, compute_type="float16" if half else "float32")
         systems.append(reference)
-    store = Store(options.results / "answers.jsonl", weights=weights.sha256 or weights.name)
-    evaluation = Evaluation()
-    for name in options.passes:
-        _run_pass(name, clips, systems, store, judge, evaluation)
-    report = _report(options, evaluation)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(markdown(report))
-    return 0
+        judge = Judge(ours, reference, compute_type=ours.compute_type) if options.explain else None
+        found = find(options.peers) if set(options.passes) & set(INVENTION) else None
+        if found:
+            systems.append(stack.enter_context(VadPeer(*found, threads=options.threads)))
+    return store, systems, judge
 
 
-def request(clip: Clip, name: str) -> tuple[str | None, str] | None:
-    """Language and task of a clip in a pass, or None where it takes no part."""
-    if name == "auto":
-        return None, "transcribe"
-    if clip.language is None or clip.kind not in SPEECH:
-        return None
-    if name == "given":
-        return clip.language, "transcribe"
-    return (clip.language, "translate") if clip.translation and clip.language != "en" else None
+def _circumstances(options: argparse.Namespace, systems: Sequence[System]) -> Circumstances:
+    return Circumstances.now(
+        corpus=options.corpus.name,
+        model=options.model,
+        device=options.device,
+        fingerprints={one.name: one.fingerprint for one in systems},
+        compute_type=next(one.compute_type for one in systems if isinstance(one, Ours)),
+        guards=options.guards,
+        sample=_is_sample(options),
+    )
 
 
-def _run_pass(
-    name: str, clips: list[Clip], systems: list[System], store: Store, judge: "Judge | None", evaluation: Evaluation
-) -> None:
-    differences = evaluation.differences.setdefault(name, [])
-    for clip in tqdm([clip for clip in clips if request(clip, name)], desc=name, unit="clip"):
-        samples = _waveform(clip, evaluation)
-        wanted = request(clip, name)
-        if samples is None or wanted is None:
-            continue
-        language, task = wanted
-        answers = {system.name: store.transcribe(system, samples, language=language, task=task) for system in systems}
-        ours, reference = answers["ours"], answers.get("reference")
-        equal = same_times = None
-        if judge and reference:
-            equal = tokens_of(ours) == tokens_of(reference)
-            same_times = timestamps_equal(ours, reference)
-            if not equal:
-                differences.append(judge.explain(clip.file, samples, language=language, task=task))
-        evaluation.outcomes.append(Outcome(name, clip, answers, equal, same_times))
+def _is_sample(options: argparse.Namespace) -> bool:
+    return bool(options.limit or options.kind or options.language or set(options.passes) != set(PASSES))
 
 
-def _waveform(clip: Clip, evaluation: Evaluation) -> Samples | None:
-    """The clip as (n,) float32 at 16 kHz, or None (and a note) where the decoder refuses it."""
-    try:
-        return read_waveform(clip.path)
-    except AudioError as error:
-        evaluation.undecodable[clip.file] = str(error)
-        return None
-
-
-def _report(options: argparse.Namespace, evaluation: Evaluation) -> dict[str, Any]:
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "corpus": options.corpus.name,
-        "model": options.model,
-        "device": options.device,
-        "compute_type": options.compute_type,
-        "guards": options.guards,
-        "torch": torch.__version__,
-        "threads": options.threads,
-        **summarise(evaluation.outcomes),
-        "differences": {name: [asdict(item) for item in items] for name, items in evaluation.differences.items()},
-        "undecodable": evaluation.undecodable,
-        "clips": [outcome.as_json() for outcome in evaluation.outcomes],
-    }
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluate", description=__doc__)
-    parser.add_argument("corpus", type=Path, help="folder with manifest.jsonl (or .json) and audio")
-    parser.add_argument("--against", action="store_true", help="run openai-whisper too, on the same weights")
-    parser.add_argument("--model", default="base", help="published name, .pt file or folder")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compute-type", default="float32", choices=("float32", "int8", "float16", "bfloat16"))
-    parser.add_argument("--no-guards", dest="guards", action="store_false", help="as the reference does: for parity")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))
-    parser.add_argument("--kind", nargs="+", default=[], help="only these kinds")
-    parser.add_argument("--language", nargs="+", default=[], help="only these languages")
-    parser.add_argument("--limit", type=int, help="only this many clips")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the kept answers")
-    parser.add_argument("--output", type=Path, default=Path("results/evaluation.json"))
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = argparse.ArgumentParser(prog="python -m benchmarks.evaluate", description=__doc__)
+    command.add_argument("corpus", type=Path, help="folder with manifest.jsonl (or .json) and audio")
+    command.add_argument("--against", action="store_true", help="openai-whisper and faster-whisper too, same weights")
+    command.add_argument(
+        "--explain", action="store_true", help="ask again where tokens differ, and say which choice did"
+    )
+    command.add_argument("--peers", type=Path, default=PEERS, help="folder that benchmarks.peers built")
+    command.add_argument("--model", default="base", help="published name, .pt file or folder")
+    command.add_argument("--device", default="cpu")
+    command.add_argument("--compute-type", default="auto", choices=("auto", "float32", "int8", "float16", "bfloat16"))
+    command.add_argument("--no-guards", dest="guards", action="store_false", help="as the reference does: for parity")
+    command.add_argument("--threads", type=int, default=torch.get_num_threads())
+    command.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))
+    command.add_argument("--kind", nargs="+", default=[], help="only these kinds, in the passes over the clips")
+    command.add_argument("--language", nargs="+", default=[], help="only these languages, there too")
+    command.add_argument(
+        "--limit", type=int, help="a sample: so many clips of a pass, and a tenth of the long and noisy"
+    )
+    command.add_argument(
+        "--quick", dest="limit", action="store_const", const=QUICK, help=f"the same as --limit {QUICK}"
+    )
+    command.add_argument("--results", type=Path, default=Path("results"), help="folder of answers and JSON")
+    command.add_argument("--docs", type=Path, default=Path("docs"), help="folder of accuracy.md and its plots")
+    return command
 
 
 if __name__ == "__main__":

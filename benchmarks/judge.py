@@ -1,12 +1,10 @@
 """Explains a clip whose tokens differ: runs both systems once more and measures the choice in which they part."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.gap import choice_gap
+from benchmarks.items import Item
 from benchmarks.parity import NEAR_TIE, Difference, Divergence, classify, first_divergence
 from benchmarks.reference import Reference
-from benchmarks.systems import Ours
+from benchmarks.systems import Ours, Samples
 from model.segments import Transcription
 
 
@@ -17,16 +15,16 @@ class Judge:
         self._ours, self._reference = ours, reference
         self._near = NEAR_TIE[compute_type]
 
-    def explain(self, file: str, samples: NDArray[np.float32], *, language: str | None, task: str) -> Difference:
-        """Where and why the systems part on this clip."""
-        ours = self._ours.transcribe(samples, language=language, task=task)
-        reference = self._reference.transcribe(samples, language=language, task=task)
+    def explain(self, item: Item, samples: Samples) -> Difference:
+        """Where and why the systems part on this recording."""
+        ours = self._ours.transcribe(samples, language=item.language, task=item.task)
+        reference = self._reference.transcribe(samples, language=item.language, task=item.task)
         if ours.language != reference.language:
-            return _language_difference(file, ours, reference)
+            return _language_difference(item.name, ours, reference)
         divergence = first_divergence(self._ours.attempts, self._reference.attempts)
         gap = self._gap(divergence)
         reason = classify(divergence, gap, near=self._near)
-        return Difference(file, reason, divergence, gap, self._detail(divergence))
+        return Difference(item.name, reason, divergence, gap, self._detail(divergence))
 
     def _gap(self, divergence: Divergence | None) -> float | None:
         if divergence is None or divergence.position is None:

@@ -15,22 +15,22 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from rapidfuzz.distance import Levenshtein
 from tqdm import tqdm
 
 from benchmarks.corpus import Clip, read_corpus
-from benchmarks.scoring import Scorer
+from benchmarks.items import Item
+from benchmarks.scoring import CHARACTER_LANGUAGES, Scorer
+from benchmarks.systems import Samples
 from benchmarks.waveform import read_waveform
 from model import load
 from model.transcriber import Transcriber
 
-Samples = NDArray[np.float32]
 RATE = 16_000
 MODES: dict[str, dict[str, Any]] = {
     "sequential": {"long_form": "sequential"},
@@ -98,8 +98,18 @@ def recordings(corpus: Path) -> Iterator[Recording]:
             if sum(one.seconds for one in chosen) < seconds:
                 chosen.append(clip)
                 unused.remove(clip)
+        if not chosen:
+            continue
         text = " ".join(str(clip.text) for clip in chosen)
         yield Recording(f"{language} {between}", between, language, join(chosen, between, seed=len(unused)), text)
+
+
+def long_items(corpus: Path, *, limit: int | None = None) -> Iterator[tuple[Item, Samples]]:
+    """The recordings as an evaluation asks about them, without those that are scored by character."""
+    worded = (one for one in recordings(corpus) if one.language not in CHARACTER_LANGUAGES)
+    for one in islice(worded, limit):
+        seconds = len(one.samples) / RATE
+        yield Item("longform", one.name, one.kind, one.language, True, one.text, seconds), one.samples
 
 
 def join(clips: Sequence[Clip], between: str, *, seed: int) -> Samples:
@@ -146,18 +156,17 @@ def measure(transcriber: Transcriber, scorer: Scorer, mode: str, recording: Reco
     result = transcriber.transcribe(recording.samples, language=recording.language, **MODES[mode])
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     hook.remove()
-    said, printed = (scorer.tokens(text, recording.language) for text in (recording.text, result.text))
-    steps = Levenshtein.editops(said, printed)
+    errors = scorer.errors(recording.text, result.text, recording.language)
     return Outcome(
         mode=mode,
         recording=recording.name,
         kind=recording.kind,
         language=recording.language,
         audio_seconds=round(len(recording.samples) / RATE, 2),
-        words=len(said),
-        edits=len(steps),
-        lost=sum(step.tag == "delete" for step in steps),
-        invented=sum(step.tag == "insert" for step in steps),
+        words=errors.tokens,
+        edits=errors.edits,
+        lost=errors.lost,
+        invented=errors.invented,
         windows=encodes,
         skipped_seconds=round(sum(one.end - one.start for one in result.warnings), 2),
         wall_seconds=round(wall, 3),

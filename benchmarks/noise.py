@@ -1,19 +1,20 @@
 """Recordings for asking what a system invents and what it loses: sounds without speech, and speech in noise.
 
-Gives `Item`s to `benchmarks.robustness`; the same ones every time. Sounds without speech are the corpus's `nospeech`
-clips and synthetic ones; speech in noise is some of the corpus's clips with white noise or with babble (the sum of
-other clips) at signal-to-noise ratios as in the paper's Figure 5. Speech keeps its level; noise is scaled to it.
+Gives items and waveforms to `benchmarks.evaluate`; the same ones every time. Sounds without speech are the corpus's
+`nospeech` clips and synthetic ones; speech in noise is some of the corpus's clips with white noise or with babble (the
+sum of other clips) at signal-to-noise ratios as in the paper's Figure 5. Speech keeps its level; noise is scaled to it.
 """
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.corpus import NO_SPEECH, Clip, read_corpus
+from benchmarks.items import Item
 from benchmarks.systems import Samples
 from benchmarks.waveform import read_waveform
 
@@ -21,42 +22,30 @@ RATE = 16_000
 RATIOS = (20, 10, 5, 0)
 """Decibels of speech over noise."""
 NOISES = ("white", "babble")
+CLEAN = "clean"
 _LANGUAGES = (("en", 18), ("de", 2), ("fr", 2), ("es", 2), ("it", 2), ("nl", 2), ("pt", 2))
 """Clips of each language that are put into noise."""
 _SECONDS = 20
 _VOICES = 8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Item:
-    """A waveform and what is said in it."""
-
-    name: str
-    group: str
-    """`corpus` or `synthetic` where nobody speaks; `clean`, `white 10 dB`, ... where somebody does."""
-    samples: Samples
-    language: str | None
-    """None: to be detected."""
-    text: str
-    """Empty where nobody speaks."""
+def without_speech(corpus: Path, *, limit: int | None = None) -> Iterator[tuple[Item, Samples]]:
+    """The corpus's clips without speech (group `corpus`), then 20 s each of synthetic sounds (`synthetic`)."""
+    found = ((clip.file, "corpus", read_waveform(clip.path)) for clip in _clips(corpus, (NO_SPEECH,)))
+    made = ((name, "synthetic", np.asarray(samples, np.float32)) for name, samples in _sounds())
+    for sounds in (found, made):
+        for name, group, samples in islice(sounds, limit):
+            yield Item("nospeech", name, group, None, False, "", len(samples) / RATE), samples
 
 
-def without_speech(corpus: Path) -> Iterator[Item]:
-    """The corpus's clips without speech, then 20 s each of synthetic sounds."""
-    for clip in read_corpus(corpus, kinds=(NO_SPEECH,)):
-        yield Item(clip.file, "corpus", read_waveform(clip.path), None, "")
-    for name, samples in _sounds():
-        yield Item(name, "synthetic", np.asarray(samples, np.float32), None, "")
-
-
-def speech_in_noise(corpus: Path, *, limit: int | None = None) -> Iterator[Item]:
-    """Every chosen clip as it is, then in each noise at each ratio."""
-    clips = [clip for clip in read_corpus(corpus, kinds=("read", "spontaneous")) if clip.text]
+def speech_in_noise(corpus: Path, *, limit: int | None = None) -> Iterator[tuple[Item, Samples]]:
+    """Every chosen clip as it is (group `clean`), then in each noise at each ratio (`white 10 dB`, ...)."""
+    clips = [clip for clip in _clips(corpus, ("read", "spontaneous")) if clip.text]
     chosen, others = _choose(clips)
     waves = [read_waveform(clip.path) for clip in others]
     for number, clip in enumerate(chosen[:limit]):
         speech = read_waveform(clip.path)
-        yield Item(clip.file, "clean", speech, clip.language, str(clip.text))
+        yield _item(clip, CLEAN, speech), speech
         generator = np.random.default_rng(number)
         noises = {
             "white": generator.standard_normal(len(speech)).astype(np.float32),
@@ -64,9 +53,12 @@ def speech_in_noise(corpus: Path, *, limit: int | None = None) -> Iterator[Item]
         }
         for kind in NOISES:
             for ratio in RATIOS:
-                mixed = mix(speech, noises[kind], ratio)
-                group = f"{kind} {ratio} dB"
-                yield Item(f"{clip.file}, {group}", group, mixed, clip.language, str(clip.text))
+                yield _item(clip, group_name(kind, ratio), speech), mix(speech, noises[kind], ratio)
+
+
+def group_name(noise: str, ratio: int) -> str:
+    """What recordings in this noise at this ratio are counted among."""
+    return f"{noise} {ratio} dB"
 
 
 def mix(speech: Samples, noise: Samples, ratio: float) -> Samples:
@@ -77,8 +69,20 @@ def mix(speech: Samples, noise: Samples, ratio: float) -> Samples:
     return np.asarray(mixed / max(1.0, float(np.abs(mixed).max())), np.float32)
 
 
+def _clips(corpus: Path, kinds: Sequence[str]) -> list[Clip]:
+    """Those of some kinds; none where the corpus has none."""
+    return [clip for clip in read_corpus(corpus) if clip.kind in kinds]
+
+
+def _item(clip: Clip, group: str, samples: Samples) -> Item:
+    return Item("noise", clip.file, group, clip.language, True, clip.text, len(samples) / RATE)
+
+
 def _choose(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
-    """Clips of 2 to 9 s for each language, longest quota first in turn, and those that babble."""
+    """Clips of 2 to 9 s for each language, longest quota first in turn, and those that babble.
+
+    A corpus with too few clips for both lets all of them babble.
+    """
     generator = random.Random(0)
     short = [clip for clip in clips if 2.0 <= clip.seconds <= 9.0]
     generator.shuffle(short)
@@ -86,13 +90,14 @@ def _choose(clips: Sequence[Clip]) -> tuple[list[Clip], list[Clip]]:
     for language, count in _LANGUAGES:
         chosen += [clip for clip in short if clip.language == language][:count]
     generator.shuffle(chosen)
-    return chosen, [clip for clip in short if clip not in chosen][:40]
+    others = [clip for clip in short if clip not in chosen][:40]
+    return chosen, others if len(others) >= _VOICES else short
 
 
 def _babble(waves: Sequence[Samples], length: int, generator: np.random.Generator) -> Samples:
     """Several people at once, equally loud, each from somewhere in what they say."""
     total = np.zeros(length, np.float32)
-    for index in generator.choice(len(waves), _VOICES, replace=False):
+    for index in generator.choice(len(waves), _VOICES, replace=len(waves) < _VOICES):
         wave = np.roll(waves[index], int(generator.integers(len(waves[index]))))
         voice = np.resize(wave, length)
         total += voice / max(float(np.sqrt(np.mean(np.square(voice)))), 1e-6)

@@ -6,7 +6,7 @@ prompt and tokens; everything after it follows from it and is not counted again.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,12 +106,6 @@ def classify(divergence: Divergence | None, gap: float | None, *, near: float) -
     if divergence.temperature > 0:
         return "temperature sampling"
     return "near tie" if gap is not None and abs(gap) < near else "other"
-
-
-def share_equal(flags: Iterable[bool]) -> float:
-    """Per cent of True; NaN of nothing."""
-    values = list(flags)
-    return 100.0 * sum(values) / len(values) if values else float("nan")
 
 
 def _first_difference(one: Sequence[int], other: Sequence[int]) -> int:

@@ -1,64 +1,71 @@
-"""Error rate over signal-to-noise ratio as an SVG: one panel for each noise, one line for each system."""
+"""The accuracy report's pictures as PNG: error rate over signal-to-noise ratio, and by language.
 
-from collections.abc import Mapping
-from html import escape
+Drawn without `pyplot`, which keeps figures and settings in its module. Colours are those of Okabe and Ito, which people
+with any colour vision tell apart; each system has a mark of its own besides.
+"""
 
-from benchmarks.noise import NOISES, RATIOS
+from collections.abc import Sequence
+from pathlib import Path
 
-Rates = Mapping[str, Mapping[str, tuple[int, int, int, int]]]
-_WIDTH, _HEIGHT, _LEFT, _TOP = 300, 220, 50, 30
-_COLOURS = ("#1b6ca8", "#c0392b", "#2d8a4e", "#8e5aa8", "#b07d12")
-_TEXT = "font-family='sans-serif' font-size='11' fill='#333'"
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from benchmarks.noise import CLEAN, NOISES, RATIOS, group_name
+from benchmarks.summary import Row
+from benchmarks.tables import LABELS
 
-def plot(rates: Rates) -> str:
-    """The whole file; `rates` as from `benchmarks.accuracy.error_rates_in_noise`."""
-    shares = {
-        (name, group): 100 * one[0] / max(one[3], 1) for name, groups in rates.items() for group, one in groups.items()
-    }
-    top = 20.0 * (max(shares.values()) // 20 + 1)
-    width = len(NOISES) * (_WIDTH + _LEFT) + 20
-    height = _TOP + _HEIGHT + 40 + 16 * len(rates)
-    parts = [f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}'>"]
-    parts.append(f"<rect width='{width}' height='{height}' fill='white'/>")
-    for number, noise in enumerate(NOISES):
-        parts += _panel(noise, _LEFT + number * (_WIDTH + _LEFT), top)
-        for (name, colour), points in _lines(rates, shares, noise, _LEFT + number * (_WIDTH + _LEFT), top):
-            parts.append(
-                f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='2'>"
-                f"<title>{escape(name)}</title></polyline>"
-            )
-    for row, (name, colour) in enumerate(zip(rates, _COLOURS, strict=False)):
-        y = _TOP + _HEIGHT + 42 + 16 * row
-        parts.append(f"<line x1='{_LEFT}' y1='{y}' x2='{_LEFT + 24}' y2='{y}' stroke='{colour}' stroke-width='2'/>")
-        parts.append(f"<text x='{_LEFT + 30}' y='{y + 4}' {_TEXT}>{escape(name)}</text>")
-    return "\n".join([*parts, "</svg>"]) + "\n"
+_STYLES = {"ours": ("#0072B2", "o", "-"), "reference": ("#D55E00", "s", "--"), "faster-whisper": ("#009E73", "^", ":")}
+_DPI = 110
 
 
-def _lines(
-    rates: Rates, shares: Mapping[tuple[str, str], float], noise: str, left: int, top: float
-) -> list[tuple[tuple[str, str], str]]:
-    groups = ["clean", *(f"{noise} {ratio} dB" for ratio in RATIOS)]
-    lines = []
-    for name, colour in zip(rates, _COLOURS, strict=False):
-        places = (
-            f"{_x(left, i):.1f},{_TOP + _HEIGHT * (1 - shares[name, group] / top):.1f}"
-            for i, group in enumerate(groups)
-        )
-        lines.append(((name, colour), " ".join(places)))
-    return lines
+def noise_figure(rows: Sequence[Row]) -> Figure:
+    """A panel for each noise, a line for each system; `rows` are those of `noise` in `benchmarks.summary`."""
+    by_group = {row["group"]: row["systems"] for row in rows}
+    figure = Figure(figsize=(8.5, 3.8), layout="constrained")
+    panels = figure.subplots(1, len(NOISES), sharey=True)
+    for panel, noise in zip(panels, NOISES, strict=True):
+        groups = [CLEAN, *(group_name(noise, ratio) for ratio in RATIOS)]
+        for system in by_group[CLEAN]:
+            colour, mark, line = _STYLES[system]
+            rates = [by_group[group][system]["rate"] for group in groups]
+            panel.plot(rates, color=colour, marker=mark, linestyle=line, label=LABELS[system])
+        panel.set_title("white noise" if noise == "white" else noise)
+        panel.set_xticks(range(len(groups)), [CLEAN, *(f"{ratio} dB" for ratio in RATIOS)])
+        panel.set_xlabel("speech over noise")
+        _quiet(panel)
+    panels[0].set_ylabel("word error rate, %")
+    panels[0].set_ylim(bottom=0)
+    panels[0].legend(frameon=False)
+    return figure
 
 
-def _panel(noise: str, left: int, top: float) -> list[str]:
-    parts = [f"<text x='{left}' y='18' {_TEXT} font-weight='bold'>{noise} noise, error rate in %</text>"]
-    for step in range(5):
-        y = _TOP + _HEIGHT * step / 4
-        parts.append(f"<line x1='{left}' y1='{y}' x2='{left + _WIDTH}' y2='{y}' stroke='#ddd'/>")
-        parts.append(f"<text x='{left - 6}' y='{y + 4}' {_TEXT} text-anchor='end'>{top * (4 - step) / 4:.0f}</text>")
-    for i, label in enumerate(["clean", *(f"{ratio} dB" for ratio in RATIOS)]):
-        parts.append(f"<text x='{_x(left, i)}' y='{_TOP + _HEIGHT + 16}' {_TEXT} text-anchor='middle'>{label}</text>")
-    return parts
+def language_figure(rows: Sequence[Row]) -> Figure:
+    """A bar for each system and language; `rows` are those of `error_rates`, grouping `language`."""
+    systems = list(rows[0]["systems"])
+    ordered = sorted(rows, key=lambda row: float(row["systems"][systems[0]]["rate"]))
+    places, width = np.arange(len(ordered)), 0.8 / len(systems)
+    figure = Figure(figsize=(8.5, 3.8), layout="constrained")
+    panel = figure.subplots()
+    for number, system in enumerate(systems):
+        rates = [row["systems"][system]["rate"] for row in ordered]
+        offset = (number - (len(systems) - 1) / 2) * width
+        panel.bar(places + offset, rates, width, color=_STYLES[system][0], label=LABELS[system])
+    names = [f"{row['group']}{'*' if row['metric'] == 'CER' else ''}\n{row['clips']}" for row in ordered]
+    panel.set_xticks(places, names)
+    panel.set_xlabel("language (* by character) and its clips")
+    panel.set_ylabel("error rate, %")
+    panel.legend(frameon=False)
+    _quiet(panel)
+    return figure
 
 
-def _x(left: int, index: int) -> float:
-    return left + 12 + index * (_WIDTH - 24) / len(RATIOS)
+def save(figure: Figure, path: Path) -> None:
+    """As PNG, the same bytes for the same figures."""
+    figure.savefig(path, dpi=_DPI, metadata={"Software": None})
+
+
+def _quiet(panel: Axes) -> None:
+    panel.grid(axis="y", color="#dddddd")
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)

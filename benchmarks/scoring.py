@@ -22,13 +22,19 @@ CHARACTER_LANGUAGES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "bo", "km"
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Edits (substitutions, insertions, deletions) over reference tokens; adds up over clips."""
+    """Edits (substitutions, insertions, deletions) over reference tokens; adds up over clips.
+
+    `lost` and `invented` are the deletions and insertions of a cheapest alignment: a wrong word in a word's place is
+    neither.
+    """
 
     edits: int = 0
     tokens: int = 0
+    lost: int = 0
+    invented: int = 0
 
     def __add__(self, other: "Errors") -> "Errors":
-        return Errors(self.edits + other.edits, self.tokens + other.tokens)
+        return Errors(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
     @property
     def rate(self) -> float:
@@ -62,7 +68,13 @@ class Scorer:
         said, printed = self.tokens(reference, language), self.tokens(hypothesis, language)
         if said and all(token.isdigit() or token == "one" for token in said):
             said, printed = _digits_apart(said), _digits_apart(printed)
-        return Errors(Levenshtein.distance(said, printed), len(said))
+        tags = [step.tag for step in Levenshtein.editops(said, printed)]
+        return Errors(len(tags), len(said), tags.count("delete"), tags.count("insert"))
+
+    def invented(self, hypothesis: str) -> Errors:
+        """Where nobody speaks every word is invented."""
+        words = self.words(hypothesis)
+        return Errors(words, 0, 0, words)
 
     def words(self, text: str) -> int:
         """How many words were printed, for clips on which there are none; CJK characters count one each."""

@@ -1,7 +1,8 @@
 """A system that transcribes, behind one method, and ours.
 
 All take (n,) float32 at 16 kHz and answer with our `Transcription`, so that nothing after this module knows which one
-spoke; `benchmarks.reference` is the other.
+spoke; `benchmarks.reference` and `benchmarks.vad_peer` are the others. A fingerprint covers what a system's answers
+depend on and nothing else: a change of ours leaves the others' answers as they are.
 """
 
 import hashlib
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import model as ours
 from benchmarks.parity import Attempt
 from model import window
+from model.compute import choose_compute_type, choose_device
 from model.row import Decoding
 from model.segments import Transcription
 
@@ -41,7 +44,10 @@ class Ours:
         """`options`: those of `TranscribeOptions` that are not the defaults."""
         self._model = ours.load(weights, device=device, compute_type=compute_type)
         self._options = options
-        self.fingerprint = "/".join((_source_hash(), device, compute_type, *(f"{k}={v}" for k, v in options.items())))
+        self.compute_type = choose_compute_type(compute_type, choose_device(device))
+        """What `auto` stands for here."""
+        settings = (f"{name}={value}" for name, value in options.items())
+        self.fingerprint = "/".join((source_hash(), torch.__version__, device, self.compute_type, *settings))
         self.attempts: list[Attempt] = []
         # The ladder's refused attempts do not leave the batch: note them where it makes its results.
         batch = self._model._batch
@@ -75,8 +81,10 @@ def attempt_of(index: int, result: window.DecodingResult) -> Attempt:
     )
 
 
-def _source_hash() -> str:
+def source_hash() -> str:
+    """Of the package's code in Python and C."""
     digest = hashlib.sha256()
-    for path in sorted(Path(ours.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
+    for path in sorted(Path(ours.__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".c", ".h"):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -1,29 +1,15 @@
-"""The whole evaluation on a few shipped clips with the real weights, beside the reference."""
+"""The evaluation: its parts without a model, and all of it on shipped clips with the real weights and the reference."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.corpus import Clip
-from benchmarks.evaluate import main, request
+from benchmarks.corpus import read_corpus
+from benchmarks.evaluate import items, main, parser
+from benchmarks.items import PASSES
 
 AUDIO = Path(__file__).parents[1] / "audio"
-
-
-def clip(language: str | None, kind: str = "read", translation: str | None = None) -> Clip:
-    return Clip("a.wav", Path("a.wav"), language, "", translation, kind, 1.0)
-
-
-def test_every_pass_takes_its_clips() -> None:
-    german = clip("de", translation="Hello.")
-    assert request(german, "given") == ("de", "transcribe")
-    assert request(german, "auto") == (None, "transcribe")
-    assert request(german, "translate") == ("de", "translate")
-    assert request(clip("de"), "translate") is None
-    assert request(clip("en", translation="Hello."), "translate") is None
-    assert request(clip(None, "nospeech"), "given") is None
-    assert request(clip(None, "nospeech"), "auto") == (None, "transcribe")
 
 
 def test_a_folder_without_clips_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,16 +17,29 @@ def test_a_folder_without_clips_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert "manifest" in capsys.readouterr().err
 
 
+def test_differences_are_explained_against_somebody(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([str(AUDIO), "--explain"])
+    assert "--against" in capsys.readouterr().err
+
+
+def test_a_sample_takes_part_of_every_pass() -> None:
+    options, clips = parser().parse_args([str(AUDIO), "--limit", "2"]), read_corpus(AUDIO)
+    counts = {name: sum(1 for _ in items(options, name, clips, {})) for name in PASSES}
+    assert counts == {"given": 2, "auto": 2, "translate": 2, "longform": 1, "nospeech": 4, "noise": 9}
+
+
 @pytest.mark.weights
 @pytest.mark.oracle
-def test_shipped_clips_come_out_as_the_reference_has_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output = tmp_path / "evaluation.json"
-    passes = ["--passes", "given", "--language", "nl", "zh", "de", "--limit", "3"]
-    assert main([str(AUDIO), "--against", *passes, "--results", str(tmp_path), "--output", str(output)]) == 0
-    report = json.loads(output.read_text(encoding="utf-8"))
-    assert report["parity"]["given"]["clips"] == 3
-    assert report["parity"]["given"]["equal"] == 3
-    assert report["parity"]["given"]["same_times"] == 3
-    assert report["undecodable"] == {}
-    assert "Parity with the reference" in capsys.readouterr().out
-    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 6
+def test_shipped_clips_come_out_as_the_reference_has_them(tmp_path: Path) -> None:
+    results, docs = tmp_path / "results", tmp_path / "docs"
+    asked = ["--passes", "given", "--language", "nl", "zh", "de", "--limit", "3", "--compute-type", "float32"]
+    command = [str(AUDIO), "--against", *asked, "--results", str(results), "--docs", str(docs)]
+    for _ in range(2):  # the second run asks nobody
+        assert main(command) == 0
+        report = json.loads((results / "evaluation.json").read_text(encoding="utf-8"))
+        assert report["parity"]["given"] == {"clips": 3, "equal": 3, "share": 100.0, "same_times": 3, "same_text": 3}
+        assert report["refused"] == {}
+        assert len((results / "answers.jsonl").read_text().splitlines()) == 6
+    assert "| given | 3 | 3 | 3 | 3 |" in (results / "accuracy.md").read_text(encoding="utf-8")
+    assert not docs.exists(), "a sample takes the place of the evidence"

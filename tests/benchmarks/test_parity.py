@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 
 import pytest
@@ -8,7 +7,6 @@ from benchmarks.parity import (
     Divergence,
     classify,
     first_divergence,
-    share_equal,
     threshold_margin,
     timestamps_equal,
     tokens_of,
@@ -83,8 +81,3 @@ def test_margin_is_that_of_the_nearest_threshold() -> None:
 )
 def test_reasons(divergence: Divergence | None, gap: float | None, reason: str) -> None:
     assert classify(divergence, gap, near=0.01) == reason
-
-
-def test_share_of_nothing_is_no_number() -> None:
-    assert share_equal([True, False, True, True]) == 75.0
-    assert math.isnan(share_equal([]))

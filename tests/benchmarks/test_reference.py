@@ -54,6 +54,11 @@ def test_sampling_repeats_whatever_the_global_generator_did_before(reference: Re
     assert first == second
 
 
+def test_kept_answers_of_the_reference_outlive_changes_of_ours(reference: Reference) -> None:
+    # Its version, its settings and the seeds that it is given; a change of these asks everything anew.
+    assert reference.fingerprint == f"{whisper.__version__}/cpu/float32/seeds-dcf3cfa7"
+
+
 def test_attempts_name_window_and_rung(reference: Reference, samples: np.ndarray) -> None:
     reference.transcribe(samples, language="en", task="transcribe")
     assert {attempt.window for attempt in reference.attempts} == {0}

@@ -14,10 +14,10 @@ def scorer() -> Scorer:
     ("language", "said", "printed", "errors"),
     [
         ("en", "Mr. Smith won't pay $20.", "mister smith will not pay twenty dollars", Errors(0, 6)),
-        ("en", "the cat sat", "the cat sat on", Errors(1, 3)),
-        ("en", "the cat sat", "the sat", Errors(1, 3)),
+        ("en", "the cat sat", "the cat sat on", Errors(1, 3, 0, 1)),
+        ("en", "the cat sat", "the sat", Errors(1, 3, 1, 0)),
         ("en", "the cat sat", "the hat sat", Errors(1, 3)),
-        ("en", "the cat sat", "", Errors(3, 3)),
+        ("en", "the cat sat", "", Errors(3, 3, 3, 0)),
         ("de", "Grüße, Welt!", "grüße welt", Errors(0, 2)),
         ("de", "Grüße, Welt!", "grusse welt", Errors(1, 2)),
         ("zh", "广州市分析", "廣州市 分析。", Errors(0, 5)),
@@ -44,9 +44,9 @@ def test_digits_inside_a_sentence_stay_numbers(scorer: Scorer) -> None:
 
 
 def test_errors_add_up_to_a_rate_over_all_tokens() -> None:
-    total = sum([Errors(1, 2), Errors(0, 8)], Errors())
-    assert total == Errors(1, 10)
-    assert total.rate == pytest.approx(10.0)
+    total = sum([Errors(3, 6, 1, 2), Errors(0, 8), Errors(4, 6, 2, 0)], Errors())
+    assert total == Errors(7, 20, 3, 2)
+    assert total.rate == pytest.approx(35.0)
     assert math.isnan(Errors().rate)
 
 
@@ -55,6 +55,7 @@ def test_words_printed_on_silence(scorer: Scorer) -> None:
     assert scorer.words(" ... ♪") == 0
     assert scorer.words(" Thank you.") == 2
     assert scorer.words("ご視聴") == 3
+    assert scorer.invented(" Thank you.") == Errors(2, 0, 0, 2)
 
 
 def test_translation_scores_reward_the_reference_itself() -> None:
