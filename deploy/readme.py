@@ -22,6 +22,8 @@ GIVEN = {
     "NOTICE": "Whose weights, vocabulary and recordings these are.",
     "deploy/grafana/": "The dashboard that deploy/dashboard.py writes, and how Grafana finds it and Prometheus.",
     "deploy/kubernetes/": "Kustomize: a base of two replicas, and variants for NVIDIA nodes and KEDA.",
+    "docs/accuracy-languages.png": "Error rate by language, beside openai-whisper.",
+    "docs/accuracy-noise.png": "Error rate in white noise and in babble, beside openai-whisper and faster-whisper.",
     "docs/metrics.svg": "Every panel of the dashboard, drawn from a run of the stack.",
     "model/assets/": "The two vocabularies of the reference, with their notice.",
     "pyproject.toml": "Dependencies and the settings of every tool, import contracts included.",
