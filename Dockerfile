@@ -15,7 +15,9 @@ ARG BUILD_IMAGE=${PYTHON_IMAGE}
 # --- what both builds install from ---------------------------------------------------------------------------------
 FROM ${BUILD_IMAGE} AS sources
 WORKDIR /app
-# A compiler for model/native, which stays behind in this stage; a base that has one needs none.
+# A compiler for model/native, which stays behind in this stage; a base that has one needs none. Not pinned: a version
+# leaves the distribution's mirrors with its next fix.
+# hadolint ignore=DL3008,DL3009
 RUN command -v cc >/dev/null \
     || { apt-get update -qq && apt-get install -qq --yes --no-install-recommends gcc libc6-dev >/dev/null; }
 COPY deploy/install.sh deploy/native.sh deploy/

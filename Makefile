@@ -26,13 +26,15 @@ faults: ## Run the tests of the failure contract that need real processes; ARGS 
 	@deploy/install.sh test
 	@$(PY) -m pytest tests/faults $(ARGS)
 
-lint: ## Check formatting, style, types and import directions
+lint: ## Check formatting, style, types, import directions and the container files
 	@deploy/install.sh test lint
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 	@deploy/native.sh check
+	@$(PY) -m check_jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml
+	@if [ -x .venv/bin/hadolint ]; then .venv/bin/hadolint Dockerfile; fi
 
 evaluate: ## Write docs/accuracy.md: make evaluate CORPUS=dir; ARGS=--against adds openai-whisper, --quick takes a sample
 	@test -n "$(CORPUS)" || { echo "usage: make evaluate CORPUS=dir [ARGS=--against]" >&2; exit 2; }

@@ -19,7 +19,7 @@ GIVEN = {
     "CHANGELOG.md": "What changed, for users.",
     "CONTRIBUTING.md": "How to work on this project.",
     "LICENSE": "MIT.",
-    "NOTICE": "Whose weights, vocabulary and recordings these are.",
+    "NOTICE": "Whose weights, vocabulary, recordings and schemas these are.",
     "deploy/grafana/": "The dashboard that deploy/dashboard.py writes, and how Grafana finds it and Prometheus.",
     "deploy/kubernetes/": "Kustomize: a base of two replicas, and variants for NVIDIA nodes and KEDA.",
     "docs/accuracy-languages.png": "Error rate by language, beside openai-whisper.",
@@ -28,6 +28,7 @@ GIVEN = {
     "model/assets/": "The two vocabularies of the reference, with their notice.",
     "pyproject.toml": "Dependencies and the settings of every tool, import contracts included.",
     "requirements/": "The locks: every dependency pinned, every file hashed; torch apart, for CPU and for CUDA.",
+    "tests/deploy/keda-scaledobject.json": "KEDA's own schema of what deploy/kubernetes/keda asks for.",
     "tests/audio/": "Short real recordings in nine languages, with their texts and licences.",
 }
 """Lines of files that hold none themselves, and of folders that need no more than one."""

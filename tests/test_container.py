@@ -42,6 +42,12 @@ def composition() -> dict[str, dict[str, Any]]:
     return services
 
 
+def declared(part: str) -> dict[str, Any]:
+    """What the composition declares beside its services: `networks`, `volumes`."""
+    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())[part]
+    return found
+
+
 def compose() -> dict[str, Any]:
     return composition()["whisper-1"]
 
@@ -138,7 +144,7 @@ def test_replicas_are_alike_and_reached_through_the_balancer_alone() -> None:
     assert compose() == composition()["whisper-2"]
     assert "ports" not in compose()
     assert compose()["networks"] == ["inside"]
-    assert yaml.safe_load((ROOT / "docker-compose.yml").read_text())["networks"]["inside"] == {"internal": True}
+    assert declared("networks")["inside"] == {"internal": True}
     assert [entry for entry in compose()["tmpfs"] if entry.startswith("/tmp:") and "size=64m" in entry]
 
 
@@ -162,10 +168,76 @@ def test_every_mounted_file_is_there() -> None:
 def test_the_gpu_override_changes_replicas_only() -> None:
     override = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())["services"]
     assert set(override) == {"whisper-1", "whisper-2"}
+    gpus = []
     for service in override.values():
-        assert service["build"]["target"] == "cuda"
+        assert set(service) == {"image", "build", "deploy"}
+        assert service["build"] == {"context": ".", "target": "cuda"}
+        assert service["image"] != compose()["image"]
         (device,) = service["deploy"]["resources"]["reservations"]["devices"]
-        assert device["capabilities"] == ["gpu"]
+        assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+        gpus += device["device_ids"]
+    assert len(set(gpus)) == len(gpus) == 2
+
+
+@pytest.mark.parametrize("name", composition())
+def test_every_image_is_built_here_or_of_a_named_version(name: str) -> None:
+    service = composition()[name]
+    if "build" in service:
+        assert ":" not in service["image"]
+    else:
+        assert re.search(r":v?\d+\.\d[\d.]*(@sha256:[0-9a-f]{64})?$", service["image"])
+
+
+def test_services_use_all_that_is_declared_and_nothing_else() -> None:
+    services = composition().values()
+    mounted = [volume.split(":")[0] for service in services for volume in service.get("volumes", ())]
+    assert {name for name in mounted if not name.startswith("./")} == set(declared("volumes"))
+    assert {name for service in services for name in service["networks"]} == set(declared("networks"))
+    assert {name for service in services for name in service.get("depends_on", ())} <= set(composition())
+
+
+def test_a_replica_is_healthy_when_it_is_ready() -> None:
+    check = compose()["healthcheck"]
+    assert check["test"][:3] == ["CMD", "python", "-c"]
+    compile(check["test"][3], "healthcheck", "exec")
+    assert f"http://127.0.0.1:{Settings().port}/readyz" in check["test"][3]
+    patience = int(re.findall(r"timeout=(\d+)", check["test"][3])[0])
+    assert patience < seconds(check["timeout"]) <= seconds(check["interval"]) < seconds(check["start_period"])
+
+
+def test_published_ports_are_those_that_the_programs_listen_on() -> None:
+    published = {name: service["ports"] for name, service in composition().items() if "ports" in service}
+    (door,) = re.findall(r'presetenv BALANCER_BIND ":(\d+)"', (ROOT / "deploy/haproxy/haproxy.cfg").read_text())
+    assert published == {
+        "balancer": [f"127.0.0.1:{door}:{door}"],
+        "prometheus": ["127.0.0.1:9090:9090"],
+        "grafana": ["127.0.0.1:3000:3000"],
+    }
+    assert all("outside" in composition()[name]["networks"] for name in published)
+
+
+def inside(name: str, path: str) -> Path:
+    """The file of this repository that a service sees at a path."""
+    for volume in composition()[name]["volumes"]:
+        source, target, *_ = volume.split(":")
+        if source.startswith("./") and Path(path).is_relative_to(target):
+            return ROOT / source / Path(path).relative_to(target)
+    raise AssertionError(f"nothing is mounted at {path}")
+
+
+def test_programs_find_their_configuration_where_it_is_mounted() -> None:
+    assert inside("balancer", "/usr/local/etc/haproxy/haproxy.cfg").samefile(ROOT / "deploy/haproxy/haproxy.cfg")
+    prometheus, grafana = composition()["prometheus"], composition()["grafana"]
+    (configuration,) = [word for word in prometheus["command"] if word.startswith("--config.file=")]
+    assert inside("prometheus", configuration.partition("=")[2]).is_file()
+    (store,) = [word for word in prometheus["command"] if word.startswith("--storage.tsdb.path=")]
+    assert f"metrics:{store.partition('=')[2]}" in prometheus["volumes"]
+    provider = inside("grafana", "/etc/grafana/provisioning/dashboards/whisper.yml")
+    (folder,) = [one["options"]["path"] for one in yaml.safe_load(provider.read_text())["providers"]]
+    home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert inside("grafana", home).parent.samefile(inside("grafana", folder))
+    assert json.loads(inside("grafana", home).read_text())["uid"] == "whisper"
+    assert inside("grafana", "/etc/grafana/provisioning/datasources/prometheus.yml").is_file()
 
 
 def test_the_balancer_is_more_patient_than_the_service() -> None:

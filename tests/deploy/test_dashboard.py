@@ -40,11 +40,45 @@ def test_every_panel_has_its_own_place_and_number() -> None:
     assert max(x for x, _ in cells) == 23
 
 
+def test_the_dashboard_is_one_that_grafana_takes_as_it_is() -> None:
+    whole = dashboard()
+    assert re.fullmatch(r"[0-9A-Za-z_-]{1,40}", whole["uid"])
+    assert whole["schemaVersion"] == 39  # Grafana brings older forms up to its own, never newer ones down
+    assert "id" not in whole, "Grafana gives it"
+    assert all(isinstance(variable["name"], str) for variable in whole["templating"]["list"])
+
+
+def test_every_graph_says_what_it_tells_and_in_which_unit() -> None:
+    graphs = [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+    assert len(graphs) == sum(map(len, ROWS.values()))
+    assert len({panel["title"] for panel in graphs}) == len(graphs)
+    for panel in graphs:
+        assert panel["type"] == "timeseries"
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"] in {"reqps", "percentunit", "s", "bytes", "none"}
+        letters = [target["refId"] for target in panel["targets"]]
+        assert letters
+        assert all(re.fullmatch(r"[A-Z]", letter) for letter in letters)
+        assert len(set(letters)) == len(letters)
+
+
+def test_the_variables_of_the_queries_are_defined() -> None:
+    defined = {variable["name"] for variable in dashboard()["templating"]["list"]} | {"__rate_interval"}
+    used = set(
+        re.findall(r"\$(\w+)", " ".join(query for row in ROWS.values() for p in row for query in p.queries.values()))
+    )
+    assert used == defined
+
+
 def test_provisioning_and_dashboard_name_the_same_source() -> None:
     folder = Path(TARGET).parents[1] / "provisioning"
     (source,) = yaml.safe_load((folder / "datasources/prometheus.yml").read_text())["datasources"]
-    used = {target["datasource"]["uid"] for panel in dashboard()["panels"] for target in panel.get("targets", ())}
-    assert used == {source["uid"]}
+    whole = dashboard()
+    graphs = [panel for panel in whole["panels"] if panel["type"] != "row"]
+    users = [*graphs, *(target for panel in graphs for target in panel["targets"]), *whole["templating"]["list"]]
+    assert {(user["datasource"]["type"], user["datasource"]["uid"]) for user in users} == {
+        (source["type"], source["uid"])
+    }
 
 
 def drive(stack: Stack) -> None:

@@ -1,14 +1,18 @@
 """The Kubernetes objects fit the API's own schemas, the service's own settings, and each other."""
 
 import copy
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
 from service.settings import Settings
+from tests.balancers import program
 from tests.serving import ROOT
 
 FOLDER = ROOT / "deploy/kubernetes"
@@ -49,6 +53,42 @@ def on_gpu() -> dict[str, Any]:
     return deployment
 
 
+def kustomized(variant: str) -> dict[str, Any]:
+    """The objects by kind that the real Kustomize makes of a variant."""
+    if (kustomize := program("kustomize")) is not None:
+        command = [kustomize, "build"]
+    elif (kubectl := program("kubectl")) is not None:
+        command = [kubectl, "kustomize"]
+    else:
+        pytest.skip("neither kustomize nor kubectl is installed")
+    run = subprocess.run([*command, FOLDER / variant], capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 0, run.stderr
+    objects = list(yaml.safe_load_all(run.stdout))
+    kinds = {thing["kind"]: thing for thing in objects}
+    assert len(kinds) == len(objects)
+    return kinds
+
+
+def closed(schema: Any) -> Any:
+    """A schema that refuses members it does not name, as the API server's strict validation does."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    parts = {name: closed(part) for name, part in schema.items()}
+    return {"additionalProperties": False} | parts if "properties" in schema and "type" in schema else parts
+
+
+def validate(thing: dict[str, Any], version: str) -> None:
+    """An object against the schema of its kind: Kubernetes' own, or KEDA's."""
+    if thing["kind"] == "ScaledObject":
+        schema = json.loads((ROOT / "tests/deploy/keda-scaledobject.json").read_text())
+        schema["properties"]["metadata"]["additionalProperties"] = True
+        jsonschema.validate(thing, closed(schema))
+    else:
+        kubernetes_validate.validate(thing, version, strict=True)
+
+
 def pod() -> dict[str, Any]:
     spec: dict[str, Any] = base()["Deployment"]["spec"]["template"]["spec"]
     return spec
@@ -69,15 +109,55 @@ def settings() -> Settings:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("thing", [*base().values(), on_gpu()], ids=lambda thing: thing["kind"])
+@pytest.mark.parametrize(
+    "thing", [*base().values(), on_gpu(), read("keda/scaledobject.yaml")], ids=lambda thing: thing["kind"]
+)
 def test_objects_fit_the_schemas(thing: dict[str, Any], version: str) -> None:
-    kubernetes_validate.validate(thing, version, strict=True)
+    validate(thing, version)
 
 
 def test_the_schemas_refuse_what_is_wrong() -> None:
     wrong = patched(base()["Deployment"], [{"op": "add", "path": "/spec/replica", "value": 2}])
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
+        validate(wrong, VERSIONS[-1])
+    scaler = read("keda/scaledobject.yaml")
+    for path, value in (("/spec/minReplicas", 2), ("/spec/triggers", []), ("/spec/cooldownPeriod", "10 min")):
+        operation = {
+            "op": "replace" if path.rpartition("/")[2] in scaler["spec"] else "add",
+            "path": path,
+            "value": value,
+        }
+        with pytest.raises(jsonschema.ValidationError):
+            validate(patched(scaler, [operation]), VERSIONS[-1])
+
+
+@pytest.mark.parametrize(
+    ("variant", "scaler", "image"),
+    [
+        ("base", "HorizontalPodAutoscaler", "registry.example/whisper-service:1"),
+        ("gpu", "HorizontalPodAutoscaler", "registry.example/whisper-service:1-cuda"),
+        ("keda", "ScaledObject", "registry.example/whisper-service:1"),
+    ],
+)
+def test_what_kustomize_makes_of_a_variant_fits_too(variant: str, scaler: str, image: str) -> None:
+    objects = kustomized(variant)
+    assert set(objects) == set(base()) - {"HorizontalPodAutoscaler"} | {scaler}
+    for thing in objects.values():
+        for version in VERSIONS:
+            validate(thing, version)
+        assert thing["kind"] == "Namespace" or thing["metadata"]["namespace"] == "whisper"
+    template = objects["Deployment"]["spec"]["template"]
+    (only,) = template["spec"]["containers"]
+    assert only["image"] == image
+    assert ("nvidia.com/gpu" in only["resources"]["limits"]) is (variant == "gpu")
+    selectors = [
+        objects["Deployment"]["spec"]["selector"]["matchLabels"],
+        objects["Service"]["spec"]["selector"],
+        objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+    ]
+    assert selectors == [template["metadata"]["labels"]] * 4
+    assert objects[scaler]["spec"]["scaleTargetRef"]["name"] == objects["Deployment"]["metadata"]["name"]
 
 
 def test_pods_are_locked_down() -> None:

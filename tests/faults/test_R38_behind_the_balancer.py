@@ -1,6 +1,7 @@
 """R38: two real replicas behind the shipped HAProxy configuration: restarts lose nothing, the service refuses."""
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -10,7 +11,7 @@ import pytest
 
 from tests.balancers import Balancer, free_ports, program
 from tests.fakes import script
-from tests.serving import error_of, form, in_loop, request_head, wait_until
+from tests.serving import check_error_body, error_of, form, in_loop, read_answer, request_head, wait_until
 from tests.stack import Stack, load
 
 pytestmark = [
@@ -81,6 +82,25 @@ def test_r38_slow_clients_take_no_place():
             connection.sendall(body[10_000:])
             assert connection.recv(15).startswith(b"HTTP/1.1 200")
             connection.close()
+
+
+def test_r38_large_slow_uploads_hold_a_place_no_longer_than_they_may():
+    with Stack("haproxy", WHISPER_MAX_QUEUE_REQUESTS="2", WHISPER_UPLOAD_SECONDS="2") as stack:
+        body = form(b" " * 400_000)
+        slow = [socket.create_connection(("127.0.0.1", stack.balancer.port), timeout=15) for _ in range(4)]
+        for connection in slow:
+            connection.sendall(request_head(len(body)) + body[:200_000])
+        wait_until(lambda: all(replica.gauge("whisper_queue_requests") == 2 for replica in stack.replicas))
+        answers = [read_answer(connection) for connection in slow]
+        assert [(status, check_error_body(json.loads(text))["code"]) for status, _, text in answers] == [
+            (408, "upload_timeout")
+        ] * 4
+        for connection in slow:
+            connection.close()
+        for replica in stack.replicas:
+            replica.assert_idle()
+        url = f"{stack.balancer.url}/v1/transcribe"
+        assert httpx.post(url, files={"file": ("a.wav", script())}, trust_env=False).status_code == 200
 
 
 def test_r38_a_client_that_leaves_ends_the_work_behind_the_balancer():
