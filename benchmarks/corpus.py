@@ -1,7 +1,8 @@
 """A folder of recordings with references: `manifest.jsonl` (an object a line) or `manifest.json` (a list), and audio.
 
 Each entry has `file` (relative to the folder), `language` (Whisper code or null), `text` (null: no reference, "":
-nobody speaks), `translation` (English or null), `kind` and `seconds`; other fields are for people.
+nobody speaks), `translation` (English or null), `kind` and `seconds`; perhaps `ref_origin` (`Clip.origin`). Other
+fields are for people.
 """
 
 import json
@@ -28,6 +29,8 @@ class Clip:
     translation: str | None
     kind: str
     seconds: float
+    origin: str = "source"
+    """Of the text: `source` where it came with the recording; else whoever made the corpus wrote it by ear."""
 
 
 def read_corpus(
@@ -68,4 +71,5 @@ def _clip(folder: Path, entry: dict[str, Any]) -> Clip:
         translation=entry.get("translation"),
         kind=entry["kind"],
         seconds=float(entry["seconds"]),
+        origin=entry.get("ref_origin") or "source",
     )

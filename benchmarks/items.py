@@ -35,6 +35,8 @@ class Item:
     """What it should answer: None where nobody knows, empty where nobody speaks."""
     seconds: float
     task: str = "transcribe"
+    origin: str = "source"
+    """Of the text, as in `Clip`."""
 
     @property
     def language(self) -> str | None:
@@ -51,7 +53,7 @@ def asked(clip: Clip, pass_name: str) -> Item | None:
         if clip.language == "en" or not clip.translation:
             return None
         text, task = clip.translation, "translate"
-    return Item(pass_name, clip.file, clip.kind, clip.language, named, text, clip.seconds, task)
+    return Item(pass_name, clip.file, clip.kind, clip.language, named, text, clip.seconds, task, clip.origin)
 
 
 def clip_items(clips: Iterable[Clip], pass_name: str, refused: dict[str, str]) -> Iterator[tuple[Item, Samples]]:

@@ -1,7 +1,7 @@
 """Transcriptions kept on disk: an evaluation that was cut off goes on, and the reference runs once per waveform.
 
-One JSON object a line, appended as answers come. The key covers everything the answer depends on: the system's code
-and settings, the weights, the samples, language and task.
+One JSON object a line, appended as answers come, each in one write: two runs may share the file. The key covers
+everything the answer depends on: the system's code and settings, the weights, the samples, language and task.
 """
 
 import hashlib
@@ -26,8 +26,11 @@ class Store:
         self._weights = weights
         self._answers: dict[str, Transcription] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            with suppress(json.JSONDecodeError):  # a run that was killed may have left half a line
+        kept = path.read_bytes() if path.exists() else b""
+        if kept and not kept.endswith(b"\n"):  # a run that was killed may have left half a line
+            _append(path, b"\n")
+        for line in kept.decode(errors="replace").split("\n"):
+            with suppress(json.JSONDecodeError):
                 entry = json.loads(line)
                 self._answers[entry["key"]] = _from_json(entry["transcription"])
 
@@ -40,10 +43,14 @@ class Store:
         if key not in self._answers:
             answer = system.transcribe(samples, language=language, task=task)
             entry = {"key": key, "transcription": asdict(answer)}
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            _append(self._path, json.dumps(entry, ensure_ascii=False).encode() + b"\n")
             self._answers[key] = answer
         return self._answers[key]
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab", buffering=0) as file:
+        file.write(data)
 
 
 def _key(*parts: str) -> str:

@@ -60,6 +60,7 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "longform": [*_by_group(passes["longform"], scorer), *_together(passes["longform"], scorer)],
         "nospeech": [*_by_group(passes["nospeech"], scorer), *_together(passes["nospeech"], scorer)],
         "noise": [*_by_group(passes["noise"], scorer), *_together(passes["noise"], scorer)],
+        "skipped": skipped(outcomes),
         "invention": invention(passes["nospeech"], passes["noise"], scorer),
         "parity": {
             name: _parity(chosen)
@@ -75,6 +76,7 @@ def error_rates(outcomes: Sequence[Outcome], scorer: Scorer) -> list[Row]:
         "all": lambda item: metric(item.spoken),
         "language": lambda item: str(item.spoken),
         "kind": lambda item: f"{item.group}, {metric(item.spoken)}",
+        "origin": lambda item: f"{item.origin}, {metric(item.spoken)}",
         "language and kind": lambda item: f"{item.spoken} {item.group}",
     }
     scored = [one for one in outcomes if one.item.text and one.item.spoken]
@@ -96,6 +98,24 @@ def invention(nospeech: Sequence[Outcome], noise: Sequence[Outcome], scorer: Sco
     noisy = [one for one in noise if one.item.group != CLEAN]
     groups["together"] = [*nospeech, *noisy]
     return [_row(group, members, scorer) for group, members in groups.items() if members]
+
+
+def skipped(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """What our answers say that they left out (`warnings`), by pass and reason."""
+    found: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    for one in outcomes:
+        for left in one.answers[OURS].warnings:
+            where = found.setdefault((one.item.pass_name, left.reason), [])
+            where.append((f"{one.item.name}, {one.item.group}", left.end - left.start))
+    return [
+        {
+            "pass": pass_name,
+            "reason": reason,
+            "recordings": len({name for name, _ in places}),
+            "seconds": round(sum(seconds for _, seconds in places), 2),
+        }
+        for (pass_name, reason), places in found.items()
+    ]
 
 
 def metric(language: str | None) -> str:
@@ -145,7 +165,7 @@ def _row(group: str, members: Sequence[Outcome], scorer: Scorer) -> Row:
     seconds = sum(one.item.seconds for one in members)
     interval = None
     if members[0].item.text and {OURS, REFERENCE} <= errors.keys():
-        interval = difference_interval(list(zip(errors[OURS], errors[REFERENCE], strict=True)))
+        interval = difference_interval(_paired(members, errors))
     return {
         "group": group,
         "clips": len(members),
@@ -153,6 +173,15 @@ def _row(group: str, members: Sequence[Outcome], scorer: Scorer) -> Row:
         "difference": interval,
         "systems": {name: _cell(counts, seconds) for name, counts in errors.items()},
     }
+
+
+def _paired(members: Sequence[Outcome], errors: dict[str, list[Errors]]) -> list[tuple[Errors, Errors]]:
+    """Errors of both by recording: one that comes in several noises is drawn as a whole."""
+    pairs: dict[str, tuple[Errors, Errors]] = {}
+    for one, ours, reference in zip(members, errors[OURS], errors[REFERENCE], strict=True):
+        before = pairs.get(one.item.name, (Errors(), Errors()))
+        pairs[one.item.name] = before[0] + ours, before[1] + reference
+    return list(pairs.values())
 
 
 def _cell(counts: Sequence[Errors], seconds: float) -> dict[str, Any]:

@@ -43,11 +43,14 @@ def loss_table(rows: Sequence[Row], first: str) -> str:
     if not rows:
         return ""
     systems = list(rows[0]["systems"])
-    head = [first, "recordings", "words", *(f"{label}: error rate, lost, invented" for label in labels(systems))]
+    compared = any(row["difference"] for row in rows)
+    named = [f"{label}: error rate, lost, invented" for label in labels(systems)]
+    head = [first, "recordings", "words", *named, *(["difference, 95 %"] if compared else [])]
     lines = []
     for row in rows:
         cells = [row["systems"][system] for system in systems]
         shown = [f"{_percent(cell['rate'])}, {cell['lost']}, {cell['invented']}" for cell in cells]
+        shown += [_interval(row)] if compared else []
         lines.append([row["group"], str(row["clips"]), str(cells[0]["tokens"]), *shown])
     return table(head, lines)
 
@@ -61,6 +64,28 @@ def invention_table(rows: Sequence[Row]) -> str:
             invented, speed = str(cell["invented"]), f"{cell['invented_a_minute']:.2f}"
             lines.append([row["group"], f"{row['minutes']:.1f}", LABELS[system], invented, speed, lost])
     return table(["", "minutes", "system", "words invented", "a minute", "words lost"], lines)
+
+
+def invention_verdict(rows: Sequence[Row]) -> str:
+    """This project beside the least inventive of the others, over everything."""
+    systems = rows[-1]["systems"]
+    others = [name for name in systems if name != OURS]
+    if not others:
+        return ""
+    best = min(others, key=lambda name: int(systems[name]["invented"]))
+    ours, theirs = systems[OURS], systems[best]
+    share = f", {ours['invented'] / theirs['invented']:.2f} times as many" if theirs["invented"] else ""
+    lost = ", ".join(f"{LABELS[name]} {systems[name]['lost']}" for name in others)
+    return (
+        f"Together this project invents {ours['invented']} words where {LABELS[best]}, the least inventive of the"
+        f" others, invents {theirs['invented']}{share}; it loses {ours['lost']} words ({lost}).\n"
+    )
+
+
+def skipped_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What this project says that it left out."""
+    lines = [[row["pass"], row["reason"], str(row["recordings"]), f"{row['seconds']:.1f}"] for row in rows]
+    return table(["pass", "reason", "recordings", "seconds"], lines)
 
 
 def nospeech_table(rows: Sequence[Row]) -> str:

@@ -12,7 +12,7 @@ ENTRY = {"language": "en", "text": "Hi.", "translation": None, "kind": "read", "
 def folder(tmp_path: Path) -> Path:
     entries = [
         {**ENTRY, "file": "a.wav"},
-        {**ENTRY, "file": "b.wav", "language": "de", "translation": "Hello."},
+        {**ENTRY, "file": "b.wav", "language": "de", "translation": "Hello.", "ref_origin": "here"},
         {**ENTRY, "file": "c.wav", "kind": "nospeech", "language": None, "text": ""},
         {**ENTRY, "file": "bad.wav", "kind": "hostile", "seconds": None},
     ]
@@ -24,6 +24,7 @@ def test_hostile_files_are_left_out(folder: Path) -> None:
     clips = read_corpus(folder)
     assert [clip.file for clip in clips] == ["a.wav", "b.wav", "c.wav"]
     assert clips[1].path == folder / "b.wav"
+    assert [clip.origin for clip in clips] == ["source", "here", "source"]
     assert (clips[1].language, clips[1].translation, clips[1].seconds) == ("de", "Hello.", 1.5)
 
 

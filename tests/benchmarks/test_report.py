@@ -1,5 +1,6 @@
 """Tables, the document and its pictures, from figures that `summarise` makes of answers written by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ from benchmarks.noise import CLEAN, NOISES, RATIOS, group_name
 from benchmarks.plot import language_figure, noise_figure
 from benchmarks.report import Circumstances, document, write
 from benchmarks.summary import Outcome, summarise
-from model.segments import Transcription
+from model.segments import Skipped, Transcription
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def outcome(item: Item, ours: str, reference: str, *, found: str = "en", peer: str | None = None) -> Outcome:
     texts = {"ours": ours, "reference": reference} | ({} if peer is None else {"faster-whisper": peer})
-    return Outcome(item, {name: Transcription(item.task, found, None, 30.0, text, ()) for name, text in texts.items()})
+    answers = {name: Transcription(item.task, found, None, 30.0, text, ()) for name, text in texts.items()}
+    if not ours:
+        answers["ours"] = replace(answers["ours"], warnings=(Skipped("no_voice", 0.5, 5.0),))
+    return Outcome(item, answers)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,10 @@ def test_the_report_holds_every_table(figures: dict[str, Any]) -> None:
         "| given | 2 | 0 | 2 | 2 |",
         "| given | a | near tie | 0 | 0.0 | 2 | 0.000123 | reference ' cat', ours ' h\\|at' |",
         "| x.raw | no header |",
+        "| source | WER | 1 | 33.33 % (1/3) | 0.00 % (0/3) |",
+        "| nospeech | no_voice | 1 | 4.5 |",
+        "Together this project invents 0 words where faster-whisper, VAD, the least inventive of the others, invents 0",
+        "invents 0; it loses 8 words (openai-whisper 0, faster-whisper, VAD 0).",
         "- this project: int8, default options (`abc/int8`)",
     ):
         assert line in text, line
@@ -109,9 +117,19 @@ def test_one_system_alone_is_compared_with_nobody() -> None:
     ]
 
 
+def test_invention_is_put_beside_the_least_inventive_of_the_others() -> None:
+    def row(**counts: tuple[int, int]) -> dict[str, Any]:
+        return {"systems": {name: {"invented": made, "lost": lost} for name, (made, lost) in counts.items()}}
+
+    text = tables.invention_verdict([row(ours=(3, 1), reference=(9, 4), **{"faster-whisper": (6, 2)})])
+    assert "invents 3 words where faster-whisper, VAD" in text
+    assert "invents 6, 0.50 times as many; it loses 1 words (openai-whisper 4, faster-whisper, VAD 2)" in text
+    assert tables.invention_verdict([row(ours=(3, 1))]) == ""
+
+
 def test_enough_clips_give_an_interval() -> None:
-    item = Item("given", "a", "read", "en", True, "the cat sat", 30.0)
-    figures = summarise([outcome(item, "the cat", "the cat sat")] * 9)
+    clips = [Item("given", str(i), "read", "en", True, "the cat sat", 30.0) for i in range(9)]
+    figures = summarise([outcome(clip, "the cat", "the cat sat") for clip in clips])
     last = tables.error_table(figures["error_rates"], "all").splitlines()[-1]
     assert last == "| all | WER | 9 | 33.33 % (9/27) | 0.00 % (0/27) | +33.33 to +33.33 |"
 

@@ -55,3 +55,11 @@ def test_half_a_line_left_by_a_killed_run_is_passed_over(tmp_path: Path) -> None
         file.write('{"key": "abc", "transcr')
     Store(path, weights="w").transcribe(system, SAMPLES, language="en", task="transcribe")
     assert len(system.calls) == 1
+
+
+def test_what_comes_after_half_a_line_is_kept(tmp_path: Path) -> None:
+    system, path = Counting(), tmp_path / "answers.jsonl"
+    path.write_text('{"key": "abc", "transcr')
+    for _ in range(2):
+        Store(path, weights="w").transcribe(system, SAMPLES, language="en", task="transcribe")
+    assert len(system.calls) == 1

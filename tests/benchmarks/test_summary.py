@@ -1,11 +1,12 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from benchmarks.items import Item
 from benchmarks.scoring import Errors, Scorer
-from benchmarks.summary import Outcome, difference_interval, invention, languages, summarise
-from model.segments import Segment, Transcription
+from benchmarks.summary import Outcome, difference_interval, invention, languages, skipped, summarise
+from model.segments import Segment, Skipped, Transcription
 
 
 def answer(text: str, language: str = "en", tokens: tuple[int, ...] = ()) -> Transcription:
@@ -136,3 +137,27 @@ def test_an_interval_tells_a_difference_from_chance() -> None:
 def test_an_outcome_is_looked_up_with_text_and_language() -> None:
     shown = outcome(CAT, "the hat").as_json()
     assert (shown["name"], shown["text"], shown["answers"]["ours"]["text"]) == ("cat.wav", "the cat sat", "the hat")
+
+
+def test_a_recording_in_several_noises_is_one_for_the_interval() -> None:
+    noisy = [item("noise", f"{i // 2}.wav", "one two", group=f"white {i % 2} dB") for i in range(10)]
+    (*_, together) = summarise([outcome(one, "one", "one two") for one in noisy])["noise"]
+    assert (together["clips"], together["difference"]) == (10, (50.0, 50.0))
+    (*_, few) = summarise([outcome(one, "one", "one two") for one in noisy[:8]])["noise"]
+    assert (few["clips"], few["difference"]) == (8, None)
+
+
+def test_what_was_left_out_is_added_up_by_reason() -> None:
+    skips = (Skipped("no_voice", 1.0, 2.5), Skipped("no_voice", 4.0, 5.0), Skipped("repetition", 6.0, 6.5))
+    left = Transcription("transcribe", "en", None, 9.0, "", (), warnings=skips)
+    rows = skipped([Outcome(one, {"ours": left}) for one in (CAT, DOG)])
+    assert rows == [
+        {"pass": "given", "reason": "no_voice", "recordings": 2, "seconds": 5.0},
+        {"pass": "given", "reason": "repetition", "recordings": 2, "seconds": 1.0},
+    ]
+
+
+def test_texts_written_by_ear_are_counted_apart() -> None:
+    by_ear = replace(DOG, origin="here")
+    rows = summarise([outcome(CAT, "the cat"), outcome(by_ear, "the dog ran off")])["error_rates"]
+    assert [row["group"] for row in rows if row["grouping"] == "origin"] == ["here, WER", "source, WER"]
