@@ -12,6 +12,9 @@ COMPUTE_TYPES = {
 }
 """What can be asked for, and the format of all that is not a quantised weight."""
 
+ENCODER_CONTEXTS = ("full", "short")
+"""How much of a short clip's window the encoder computes."""
+
 
 def choose_device(device: str | None) -> torch.device:
     """`auto` or None: the first CUDA device where there is one, else the CPU. `OptionError` for one that is absent."""
@@ -46,6 +49,21 @@ def choose_compute_type(compute_type: str, device: torch.device) -> str:
     if compute_type == "int8" and device.type != "cpu":
         raise OptionError("compute_type", "int8 is for CPUs; on a GPU use float16 or bfloat16")
     return compute_type
+
+
+def choose_encoder_context(context: str, device: torch.device, compute_type: str) -> str:
+    """`full` or `short` (`model.padding`); `OptionError` for what a device does not do.
+
+    `auto` is short in int8, whose word error rate it keeps (benchmarks/LOG.md); the other formats give what the
+    reference gives, token by token.
+    """
+    if context == "auto":
+        return "short" if compute_type == "int8" else "full"
+    if context not in ENCODER_CONTEXTS:
+        raise OptionError("encoder_context", f"encoder context {context!r} is not one of auto, full, short")
+    if context == "short" and device.type != "cpu":
+        raise OptionError("encoder_context", "a short encoder context is for CPUs; a GPU encodes windows side by side")
+    return context
 
 
 def has_vnni() -> bool:

@@ -66,9 +66,12 @@ class DecodingBatch:
         return len(self._rows)
 
     @torch.inference_mode()
-    def encode(self, mel: Tensor) -> list[int]:
-        """Encode log-Mel windows (batch, n_mels, 3000); the answer is the slot that each one now occupies."""
-        features = self.model.encoder(mel.to(device=self._device, dtype=self.model.dtype))
+    def encode(self, mel: Tensor, n_frames: Sequence[int] | None = None) -> list[int]:
+        """Encode log-Mel windows (batch, n_mels, 3000); the answer is the slot that each one now occupies.
+
+        `n_frames`: those of each window that have content, the others being 0.0; None is all.
+        """
+        features = self.model.encode(mel.to(device=self._device, dtype=self.model.dtype), n_frames)
         slots = self._free[-len(mel) :]
         self._inference.fill_windows(features, slots)
         del self._free[-len(mel) :]

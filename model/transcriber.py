@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.audio import decode_audio
-from model.compute import COMPUTE_TYPES, choose_compute_type, choose_device
+from model.compute import COMPUTE_TYPES, choose_compute_type, choose_device, choose_encoder_context
 from model.decode import DecodingBatch, run_to_end
 from model.dims import HOP_LENGTH, N_FRAMES, canonical_name
 from model.doubt import is_doubtful
@@ -24,6 +24,7 @@ from model.errors import InvalidAudioError, OptionError
 from model.language import canonical_language
 from model.mel import LogMel, MelSpan
 from model.options import MAX_WIDTH, TranscribeOptions
+from model.padding import shorten
 from model.quantize import quantise
 from model.recording import Recording, needs_speech
 from model.segments import Transcription
@@ -63,12 +64,16 @@ class Transcriber:
         return DecodingBatch(self.model, self.tokenizer, max_windows=windows, max_rows=MAX_WIDTH)
 
     @classmethod
-    def from_weights(cls, weights: Weights, device: torch.device, compute_type: str) -> "Transcriber":
-        """The model of these weights on a device, laid out for one of `COMPUTE_TYPES`."""
+    def from_weights(
+        cls, weights: Weights, device: torch.device, compute_type: str, encoder_context: str = "full"
+    ) -> "Transcriber":
+        """The model of these weights on a device, laid out for one of `COMPUTE_TYPES` and `ENCODER_CONTEXTS`."""
         int8, dtype = compute_type == "int8", COMPUTE_TYPES[compute_type]
         model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype, weights.name, pack=not int8)
         if int8:
             quantise(model)
+        if encoder_context == "short":
+            shorten(model)
         return cls(model, weights.name)
 
     @property
@@ -100,7 +105,7 @@ class Transcriber:
             raise OptionError("model", f"model {self.name} knows English only")
         samples = self._samples(audio)
         span = MelSpan(samples, 0, min(N_FRAMES, max(1, len(samples) // HOP_LENGTH)), self.log_mel.maximum(samples))
-        (slot,) = self._batch.encode(self.log_mel.windows([span]))
+        (slot,) = self._batch.encode(self.log_mel.windows([span]), [span.n_frames])
         try:
             return self._batch.detect_language(slot)
         finally:
@@ -149,7 +154,7 @@ class Transcriber:
                 while batch.free_windows and batch.free_rows >= settings.width and (taken := recording.take()):
                     lane, window = taken
                     span = MelSpan(samples, window.seek, window.n_frames, maximum)
-                    (slot,) = batch.encode(self.log_mel.windows([span]))
+                    (slot,) = batch.encode(self.log_mel.windows([span]), [span.n_frames])
                     lanes[slot] = lane
                     if window.settles_language:
                         window = replace(window, language=recording.hear_language(batch.detect_language(slot)))
@@ -163,7 +168,7 @@ class Transcriber:
                 batch.drop(slot)
 
     def _decode(self, span: MelSpan, window: Window, settings: TranscribeOptions) -> DecodingResult:
-        (slot,) = self._batch.encode(self.log_mel.windows([span]))
+        (slot,) = self._batch.encode(self.log_mel.windows([span]), [span.n_frames])
         try:
             self._batch.start(slot, window, settings)
             ((_, result),) = [*run_to_end(self._batch), *self._batch.step()]
@@ -209,14 +214,16 @@ def load(
     name: str = "base",
     device: str | None = None,
     compute_type: str = "auto",
+    encoder_context: str = "auto",
     *,
     download_dir: Path | None = None,
 ) -> Transcriber:
     """Load a model by published name, or from a `.pt` file or a folder, onto a device.
 
-    `compute_type`: `auto`, `int8` (CPU), `float32`, `float16` (GPU) or `bfloat16`. Raises `WeightsError` or
-    `OptionError`.
+    `compute_type`: `auto`, `int8` (CPU), `float32`, `float16` (GPU) or `bfloat16`. `encoder_context`: `auto`, `full` or
+    `short` (`model.padding`, CPU). Raises `WeightsError` or `OptionError`.
     """
     place = choose_device(device)
     chosen = choose_compute_type(compute_type, place)
-    return Transcriber.from_weights(load_weights(name, download_dir=download_dir), place, chosen)
+    context = choose_encoder_context(encoder_context, place, chosen)
+    return Transcriber.from_weights(load_weights(name, download_dir=download_dir), place, chosen, context)

@@ -12,7 +12,7 @@ Source: "Attention Is All You Need"; "Robust Speech Recognition via Large-Scale 
 openai/whisper `model.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -76,9 +76,18 @@ class EncoderBlock(nn.Module):
         self.mlp = MLP(n_state)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, n_audio_ctx, n_state) in and out; `x` is overwritten."""
-        q, k, v = self.attn_qkv(self.attn_ln(x)).chunk(3, dim=-1)
-        q, k, v = (split_heads(t, self.n_head) for t in (q, k, v))
+        """(batch, n_ctx, n_state) in and out; `x` is overwritten."""
+        return self.attend(x, *self.project(x))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries (batch, n_ctx, n_state), and keys beside values (batch, n_ctx, 2 * n_state)."""
+        n_state = x.shape[-1]
+        query, keys_values = self.attn_qkv(self.attn_ln(x)).split([n_state, 2 * n_state], dim=-1)
+        return query, keys_values
+
+    def attend(self, x: Tensor, query: Tensor, keys_values: Tensor) -> Tensor:
+        """The rest of the block, `x` overwritten; there may be keys and values of more positions than queries."""
+        q, k, v = (split_heads(t, self.n_head) for t in (query, *keys_values.chunk(2, dim=-1)))
         heads = F.scaled_dot_product_attention(q, k, v)
         x += self.attn_out(merge_heads(heads))
         x += self.mlp(self.mlp_ln(x))
@@ -99,13 +108,19 @@ class AudioEncoder(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         """(batch, n_mels, 2 * n_audio_ctx) -> (batch, n_audio_ctx, n_state)."""
-        x = gelu_(self.conv1(mel))
-        x = gelu_(self.conv2(x)).transpose(1, 2)
-        # Once in memory order, or every layer after it copies its input.
-        x = (x + self.positional_embedding).contiguous()
+        x = self.begin(mel)
         for block in self.blocks:
             x = block(x)
         return self.ln_post(x)  # type: ignore[no-any-return]
+
+    def begin(self, mel: Tensor) -> Tensor:
+        """What the first block gets: (batch, n_mels, 2 * n_audio_ctx) -> (batch, n_audio_ctx, n_state)."""
+        # Once in memory order, or every layer after it copies its input.
+        return (self.convolve(mel) + self.positional_embedding).contiguous()
+
+    def convolve(self, mel: Tensor) -> Tensor:
+        """Without positions: (batch, n_mels, n_frames) -> (batch, n_frames / 2, n_state)."""
+        return gelu_(self.conv2(gelu_(self.conv1(mel)))).transpose(1, 2)
 
 
 class DecoderBlock(nn.Module):
@@ -185,11 +200,14 @@ class Whisper(nn.Module):
         self.dims = dims
         self.alignment_heads = alignment_heads(dims, name)
         """(layer, head) of the cross-attention that follows the speech."""
-        self.encoder = AudioEncoder(dims)
+        self.encoder: nn.Module = AudioEncoder(dims)
+        """An `AudioEncoder`, or what `model.padding` made of it."""
         self.decoder: nn.Module = TextDecoder(dims)
         """A `TextDecoder`, or in int8 what `model.native` made of it."""
         self.compute_type = "float32"
         """Arithmetic of most of the work: a float format, or int8."""
+        self.encoder_context = "full"
+        """`full`: the padding behind a clip is computed like the clip. `short`: see `model.padding`."""
 
     @classmethod
     def from_tensors(
@@ -225,15 +243,24 @@ class Whisper(nn.Module):
         model.compute_type = str(dtype).removeprefix("torch.")
         return model
 
+    def encode(self, mel: Tensor, n_frames: Sequence[int] | None = None) -> Tensor:
+        """(batch, n_mels, 2 * n_audio_ctx) -> features (batch, n_audio_ctx, n_state).
+
+        `n_frames`: those of each window that have content, the others being 0.0; None is all.
+        """
+        if n_frames is None or isinstance(self.encoder, AudioEncoder):
+            return self.encoder(mel)  # type: ignore[no-any-return]
+        return self.encoder(mel, n_frames)  # type: ignore[no-any-return]
+
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.encoder.positional_embedding.device
+        return next(self.encoder.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of the parameters and of the encoder's input."""
-        return self.encoder.positional_embedding.dtype
+        return next(self.encoder.parameters()).dtype
 
 
 def _fuse(tensors: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> dict[str, Tensor]:

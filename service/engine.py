@@ -206,7 +206,8 @@ class Engine:
     def _start(self, job: Job, lane: int, window: Window, now: float) -> list[Message]:
         if job.started is None:
             job.started = now
-        (slot,) = self.batch.encode(self._transcriber.log_mel.windows([job.span(window)]))
+        span = job.span(window)
+        (slot,) = self.batch.encode(self._transcriber.log_mel.windows([span]), [span.n_frames])
         self.stats.encodes += 1
         self._by_slot[slot], job.lanes[slot] = job, lane
         self._times.take(slot, now)

@@ -110,6 +110,8 @@ class ModelInfo:
     device: str
     compute_type: str
     sha256: str | None
+    encoder_context: str = "full"
+    """`full`, or `short` where the padding behind a clip is known beforehand (`model.padding`)."""
     decoder: str = "torch"
     """What runs the decoder: torch, or the compiled variant of `model.native`."""
     kind: Literal["model_info"] = "model_info"

@@ -213,7 +213,8 @@ class WorkerPool:
             if isinstance(message, ModelInfo):
                 logs.event(
                     "worker_ready", device=message.device, model=message.name, compute_type=message.compute_type,
-                    decoder=message.decoder,                    pid=worker.process.pid, seconds=self._clock() - started,
+                    encoder_context=message.encoder_context, decoder=message.decoder,
+                    pid=worker.process.pid, seconds=self._clock() - started,
                 )  # fmt: skip
                 self._dispatch()
             elif isinstance(message, WorkerStats) and message.out_of_memory > out_of_memory:
@@ -234,7 +235,8 @@ class WorkerPool:
         settings = self._settings
         arguments = [
             *self._command, "--model", settings.model, "--device", device, "--compute-type", settings.compute_type,
-            "--threads", str(settings.threads_per_worker), "--max-rows", str(settings.max_batch_rows),
+            "--encoder-context", settings.encoder_context, "--threads", str(settings.threads_per_worker),
+            "--max-rows", str(settings.max_batch_rows),
         ]  # fmt: skip
         if settings.download_dir is not None:
             arguments += ["--download-dir", str(settings.download_dir)]

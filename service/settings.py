@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     compute_type: Literal["auto", "int8", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Arithmetic of the model; `auto` fits the device."
     )
+    encoder_context: Literal["auto", "full", "short"] = Field(
+        default="auto",
+        description="`short` knows the padding behind a clip beforehand: faster clips; `auto` is short in int8.",
+    )
     download_dir: Path | None = Field(
         default=None, description="Folder for downloaded weights; empty is the user's cache."
     )

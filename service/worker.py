@@ -122,7 +122,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     """Load and warm the model. Raises `WhisperError` for weights or options, `MemoryError` or the like for the rest."""
     import torch
 
-    from model.compute import choose_compute_type, choose_device
+    from model.compute import choose_compute_type, choose_device, choose_encoder_context
     from model.quantize import decoder_name
     from model.transcriber import Transcriber, can_translate
     from model.weights import load_weights
@@ -133,7 +133,8 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     device = choose_device(args.device)
     compute_type = choose_compute_type(args.compute_type, device)
     weights = load_weights(args.model, download_dir=args.download_dir)
-    transcriber = Transcriber.from_weights(weights, device, compute_type)
+    context = choose_encoder_context(args.encoder_context, device, compute_type)
+    transcriber = Transcriber.from_weights(weights, device, compute_type, context)
     model = transcriber.model
     transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
     engine = Engine(transcriber, max_rows=args.max_rows, windows_per_encode=8 if device.type == "cuda" else 1)
@@ -144,6 +145,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
         can_translate=can_translate(weights.name, model),
         device=str(device),
         compute_type=compute_type,
+        encoder_context=context,
         decoder=decoder_name(model),
         sha256=weights.sha256,
     )
@@ -173,6 +175,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--compute-type", required=True)
+    parser.add_argument("--encoder-context", required=True)
     parser.add_argument("--download-dir", type=Path)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--max-rows", type=int, default=16)

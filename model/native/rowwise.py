@@ -11,12 +11,13 @@ benchmarks/LOG.md.)
 """
 
 import ctypes
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from model.compute import has_vnni
-from model.whisper import TextDecoder, Whisper
+from model.whisper import AudioEncoder, TextDecoder, Whisper
 
 PANEL = 16
 """Neighbours that C works on together; `PANEL` of vectors.h."""
@@ -79,7 +80,9 @@ class Int8Linear(nn.Module):
 def quantise_projections(model: Whisper, library: ctypes.CDLL | None) -> None:
     """Replace the projections that see whole windows, one by one, so that few are there in both forms."""
     top = 127 if has_vnni() else 64
-    parents = [part for block in model.encoder.blocks for part in (block, block.get_submodule("mlp"))]
+    parents = [
+        part for block in cast(AudioEncoder, model.encoder).blocks for part in (block, block.get_submodule("mlp"))
+    ]
     for parent in parents:
         for name, child in parent.named_children():
             if isinstance(child, nn.Linear):
