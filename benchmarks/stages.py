@@ -30,6 +30,8 @@ from model.window import Window
 
 CLIP = Path(__file__).parents[1] / "tests" / "audio" / "en-printing.ogg"
 LANGUAGE = "en"
+_CLIP_FRAMES = 500
+"""Frames of a clip that leaves most of its window empty."""
 
 
 class Stages:
@@ -44,11 +46,14 @@ class Stages:
     def window_stages(self) -> dict[str, float]:
         """Median seconds of what is done once a window."""
         with torch.inference_mode():
-            features = self._model.encoder(self._mel)
+            features = self._model.encode(self._mel)
+            short = self._mel.clone()
+            short[:, :, _CLIP_FRAMES:] = 0.0
             inference = make_inference(self._model, n_windows=1, n_rows=1)
             stages: dict[str, Callable[[], object]] = {
                 "log_mel": lambda: self._transcriber.log_mel.windows([self._span]),
-                "encoder": lambda: self._model.encoder(self._mel),
+                "encoder": lambda: self._model.encode(self._mel),
+                "encoder_5_s": lambda: self._model.encode(short, [_CLIP_FRAMES]),
                 "cross_kv": lambda: inference.fill_windows(features, [0]),
             }
             times = {name: self._median(stage) for name, stage in stages.items()}

@@ -25,7 +25,7 @@ GIVEN = {
     "docs/accuracy-languages.png": "Error rate by language, beside openai-whisper.",
     "docs/accuracy-noise.png": "Error rate in white noise and in babble, beside openai-whisper and faster-whisper.",
     "docs/metrics.svg": "Every panel of the dashboard, drawn from a run of the stack.",
-    "model/assets/": "The two vocabularies of the reference, with their notice.",
+    "model/assets/": "The two vocabularies of the reference and some seconds of speech, with their notice.",
     "pyproject.toml": "Dependencies and the settings of every tool, import contracts included.",
     "requirements/": "The locks: every dependency pinned, every file hashed; torch apart, for CPU and for CUDA.",
     "tests/deploy/keda-scaledobject.json": "KEDA's own schema of what deploy/kubernetes/keda asks for.",

@@ -50,6 +50,7 @@ class Status:
                     "can_translate": model.can_translate,
                     "device": model.device,
                     "compute_type": model.compute_type,
+                    "encoder_context": model.encoder_context,
                     "sha256": model.sha256,
                 }
             )

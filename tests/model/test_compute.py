@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from model.compute import COMPUTE_TYPES, can_multiply_int8, choose_compute_type, choose_device, has_vnni
+from model.compute import (
+    COMPUTE_TYPES,
+    can_multiply_int8,
+    choose_compute_type,
+    choose_device,
+    choose_encoder_context,
+    has_vnni,
+)
 from model.errors import OptionError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -22,6 +29,21 @@ def test_what_a_device_does_not_do_is_refused(name: str, device: torch.device) -
 def test_the_others_are_taken_as_they_are() -> None:
     for name in COMPUTE_TYPES:
         assert choose_compute_type(name, GPU if name == "float16" else CPU) == name
+
+
+def test_short_is_for_int8_unless_it_is_asked_for() -> None:
+    assert choose_encoder_context("auto", CPU, "int8") == "short"
+    assert choose_encoder_context("auto", CPU, "float32") == "full"
+    assert choose_encoder_context("auto", GPU, "float16") == "full"
+    assert choose_encoder_context("full", CPU, "int8") == "full"
+    assert choose_encoder_context("short", CPU, "float32") == "short"
+
+
+@pytest.mark.parametrize(("context", "device"), [("short", GPU), ("long", CPU), ("", CPU)])
+def test_an_encoder_context_that_a_device_does_not_do_is_refused(context: str, device: torch.device) -> None:
+    with pytest.raises(OptionError) as caught:
+        choose_encoder_context(context, device, "float32")
+    assert caught.value.param == "encoder_context"
 
 
 def test_int8_products_that_do_not_saturate_are_products_that_are_there() -> None:

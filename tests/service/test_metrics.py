@@ -49,6 +49,7 @@ LABELS = {
     "python",
     "compute_type",
     "decoder",
+    "encoder_context",
 }
 
 CPU = (("device", "cpu"),)
