@@ -20,6 +20,7 @@ pytestmark = [
         program("haproxy") is None, reason="haproxy is not installed (Debian, Ubuntu: apt install haproxy)"
     ),
 ]
+ARRIVED = 'haproxy_frontend_http_requests_total{proxy="door"}'
 
 
 @in_loop
@@ -65,9 +66,34 @@ async def test_r38_overload_is_refused_by_the_service_itself():
         assert ready == ["replica-1", "replica-2"]
 
 
-def up(balancer: Balancer, server: str) -> bool:
+def metric(balancer: Balancer, name: str) -> int:
+    """A series of the balancer's own page."""
     page = httpx.get(f"http://127.0.0.1:{balancer.metrics_port}/metrics", trust_env=False).text
-    return f'haproxy_server_status{{proxy="replicas",server="{server}",state="UP"}} 1' in page
+    (line,) = [line for line in page.splitlines() if line.startswith(f"{name} ")]
+    return int(line.rpartition(" ")[2])
+
+
+def up(balancer: Balancer, server: str) -> bool:
+    return metric(balancer, f'haproxy_server_status{{proxy="replicas",server="{server}",state="UP"}}') == 1
+
+
+def test_r38_requests_go_where_the_fewest_are():
+    with Stack("haproxy") as stack:
+        body = form(script(windows=100, window_delay=0.1))
+        with socket.create_connection(("127.0.0.1", stack.balancer.port), timeout=10) as long:
+            long.sendall(request_head(len(body)) + body)
+            wait_until(lambda: sum(replica.gauge("whisper_queue_audio_seconds") for replica in stack.replicas) == 1.0)
+            (busy,) = [number for number in (0, 1) if stack.replicas[number].gauge("whisper_queue_audio_seconds")]
+            before = [served(stack.balancer, number) for number in (0, 1)]
+            url = f"{stack.balancer.url}/v1/transcribe"
+            for _ in range(6):
+                assert httpx.post(url, files={"file": ("a.wav", script())}, trust_env=False).status_code == 200
+            gained = [served(stack.balancer, number) - before[number] for number in (0, 1)]
+        assert (gained[busy], gained[1 - busy]) == (0, 6)
+
+
+def served(balancer: Balancer, number: int) -> int:
+    return metric(balancer, f'haproxy_server_sessions_total{{proxy="replicas",server="replica-{number + 1}"}}')
 
 
 def test_r38_slow_clients_take_no_place():
@@ -120,7 +146,17 @@ def test_r38_the_balancer_speaks_as_the_service_does():
         reply = httpx.get(f"{url}/v1/models", headers={"x-request-id": "mine-1"}, trust_env=False)
         assert reply.headers["x-request-id"] == "mine-1"
         assert len(httpx.get(f"{url}/v1/models", trust_env=False).headers["x-request-id"]) == 36
-        assert error_of(httpx.get(f"{url}/metrics", trust_env=False), 404)["code"] == "not_found"
+        hidden = httpx.get(f"{url}/metrics", headers={"x-request-id": "mine-2"}, trust_env=False)
+        assert error_of(hidden, 404)["code"] == "not_found"
+        assert hidden.json()["request_id"] == hidden.headers["x-request-id"] == "mine-2"
+        with socket.create_connection(("127.0.0.1", stack.balancer.port), timeout=10) as connection:
+            seen = metric(stack.balancer, ARRIVED)
+            connection.sendall(request_head(None, "/v1/transcribe", "X-Request-Id: mine-3"))
+            wait_until(lambda: metric(stack.balancer, ARRIVED) > seen)
+            connection.sendall(b"no size\r\n")
+            status, headers, text = read_answer(connection)
+        assert (status, check_error_body(json.loads(text))["code"]) == (400, "invalid_http")
+        assert json.loads(text)["request_id"] == headers["x-request-id"] == "mine-3"
         wait_until(lambda: '"request_id":"mine-1"' in stack.balancer.log())
         for replica in stack.replicas:
             replica.process.kill()
