@@ -3,7 +3,8 @@
     python -m benchmarks.load [FILE ...] --url http://127.0.0.1:8000 --rate 2 --seconds 60
 
 Latency counts from the moment at which a request was due, so that a slow service cannot hide its queue behind a slow
-sender. Prints percentiles of the answered and of the refused, goodput (requests a second that were answered within
+sender. Prints percentiles of the answered, of the refused and of the time from arrival to the first segment (from the
+server's own histogram: {} behind a balancer, which hides it), goodput (requests a second that were answered within
 `--slo-factor` times their recording plus a second), audio seconds per second, and one JSON line.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 import httpx
 
 from benchmarks.concurrency import AUDIO, Reply, Upload, send
+from benchmarks.histogram import between, first_segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +101,15 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     arrivals = schedule(files, rate=options.rate, seconds=options.seconds, seed=options.seed)
     fields = {"language": options.language} if options.language else {}
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=options.url, timeout=options.timeout_seconds, limits=limits) as client:
+    headers = {"Authorization": f"Bearer {options.key}"} if options.key else {}
+    timeout = options.timeout_seconds
+    async with httpx.AsyncClient(base_url=options.url, headers=headers, timeout=timeout, limits=limits) as client:
         await send(client, files[0], fields)
-        begin = time.perf_counter()
+        before, begin = await first_segments(client), time.perf_counter()
         outcomes = await offer(client, arrivals, fields)
-        return summarise(outcomes, seconds=time.perf_counter() - begin, slo_factor=options.slo_factor)
+        seconds = time.perf_counter() - begin
+        first = between(before, await first_segments(client))
+        return {**summarise(outcomes, seconds=seconds, slo_factor=options.slo_factor), "first_segment_s": first}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -111,6 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, default=sorted(AUDIO.glob("??-*.*")))
     parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--key", help="an API key, where the service has any")
     parser.add_argument("--rate", type=float, default=1.0, help="requests a second, on average")
     parser.add_argument("--seconds", type=float, default=60.0, help="for how long requests arrive")
     parser.add_argument("--seed", type=int, default=0)
@@ -119,7 +126,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--timeout-seconds", type=float, default=600.0)
     options = parser.parse_args(arguments)
     result = asyncio.run(run(options))
-    for name in ("statuses", "latency_s", "refusal_s", "audio_seconds_per_second", "goodput_per_second"):
+    for name in (
+        "statuses",
+        "latency_s",
+        "first_segment_s",
+        "refusal_s",
+        "audio_seconds_per_second",
+        "goodput_per_second",
+    ):
         sys.stdout.write(f"{name:25} {result[name]}\n")
     sys.stdout.write(json.dumps(result) + "\n")
     return 0 if result["statuses"].keys() <= {"200", "503"} else 1

@@ -13,7 +13,6 @@ of R05 was missed.
 import argparse
 import asyncio
 import json
-import re
 import statistics
 import sys
 import time
@@ -24,11 +23,11 @@ from typing import Any
 import httpx
 
 from benchmarks.concurrency import AUDIO, Reply, Upload, send
+from benchmarks.histogram import between, first_segments
 from benchmarks.load import Outcome, offer, schedule, summarise
 from benchmarks.service import Service, running
 
 CLIPS = tuple(sorted(AUDIO.glob("??-*.*")))
-_FIRST_SEGMENT = "whisper_time_to_first_segment_seconds"
 _SAMPLE_SECONDS = 1.0
 _MIB = 1 << 20
 
@@ -77,28 +76,6 @@ async def watch(service: Service, samples: list[tuple[float, dict[str, int]]]) -
         await asyncio.sleep(_SAMPLE_SECONDS)
 
 
-def buckets(page: str, name: str) -> dict[float, float]:
-    """The cumulative buckets of an unlabelled histogram on a metrics page, by upper bound."""
-    found = re.findall(rf'(?m)^{name}_bucket{{le="([^"]+)"}} (\S+)$', page)
-    return {float(bound): float(count) for bound, count in found}
-
-
-def between(before: dict[float, float], after: dict[float, float]) -> dict[str, float]:
-    """p50, p95 and p99 of what a histogram saw between two scrapes, linear inside a bucket; {} if it saw nothing."""
-    counts = sorted((bound, after[bound] - before.get(bound, 0.0)) for bound in after)
-    total = counts[-1][1] if counts else 0.0
-    result: dict[str, float] = {}
-    for p in (50, 95, 99):
-        rank, low, seen = p / 100 * total, 0.0, 0.0
-        for bound, count in counts:
-            if total and count >= rank:
-                width = (bound if bound != float("inf") else low) - low
-                result[f"p{p}"] = round(low + width * (rank - seen) / max(count - seen, 1.0), 3)
-                break
-            low, seen = bound, count
-    return result
-
-
 def growth(samples: Sequence[tuple[float, dict[str, int]]], process: str, requests: int) -> dict[str, float]:
     """First and last memory in MiB, and the slope (least squares) in MiB for 100 requests."""
     times, sizes = [t for t, _ in samples], [memory[process] / _MIB for _, memory in samples]
@@ -125,14 +102,14 @@ async def measure(service: Service, files: Sequence[Upload], options: argparse.N
         peaks = [await saturate(service, client, files, options)]
         rate = options.times * peaks[0]["requests_per_second"]
         arrivals = schedule(files, rate=rate, seconds=options.seconds, seed=options.seed)
-        before = buckets((await client.get("/metrics")).text, _FIRST_SEGMENT)
+        before = await first_segments(client)
         watcher = asyncio.create_task(watch(service, samples))
         used, begin = service.worker_seconds(), time.perf_counter()
         outcomes = await offer(client, arrivals, fields_of(options))
         seconds = time.perf_counter() - begin
         cores = (service.worker_seconds() - used) / seconds
         watcher.cancel()
-        after = buckets((await client.get("/metrics")).text, _FIRST_SEGMENT)
+        after = await first_segments(client)
         peaks.append(await saturate(service, client, files, options))
     dues = [arrival.due for arrival in arrivals]
     audio = done_between(outcomes, dues, options.ramp_seconds, options.seconds)

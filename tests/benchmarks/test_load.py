@@ -2,12 +2,15 @@
 
 import asyncio
 import itertools
+import json
 
 import httpx
 import pytest
 
 from benchmarks.concurrency import Reply, Upload
-from benchmarks.load import Arrival, Outcome, offer, percentiles, schedule, summarise
+from benchmarks.load import Arrival, Outcome, main, offer, percentiles, schedule, summarise
+from tests.fakes import script
+from tests.serving import service
 
 FILES = [Upload("a.wav", b"a"), Upload("b.wav", b"b")]
 
@@ -56,3 +59,17 @@ def test_refusals_and_failures_count_against_goodput_only() -> None:
     assert result["statuses"] == {"200": 2, "503": 1, "failed": 1}
     assert (result["audio_seconds_per_second"], result["goodput_per_second"]) == (2.0, 0.1)
     assert (result["latency_s"]["max"], result["refusal_s"]["max"]) == (9.0, 0.05)
+
+
+def test_a_running_service_is_measured_with_a_key(tmp_path, capsys) -> None:
+    file = tmp_path / "a.wav"
+    file.write_bytes(script(seconds=2, window_delay=0.05))
+    with service(WHISPER_API_KEYS="key-of-a-test") as server:
+        load = [str(file), "--url", server.url, "--rate", "10", "--seconds", "1"]
+        assert main(load) == 1  # 401
+        capsys.readouterr()
+        assert main([*load, "--key", "key-of-a-test"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(result["statuses"]) == {"200"}
+    assert 0.0 < result["first_segment_s"]["p50"] <= result["first_segment_s"]["p99"] < 60.0
+    assert result["audio_seconds_per_second"] > 0.0
