@@ -45,7 +45,7 @@ def loss_table(rows: Sequence[Row], first: str) -> str:
     systems = list(rows[0]["systems"])
     compared = any(row["difference"] for row in rows)
     named = [f"{label}: error rate, lost, invented" for label in labels(systems)]
-    head = [first, "recordings", "words", *named, *(["difference, 95 %"] if compared else [])]
+    head = [first, "recordings", "said", *named, *(["difference, 95 %"] if compared else [])]
     lines = []
     for row in rows:
         cells = [row["systems"][system] for system in systems]
