@@ -116,6 +116,35 @@ async def test_a_request_id_is_taken_over_when_it_is_a_plain_word():
 
 
 @in_loop
+async def test_every_answer_error_and_log_line_carries_the_request_id(caplog):
+    caplog.set_level("DEBUG", logger="service")
+    app, _, _ = make_app(api_keys="key-of-a-test")
+    key = {"authorization": "Bearer key-of-a-test"}
+    asked = [
+        ("POST", "/v1/transcribe", key, b"x", 200),
+        ("POST", "/v1/transcribe", key, script(error="invalid_audio"), 400),
+        ("POST", "/v1/transcribe", {}, b"x", 401),
+        ("POST", "/v1/detect-language", key, script(error="bug"), 500),
+        ("POST", "/v1/transcribe", key, script(worker_error="no_worker"), 503),
+        ("GET", "/nothing", key, b"", 404),
+        ("GET", "/v1/models", key, b"", 200),
+        ("GET", "/livez", {}, b"", 200),
+    ]
+    async with client(app) as c:
+        caplog.clear()
+        for number, (method, path, headers, upload, status) in enumerate(asked):
+            files = {"file": ("a.wav", upload)} if upload else None
+            answer = await c.request(method, path, headers={**headers, "x-request-id": f"id-{number}"}, files=files)
+            assert (answer.status_code, answer.headers["x-request-id"]) == (status, f"id-{number}")
+            assert status < 400 or answer.json()["request_id"] == f"id-{number}"
+        records = [record for record in caplog.records if record.name == "service"]
+    told = [record.fields["request_id"] for record in records if record.message == "request"]
+    assert told == [f"id-{number}" for number in range(len(asked))]
+    (bug,) = [record for record in records if record.message == "internal_error"]
+    assert bug.fields["request_id"] == "id-3"
+
+
+@in_loop
 async def test_errors_of_the_framework_have_the_one_body():
     app, _, _ = make_app()
     async with client(app) as c:
