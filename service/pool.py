@@ -213,8 +213,8 @@ class WorkerPool:
             if isinstance(message, ModelInfo):
                 logs.event(
                     "worker_ready", device=message.device, model=message.name, compute_type=message.compute_type,
-                    encoder_context=message.encoder_context, decoder=message.decoder,
-                    pid=worker.process.pid, seconds=self._clock() - started,
+                    encoder_context=message.encoder_context, decoder=message.decoder, pid=worker.process.pid,
+                    seconds=self._clock() - started,
                 )  # fmt: skip
                 self._dispatch()
             elif isinstance(message, WorkerStats) and message.out_of_memory > out_of_memory:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,16 @@ def test_both_autoscalers_ask_for_the_same() -> None:
     assert f"sum({metric['pods']['metric']['name']}{{" in trigger["metadata"]["query"]
     assert f'"{metric["pods"]["metric"]["name"]}"' in (ROOT / "service/metrics.py").read_text()
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (keda["minReplicaCount"], keda["maxReplicaCount"])
+
+
+def test_the_guide_derives_the_autoscalers_target_from_the_throughput_it_names() -> None:
+    guide = (ROOT / "docs/operations.md").read_text()
+    (metric,) = base()["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    ((target, throughput),) = re.findall(r"30 s of waiting: (\d+) for T = ([\d.]+\d)", guide)
+    assert target == metric["pods"]["target"]["averageValue"]
+    assert abs(int(target) - 30 * float(throughput)) <= 5
+    assert f"T = {throughput} " in guide
+    assert f": {target} seconds of it" in (FOLDER / "base/autoscaling.yaml").read_text()
 
 
 @pytest.mark.parametrize("variant", ["gpu", "keda"])
