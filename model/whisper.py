@@ -12,12 +12,13 @@ Source: "Attention Is All You Need"; "Robust Speech Recognition via Large-Scale 
 openai/whisper `model.py`.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from model.alignment_heads import alignment_heads
 from model.dims import ModelDimensions
@@ -227,7 +228,7 @@ class Whisper(nn.Module):
 
         `WeightsError` names the first tensor that is missing, unknown or mis-shaped.
         """
-        with torch.device("meta"):
+        with torch.device("meta"), _NoInitialisation():
             model = cls(dims, name)
         model = model.to_empty(device=device).to(dtype).eval().requires_grad_(False)
         state = _fuse(tensors, device, dtype)
@@ -261,6 +262,21 @@ class Whisper(nn.Module):
     def dtype(self) -> torch.dtype:
         """Type of the parameters and of the encoder's input."""
         return next(self.encoder.parameters()).dtype
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Modules keep what their memory holds: weights follow. torch imports a second's worth of code to draw them."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _fuse(tensors: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -153,15 +153,19 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
 
 
 def warm_up(engine: "Engine") -> None:
-    """Run a window of faint noise through every stage, so that the first request finds all memory in place."""
+    """Run faint noise through every stage, so that the first request finds all memory in place.
+
+    A whole window, or a clip where the encoder has heard whole windows already, to learn their padding.
+    """
     import torch
 
     from model.dims import N_SAMPLES
     from model.options import TranscribeOptions
 
-    noise = torch.randn(N_SAMPLES, generator=torch.Generator().manual_seed(0)) * 1e-3
+    n_samples = N_SAMPLES // 10 if engine.batch.model.encoder_context == "short" else N_SAMPLES
+    noise = torch.randn(n_samples, generator=torch.Generator().manual_seed(0)) * 1e-3
     options = TranscribeOptions(temperature=(0.0,), sample_len=_WARM_UP_STEPS)
-    engine.submit(Transcribe("warm-up", "float32", N_SAMPLES, options, None), noise, 0.0)
+    engine.submit(Transcribe("warm-up", "float32", n_samples, options, None), noise, 0.0)
     while engine.busy:
         engine.iterate(0.0)
     engine.reset_stats()
