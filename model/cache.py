@@ -57,6 +57,10 @@ class KVCache:
         n_ctx = self._n_ctx[window]
         return self.cross_keys[layer, window, :, :n_ctx], self.cross_values[layer, window, :, :n_ctx]
 
+    def are_whole(self, windows: Sequence[int]) -> bool:
+        """Whether each of these windows fills its slot."""
+        return all(self._n_ctx[window] == self.cross_keys.shape[3] for window in windows)
+
     def clear_row(self, row: int) -> None:
         """Forget a row's last owner. A masked position still takes part in the product: it must hold no NaN."""
         self.keys[:, row] = 0

@@ -150,6 +150,7 @@ class DecodingBatch:
         """Free the slot of an encoded window that is not being decoded."""
         if slot not in self._free:
             self._free.append(slot)
+            self._free.sort(reverse=True)  # the lowest is next: a captured step reads all slots up to the highest
 
     def _begin(self, decoding: Decoding, rung: int) -> None:
         """Start a window at a rung of its ladder: its prompt is in its first row, the other rows copy it."""

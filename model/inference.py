@@ -13,6 +13,8 @@ from torch import Tensor
 
 from model.cache import KVCache, PrefillView, StepView
 from model.capture import CaptureView
+from model.cuda import CudaBackend
+from model.graphs import Backend, StepGraphs
 from model.native.inference import NativeInference
 from model.native.weights import NativeDecoder
 from model.whisper import TextDecoder, Whisper
@@ -59,18 +61,26 @@ def make_inference(model: Whisper, *, n_windows: int, n_rows: int) -> Inference:
     """The implementation that the model's decoder was laid out for."""
     if isinstance(model.decoder, NativeDecoder):
         return NativeInference(model.decoder, n_windows=n_windows, n_rows=n_rows)
-    return PyTorchInference(model, n_windows=n_windows, n_rows=n_rows)
+    backend = CudaBackend(model.device) if model.device.type == "cuda" else None
+    return PyTorchInference(model, n_windows=n_windows, n_rows=n_rows, backend=backend)
 
 
 class PyTorchInference:
-    """`Inference` with torch's own operators, on any device and in any float format."""
+    """`Inference` with torch's own operators, on any device and in any float format.
 
-    def __init__(self, model: Whisper, *, n_windows: int, n_rows: int) -> None:
+    With a backend, steps are captured and replayed (`model.graphs`); without, they run as they come.
+    """
+
+    def __init__(self, model: Whisper, *, n_windows: int, n_rows: int, backend: Backend | None = None) -> None:
         """Allocate the memory of all slots at once."""
         if not isinstance(model.decoder, TextDecoder):
             raise TypeError(f"{type(model.decoder).__name__} is not made of torch's operators")
         self._decoder, self._device = model.decoder, model.device
-        self._cache = KVCache(model.dims, n_windows=n_windows, n_rows=n_rows, device=model.device, dtype=model.dtype)
+        slots = n_rows if backend is None else n_rows + 1  # the last one is scratch
+        self._cache = KVCache(model.dims, n_windows=n_windows, n_rows=slots, device=model.device, dtype=model.dtype)
+        self._graphs: StepGraphs | None = None
+        if backend is not None:
+            self._graphs = StepGraphs(self._decoder, self._cache, backend, max_windows=n_windows, max_rows=n_rows)
 
     def fill_windows(self, features: Tensor, slots: Sequence[int]) -> None:
         """See `Inference`."""
@@ -85,6 +95,8 @@ class PyTorchInference:
 
     def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
         """See `Inference`."""
+        if self._graphs is not None and self._cache.are_whole(windows):
+            return self._graphs.step(tokens, lengths=lengths, windows=windows)
         view = StepView(self._cache, lengths=lengths, windows=windows)
         last = torch.tensor(tokens, device=self._device)
         return self._decoder.logits(self._decoder(last, view.positions, view))

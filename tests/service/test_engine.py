@@ -9,6 +9,7 @@ from model.transcriber import Transcriber
 from service.messages import DetectLanguage, Failed, Finished, LanguageDetected, Transcribe, decode, encode
 from tests import tiny
 from tests.engines import alone, answer_of, make_engine, request_of, run, starve, submit
+from tests.graphs import Again, capture_steps
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,20 @@ def test_out_of_memory_shrinks_the_batch_and_fails_nobody(model, monkeypatch, na
         segments, _ = answer_of(messages, letter)
         expected = alone(model, 20.0, ord(letter), sample_len=30)
         assert [s.tokens for s in segments] == [s.tokens for s in expected.segments]
+
+
+def test_a_capture_without_memory_shrinks_the_batch_too(model, monkeypatch) -> None:
+    expected = {letter: alone(model, 20.0, ord(letter), sample_len=30) for letter in "abcde"}
+    again = Again(rows=2)
+    capture_steps(monkeypatch, again)
+    engine = make_engine(model)
+    for letter in expected:
+        submit(engine, request_of(letter, 20.0, sample_len=30), seed=ord(letter))
+    messages = run(engine)
+    for letter, wanted in expected.items():
+        assert [s.tokens for s in answer_of(messages, letter)[0]] == [s.tokens for s in wanted.segments]
+    assert engine.room.shrinks == again.resets >= 1
+    assert again.replays > 2 * again.captures
 
 
 @pytest.mark.parametrize("name", ["encode", "step"])

@@ -1,0 +1,47 @@
+"""CUDA graphs: how `model.graphs` records the work of a step on a GPU. **Never run on one so far**, see there.
+
+Source: torch's notes on CUDA graphs.
+"""
+
+import torch
+from torch import Tensor
+
+from model.graphs import Run
+
+_WARM_UPS = 2
+"""Runs before a capture: libraries choose kernels and allocate workspaces in them, which a capture must not do."""
+
+
+class CudaBackend:
+    """CUDA graphs of one device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        # One stream for all captures: memory of a pool is shared between captures on the same stream only.
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def capture(self, run: Run) -> Run:
+        """See `Backend`."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self._device):
+            current = torch.cuda.current_stream()
+            self._stream.wait_stream(current)
+            # Around the capture as well: one that fails to end leaves its stream behind as the current one.
+            with torch.cuda.stream(self._stream):
+                for _ in range(_WARM_UPS):
+                    run()
+                with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                    answer = run()
+            current.wait_stream(self._stream)
+
+        def replay() -> Tensor:
+            graph.replay()
+            return answer
+
+        return replay
+
+    def reset(self) -> None:
+        """See `Backend`."""
+        torch.cuda.synchronize(self._device)
+        self._pool = torch.cuda.graph_pool_handle()

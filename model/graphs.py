@@ -1,0 +1,137 @@
+"""Decode steps that are captured once for each shape and then replayed, as CUDA graphs want them.
+
+Used by `model.inference` on a GPU, where launching the kernels of a step takes longer than running them. Whatever
+differs between steps of one shape (`model.shapes`) lies in one buffer that is written before the replay: tokens,
+lengths, row slots, places of the queries. The captured function reads nothing else: no Python list, no shape that
+depends on data, no answer awaited. Keys and values of the audio are written elsewhere, before (`KVCache.fill_windows`).
+
+- Padding rows write to a scratch row slot; what they read and answer is nobody's business.
+- Capture and replay are a seam (`Backend`; a GPU's is `model.cuda`), so that tests run all the rest without one. **It was
+  never run on a GPU**: docs/performance.md says what is open.
+- Graphs share one pool of memory, so a replay may overwrite what another one answered; callers get copies.
+- Where memory runs out all graphs are forgotten with their pool, and `torch.OutOfMemoryError` says so to
+  `service.engine`, which tries fewer windows.
+
+Source: torch's notes on CUDA graphs (side stream for warm-up, static inputs, shared pool).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.cache import KVCache
+from model.shapes import StepShape
+from model.whisper import TextDecoder
+
+Run: TypeAlias = Callable[[], Tensor]
+"""Work on fixed memory; the answer lies in memory that the next run may overwrite."""
+
+
+class Backend(Protocol):
+    """How work is recorded."""
+
+    def capture(self, run: Run) -> Run:
+        """Record `run`; the answer repeats it. The recording itself may or may not have run it."""
+        ...
+
+    def reset(self) -> None:
+        """Give up the memory of everything recorded so far, none of which will be repeated."""
+        ...
+
+
+class StepGraphs:
+    """Steps of one decoder over one memory, by shape."""
+
+    def __init__(
+        self, decoder: TextDecoder, cache: KVCache, backend: Backend, *, max_windows: int, max_rows: int
+    ) -> None:
+        """`cache` has a row slot more than `max_rows`, its last one: the scratch slot."""
+        self._decoder, self._cache, self._backend = decoder, cache, backend
+        self._max_windows, self._max_rows = max_windows, max_rows
+        self._inputs = torch.zeros(4 * max_rows, dtype=torch.long, device=cache.keys.device)
+        self._graphs: dict[StepShape, Run] = {}
+
+    def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
+        """See `model.inference.Inference.step`; every window must be whole.
+
+        `torch.OutOfMemoryError` where the memory for it is lacking; then nothing is lost but the graphs.
+        """
+        shape = StepShape.of(windows, max_windows=self._max_windows, max_rows=self._max_rows)
+        self._write(shape, tokens, lengths, windows)
+        try:
+            if shape not in self._graphs:
+                self._graphs[shape] = self._backend.capture(partial(self._run, shape))
+            return self._graphs[shape]()[: len(tokens)].clone()
+        except RuntimeError as error:
+            self._graphs.clear()
+            self._backend.reset()
+            if _is_exhausted(error) and not isinstance(error, torch.OutOfMemoryError):
+                raise torch.OutOfMemoryError("memory ran out while a decode step was captured") from error
+            raise
+
+    def _write(self, shape: StepShape, tokens: Sequence[int], lengths: Sequence[int], windows: Sequence[int]) -> None:
+        """One copy to the device, which does not wait: the pinned memory is not used again before it has ended."""
+        n, padding = len(tokens), shape.rows - len(tokens)
+        values = [*tokens, *[0] * padding, *lengths, *[0] * padding]
+        values += [*range(n), *[self._max_rows] * padding]
+        values += [*shape.places(windows), *[shape.n_places] * padding]
+        host = torch.tensor(values)
+        if self._inputs.is_cuda:
+            host = host.pin_memory()
+        self._inputs[: len(values)].copy_(host, non_blocking=True)
+
+    def _run(self, shape: StepShape) -> Tensor:
+        """What is captured: logits (rows, n_vocab) of the buffer's rows."""
+        view = FixedStepView(self._cache, shape, self._inputs[: 4 * shape.rows].view(4, shape.rows))
+        return self._decoder.logits(self._decoder(view.tokens, view.positions, view))
+
+
+class FixedStepView:
+    """`model.cache.StepView` in a fixed shape; see `model.whisper.Attention`."""
+
+    def __init__(self, cache: KVCache, shape: StepShape, inputs: Tensor) -> None:
+        """`inputs`: tokens, lengths, row slots to write and places, (4, rows)."""
+        self._cache, self._shape = cache, shape
+        self.tokens, self.positions, self._slots, self._places = inputs.unbind()
+        n_ctx = cache.keys.shape[3]
+        unseen = torch.arange(n_ctx, device=inputs.device) > self.positions[:, None]
+        mask = torch.zeros(unseen.shape, device=inputs.device, dtype=cache.keys.dtype)
+        self._mask = mask.masked_fill_(unseen, -torch.inf)[:, None, None]
+
+    def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(rows, n_state) each. Over the whole text context, for its part that counts differs from row to row."""
+        rows, n_head = self._shape.rows, self._cache.n_head
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        keys[self._slots, :, self.positions] = key.view(rows, n_head, -1)
+        values[self._slots, :, self.positions] = value.view(rows, n_head, -1)
+        heads = F.scaled_dot_product_attention(
+            query.view(rows, n_head, 1, -1), keys[:rows], values[:rows], attn_mask=self._mask
+        )
+        return heads.flatten(1)
+
+    def cross_attention(self, layer: int, query: Tensor) -> Tensor:
+        """(rows, n_state) in and out: queries go to their windows, answers come back."""
+        shape, n_head = self._shape, self._cache.n_head
+        asked = query.new_zeros(shape.n_places + 1, query.shape[1])
+        asked[self._places] = query
+        places = asked[:-1].view(shape.windows, shape.width, n_head, -1).transpose(1, 2)
+        heads = F.scaled_dot_product_attention(
+            places, self._cache.cross_keys[layer, : shape.windows], self._cache.cross_values[layer, : shape.windows]
+        )
+        answers = heads.transpose(1, 2).reshape(shape.n_places, -1)
+        return answers[self._places.clamp(max=shape.n_places - 1)]
+
+
+def _is_exhausted(error: BaseException | None) -> bool:
+    """Whether memory ran out, here or before: leaving a capture that failed raises once more, and that is no
+    `torch.OutOfMemoryError`.
+    """
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

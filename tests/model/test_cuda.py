@@ -1,0 +1,121 @@
+"""Captures on a GPU: the order of the calls without one, and the numbers on one."""
+
+import inspect
+import itertools
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.cuda import CudaBackend
+from model.inference import PyTorchInference
+from model.whisper import Whisper
+from tests import tiny
+
+WINDOWS, ROWS = 16, 17
+
+
+class _Cuda:
+    """The parts of `torch.cuda` that a capture uses, noting in which order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failure: Exception | None = None) -> None:
+        self.calls: list[str] = []
+        self._failure, self._pools = failure, itertools.count()
+        signature = inspect.signature(torch.cuda.graph)  # the real one
+        for name in ("Stream", "CUDAGraph", "current_stream", "synchronize", "graph_pool_handle", "device", "stream"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "graph", lambda *a, **k: self.graph(**signature.bind(*a, **k).arguments))
+
+    def Stream(self, device: torch.device) -> SimpleNamespace:
+        return SimpleNamespace(wait_stream=lambda other: self.calls.append(f"{device} waits for {other.name}"))
+
+    def CUDAGraph(self) -> SimpleNamespace:
+        return SimpleNamespace(replay=lambda: self.calls.append("replay"))
+
+    def current_stream(self) -> SimpleNamespace:
+        return SimpleNamespace(name="main", wait_stream=lambda other: self.calls.append("main waits"))
+
+    def synchronize(self, device: torch.device) -> None:
+        self.calls.append(f"synchronize {device}")
+
+    def graph_pool_handle(self) -> tuple[int, int]:
+        return (0, next(self._pools))
+
+    def device(self, device: torch.device) -> AbstractContextManager[None]:
+        return self._inside(str(device))
+
+    def stream(self, stream: SimpleNamespace) -> AbstractContextManager[None]:
+        return self._inside("side")
+
+    @contextmanager
+    def graph(
+        self, cuda_graph: object, pool: tuple[int, int], stream: object, capture_error_mode: str
+    ) -> Iterator[None]:
+        assert cuda_graph is not None
+        assert stream is not None
+        self.calls.append(f"begin {capture_error_mode} in pool {pool[1]}")
+        if self._failure is not None:
+            raise self._failure
+        yield
+        self.calls.append("end")
+
+    @contextmanager
+    def _inside(self, name: str) -> Iterator[None]:
+        self.calls.append(name)
+        try:
+            yield
+        finally:
+            self.calls.append(f"/{name}")
+
+
+def test_a_capture_warms_up_on_the_stream_on_which_it_records(monkeypatch) -> None:
+    cuda = _Cuda(monkeypatch)
+    backend = CudaBackend(torch.device("cuda", 1))
+    answer = torch.ones(1)
+
+    def run() -> Tensor:
+        cuda.calls.append("run")
+        return answer
+
+    replay = backend.capture(run)
+    side = ["cuda:1", "cuda:1 waits for main", "side", "run", "run"]
+    recording = ["begin thread_local in pool 0", "run", "end"]
+    assert cuda.calls == [*side, *recording, "/side", "main waits", "/cuda:1"]
+    cuda.calls.clear()
+    assert replay() is answer
+    assert cuda.calls == ["replay"]
+    backend.reset()
+    backend.capture(run)
+    assert "synchronize cuda:1" in cuda.calls
+    assert "begin thread_local in pool 1" in cuda.calls
+
+
+def test_a_capture_that_fails_leaves_no_stream_behind(monkeypatch) -> None:
+    cuda = _Cuda(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        CudaBackend(torch.device("cuda", 0)).capture(lambda: torch.ones(1))
+    assert cuda.calls[-2:] == ["/side", "/cuda:0"]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@torch.inference_mode()
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-3), (torch.float16, 5e-2), (torch.bfloat16, 0.4)])
+def test_graphs_of_a_device_give_what_its_steps_give(dtype, atol) -> None:
+    device = torch.device("cuda", 0)
+    features = torch.randn(WINDOWS, 1500, tiny.DIMS.n_audio_state, generator=torch.Generator().manual_seed(3))
+    model = Whisper.from_tensors(tiny.DIMS, tiny.tensors(), device, dtype)
+    eager = PyTorchInference(model, n_windows=WINDOWS, n_rows=ROWS)
+    graphed = PyTorchInference(model, n_windows=WINDOWS, n_rows=ROWS, backend=CudaBackend(device))
+    for inference in (eager, graphed):
+        inference.fill_windows(features.to(device, dtype), range(WINDOWS))
+    for n in (1, 3, 5, 9, 16, 2):
+        windows = random.Random(n).sample(range(WINDOWS), n)
+        for length in range(4):
+            step = {"lengths": [length] * n, "windows": windows}
+            ours, theirs = graphed.step([length] * n, **step), eager.step([length] * n, **step)
+            assert torch.allclose(ours, theirs, atol=atol)

@@ -1,0 +1,51 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.shapes import StepShape, bucket
+
+
+def test_sizes_are_few_small_steps_and_then_multiples_of_32() -> None:
+    sizes = sorted({bucket(count, 512) for count in range(1, 513)})
+    assert sizes[:12] == [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128]
+    assert {b - a for a, b in itertools.pairwise(sizes[9:])} == {32}
+
+
+@given(most=st.integers(1, 600), data=st.data())
+def test_a_size_holds_what_it_is_for_and_no_more_than_there_is(most, data) -> None:
+    count = data.draw(st.integers(1, most))
+    size = bucket(count, most)
+    assert count <= size <= most
+    assert bucket(size, most) == size
+
+
+@pytest.mark.parametrize("count", [0, 9])
+def test_there_is_no_size_for_nothing_nor_for_too_many(count) -> None:
+    with pytest.raises(ValueError, match="not between 1 and 8"):
+        bucket(count, 8)
+
+
+def test_one_row_a_window_makes_one_size_of_both() -> None:
+    assert StepShape.of([4, 0], max_windows=64, max_rows=65) == StepShape(rows=8, windows=8, width=1)
+    assert StepShape.of([63], max_windows=64, max_rows=65) == StepShape(rows=64, windows=64, width=1)
+    # More slots than rows: the rows are all there are.
+    assert StepShape.of([9], max_windows=10, max_rows=3) == StepShape(rows=3, windows=10, width=1)
+
+
+def test_beams_widen_a_shape() -> None:
+    shape = StepShape.of([2, 2, 0, 2, 2, 2], max_windows=16, max_rows=17)
+    assert shape == StepShape(rows=8, windows=4, width=8)
+    assert shape.places([2, 2, 0, 2, 2, 2]) == [16, 17, 0, 18, 19, 20]
+
+
+@given(windows=st.lists(st.integers(0, 19), min_size=1, max_size=40))
+def test_every_row_has_a_place_of_its_own_at_its_window(windows) -> None:
+    shape = StepShape.of(windows, max_windows=20, max_rows=40)
+    places = shape.places(windows)
+    assert len(windows) <= shape.rows <= 40
+    assert max(windows) < shape.windows <= 20
+    assert len(set(places)) == len(places)
+    assert [place // shape.width for place in places] == windows
+    assert max(places) < shape.n_places
