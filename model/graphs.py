@@ -6,8 +6,8 @@ lengths, row slots, places of the queries. The captured function reads nothing e
 depends on data, no answer awaited. Keys and values of the audio are written elsewhere, before (`KVCache.fill_windows`).
 
 - Padding rows write to a scratch row slot; what they read and answer is nobody's business.
-- Capture and replay are a seam (`Backend`; a GPU's is `model.cuda`), so that tests run all the rest without one. **It was
-  never run on a GPU**: docs/performance.md says what is open.
+- Capture and replay are a seam (`Backend`; a GPU's is `model.cuda`), so that tests run all the rest without one. **It
+  was never run on a GPU**: docs/performance.md says what is open.
 - Graphs share one pool of memory, so a replay may overwrite what another one answered; callers get copies.
 - Where memory runs out all graphs are forgotten with their pool, and `torch.OutOfMemoryError` says so to
   `service.engine`, which tries fewer windows.
