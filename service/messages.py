@@ -114,6 +114,8 @@ class ModelInfo:
     """`full`, or `short` where the padding behind a clip is known beforehand (`model.padding`)."""
     decoder: str = "torch"
     """What runs the decoder: torch, or the compiled variant of `model.native`."""
+    max_rows: int = 0
+    """Rows that are decoded together at most."""
     kind: Literal["model_info"] = "model_info"
 
 

@@ -53,7 +53,18 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(
         default=60.0, gt=0, le=3600, description="A worker with work but without progress for so long is replaced."
     )
-    max_batch_rows: int = Field(default=16, ge=1, le=512, description="Rows decoded together by a worker.")
+    max_batch_rows: int = Field(
+        default=0,
+        ge=0,
+        le=512,
+        description="Rows decoded together by a worker; 0 is 16 on a CPU, on a GPU what its memory holds (at most 64).",
+    )
+    gpu_memory_share: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="Of a GPU's memory, what one worker may plan with; 0.45 where two share it.",
+    )
 
     audio_children: int = Field(default=2, ge=1, le=64, description="Sandboxed processes that decode uploads.")
     audio_child_memory_bytes: int = Field(

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.errors import OptionError
 from service.channel import Channel, ChannelClosed
 from service.memory import read_all
 from service.messages import (
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from model.dims import ModelDimensions
     from service.engine import Engine
 
 _STATS_SECONDS = 0.5
 _WARM_UP_STEPS = 8
+_CPU_ROWS = 16
 
 
 class Worker:
@@ -137,7 +140,8 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     transcriber = Transcriber.from_weights(weights, device, compute_type, context)
     model = transcriber.model
     transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
-    engine = Engine(transcriber, max_rows=args.max_rows, windows_per_encode=8 if device.type == "cuda" else 1)
+    max_rows = args.max_rows or choose_rows(transcriber.dims, device, model.dtype, args.memory_share)
+    engine = Engine(transcriber, max_rows=max_rows, windows_per_encode=8 if device.type == "cuda" else 1)
     warm_up(engine)
     info = ModelInfo(
         name=weights.name,
@@ -147,9 +151,31 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
         compute_type=compute_type,
         encoder_context=context,
         decoder=decoder_name(model),
+        max_rows=max_rows,
         sha256=weights.sha256,
     )
     return engine, info
+
+
+def choose_rows(dims: "ModelDimensions", device: "torch.device", dtype: "torch.dtype", share: float) -> int:
+    """Rows for a batch that nobody sized: what a GPU has memory for, with its weights loaded.
+
+    `OptionError` where that is none.
+    """
+    import torch
+
+    from model.budget import DeviceMemory, fitting_rows
+
+    if device.type != "cuda":
+        return _CPU_ROWS
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    memory = DeviceMemory(total=total, free=free, held=torch.cuda.memory_reserved(device))
+    rows = fitting_rows(dims, itemsize=dtype.itemsize, memory=memory, share=share)
+    if rows == 0:
+        usable = memory.usable(share) // 1024**2
+        raise OptionError("max_batch_rows", f"{device} has memory left for no row: {usable} MiB beside the weights")
+    return rows
 
 
 def warm_up(engine: "Engine") -> None:
@@ -182,7 +208,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--encoder-context", required=True)
     parser.add_argument("--download-dir", type=Path)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--max-rows", type=int, default=16)
+    parser.add_argument("--max-rows", type=int, default=0, help="0: what fits")
+    parser.add_argument("--memory-share", type=float, default=0.9)
     return parser.parse_args(arguments)
 
 

@@ -1,0 +1,50 @@
+"""How many rows a device has memory for, with a window each. Pure.
+
+Used by `service.worker` on a GPU at the start, when the weights are loaded and no slot is allocated yet: what
+`model.cache` will take is known by arithmetic, what a step or an encoder pass takes is not: a share is kept for it.
+**Never compared with what a GPU really takes.** Where it is too little, `service.room` makes the batch smaller.
+"""
+
+from dataclasses import dataclass
+
+from model.dims import ModelDimensions
+
+MOST_ROWS = 64
+"""Rows beyond which it does not go: by arithmetic a large model's step then takes as many times longer as it has more
+rows, because every row brings its own audio to read; latency grows, throughput hardly."""
+ACTIVATIONS = 0.2
+"""Share of the memory at hand that is kept for all but slots: activations, logits, captured steps, workspaces."""
+_SPARE_ROWS = 2
+"""Row slots beyond the rows: one for language detection, one that takes the writes of padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Bytes of a device, as a worker finds them."""
+
+    total: int
+    free: int
+    """Whoever holds the rest."""
+    held: int
+    """By this worker, for its weights."""
+
+    def usable(self, share: float) -> int:
+        """What a worker that may take `share` of the device can still allocate."""
+        return max(0, min(self.free, int(self.total * share) - self.held))
+
+
+def window_bytes(dims: ModelDimensions, itemsize: int) -> int:
+    """Cross-attention keys and values of one window slot, in numbers of `itemsize` bytes."""
+    return 2 * dims.n_text_layer * dims.n_audio_ctx * dims.n_text_state * itemsize
+
+
+def row_bytes(dims: ModelDimensions, itemsize: int) -> int:
+    """Self-attention keys and values of one row slot."""
+    return 2 * dims.n_text_layer * dims.n_text_ctx * dims.n_text_state * itemsize
+
+
+def fitting_rows(dims: ModelDimensions, *, itemsize: int, memory: DeviceMemory, share: float) -> int:
+    """Rows, with a window each, for which there is memory; 0 where not even one fits."""
+    row = row_bytes(dims, itemsize)
+    slots = int(memory.usable(share) * (1.0 - ACTIVATIONS)) - _SPARE_ROWS * row
+    return max(0, min(MOST_ROWS, slots // (row + window_bytes(dims, itemsize))))
