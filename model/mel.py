@@ -191,6 +191,17 @@ def _cut(samples: Tensor, seek: int, out: Tensor) -> None:
 
 
 def _copy(samples: Tensor, out: Tensor) -> None:
-    out.copy_(samples, non_blocking=True)
+    # As they are: a copy that also converts would convert here first, send twice the bytes, and wait.
+    out.copy_(_send(samples, out.device))
     if samples.dtype == torch.int16:
         out.div_(32768.0)
+
+
+def _send(samples: Tensor, device: torch.device) -> Tensor:
+    """The samples on a device, in their own format. To a GPU from pinned memory, so that nobody waits for the copy.
+
+    That memory is not used again before the copy has ended (torch sees to it).
+    """
+    if device.type == "cuda" and samples.device.type == "cpu":
+        samples = samples.pin_memory()
+    return samples.to(device, non_blocking=True)

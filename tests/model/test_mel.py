@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.dims import HOP_LENGTH, N_FRAMES, N_SAMPLES, SAMPLE_RATE
 from model.mel import LogMel, MelSpan, mel_filters
@@ -185,11 +186,37 @@ def test_a_filterbank_without_bands_is_refused() -> None:
         mel_filters(0)
 
 
+class _Sent(TorchDispatchMode):
+    """Notes what arrives on another device: format and size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[tuple[torch.dtype, int]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        answer = func(*args, **(kwargs or {}))
+        sources = [arg for arg in args if isinstance(arg, Tensor)]
+        if isinstance(answer, Tensor) and any(source.device != answer.device for source in sources):
+            self.copies.append((answer.dtype, sources[-1].numel()))
+        return answer
+
+
+@pytest.mark.parametrize("convert", [as_int16, torch.clone])
+def test_another_device_gets_the_samples_of_a_window_as_they_are(convert) -> None:
+    """On tensors without data, which nothing can be read back from; a GPU's part is below."""
+    samples = convert(sound(1_000_000))
+    with _Sent() as sent:
+        mel = LogMel(80, "meta").windows([MelSpan(samples, 1000, N_FRAMES, 1.0), MelSpan(samples, 0, 500, 1.0)])
+    assert (mel.shape, mel.device.type) == ((2, 80, N_FRAMES), "meta")
+    of_sound = [copy for copy in sent.copies if copy[1] > 80 * 201]
+    assert of_sound == [(samples.dtype, 2999 * 160 + 400), (samples.dtype, 499 * 160 + 200)]
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_hears_the_same_without_waiting() -> None:
     mel = LogMel(128, "cuda")
-    recordings = [sound(700_000), as_int16(sound(30_000, 1)).cuda()]
+    recordings = [sound(700_000), as_int16(sound(600_000, 2)), as_int16(sound(30_000, 1)).cuda()]
     spans = [MelSpan(samples, 5, 180, mel.maximum(samples)) for samples in recordings]
     mel.windows(spans)
     torch.cuda.set_sync_debug_mode("error")
