@@ -9,8 +9,11 @@ from torch import Tensor
 from model.graphs import Run
 
 _WARM_UPS = 2
-"""Runs before a capture: libraries choose kernels and allocate workspaces in them, which a capture must not do. They take
-as much memory as the capture will, so that what is lacking is found lacking before, where it does no harm."""
+"""Runs before a capture: libraries choose kernels and allocate workspaces in them, which a capture must not do.
+
+They take as much memory as the capture will, so that what is lacking is found lacking here, where that does no harm: a
+capture that was cut off keeps its pool (pytorch/pytorch#190308).
+"""
 
 
 class CudaBackend:
