@@ -148,16 +148,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compute-type", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--no-cuda-graphs", dest="cuda_graphs", action="store_false", help="steps as they come")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     build = load if options.random is None else random_transcriber
     transcriber = build(options.random or options.model, options.device, options.compute_type)
+    transcriber.model.captures_steps = options.cuda_graphs
     samples = torch.from_numpy(read_waveform(CLIP))
     stages = Stages(transcriber, samples, repeats=options.repeats, forced=_TOKENS if options.random else None)
     settings = {"model": f"{options.random}, random" if options.random else options.model}
     settings |= {"device": _device_name(transcriber.model.device), "threads": options.threads}
+    settings |= {"cuda_graphs": options.cuda_graphs and transcriber.model.device.type == "cuda"}
     settings |= {"compute_type": transcriber.model.compute_type, "decoder": decoder_name(transcriber.model)}
     sys.stdout.write(", ".join(f"{name} {value}" for name, value in settings.items()) + "\n")
     result = {"bench": "stages", **settings, "dims": asdict(transcriber.dims)}

@@ -61,7 +61,7 @@ def make_inference(model: Whisper, *, n_windows: int, n_rows: int) -> Inference:
     """The implementation that the model's decoder was laid out for."""
     if isinstance(model.decoder, NativeDecoder):
         return NativeInference(model.decoder, n_windows=n_windows, n_rows=n_rows)
-    backend = CudaBackend(model.device) if model.device.type == "cuda" else None
+    backend = CudaBackend(model.device) if model.device.type == "cuda" and model.captures_steps else None
     return PyTorchInference(model, n_windows=n_windows, n_rows=n_rows, backend=backend)
 
 

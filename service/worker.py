@@ -139,6 +139,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     context = choose_encoder_context(args.encoder_context, device, compute_type)
     transcriber = Transcriber.from_weights(weights, device, compute_type, context)
     model = transcriber.model
+    model.captures_steps = args.cuda_graphs
     transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
     max_rows = args.max_rows or choose_rows(transcriber.dims, device, model.dtype, args.memory_share)
     engine = Engine(transcriber, max_rows=max_rows, windows_per_encode=8 if device.type == "cuda" else 1)
@@ -210,6 +211,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--max-rows", type=int, default=0, help="0: what fits")
     parser.add_argument("--memory-share", type=float, default=0.9)
+    parser.add_argument("--no-cuda-graphs", dest="cuda_graphs", action="store_false")
     return parser.parse_args(arguments)
 
 

@@ -1,9 +1,12 @@
 """The decoder over its memory: short windows, rows that take over other rows."""
 
+import pytest
 import torch
 
-from model.inference import PyTorchInference
+from model import inference as inference_module
+from model.inference import PyTorchInference, make_inference
 from tests import tiny
+from tests.graphs import Again
 
 MODEL = tiny.transcriber().model
 FEATURES = torch.randn(2, 1500, tiny.DIMS.n_audio_state, generator=torch.Generator().manual_seed(3))
@@ -42,3 +45,14 @@ def test_rows_exchange_their_past_as_if_all_were_read_first() -> None:
     after = inference.step((5, 5, 5), lengths=(3, 3, 3), windows=(0, 0, 0))
     assert torch.allclose(after, before[[1, 2, 0]], atol=1e-5)
     assert not torch.allclose(after, before, atol=1e-2)
+
+
+@pytest.mark.parametrize(("device", "captures"), [("cpu", True), ("cuda", True), ("cuda", False)])
+def test_steps_are_captured_on_a_gpu_unless_that_is_off(monkeypatch, device, captures) -> None:
+    model = tiny.transcriber().model
+    monkeypatch.setattr(inference_module, "CudaBackend", lambda device: Again())
+    monkeypatch.setattr(inference_module, "PyTorchInference", lambda model, **options: options["backend"])
+    monkeypatch.setattr(type(model), "device", torch.device(device))
+    model.captures_steps = captures
+    backend = make_inference(model, n_windows=1, n_rows=1)
+    assert isinstance(backend, Again) == (device == "cuda" and captures)

@@ -4,7 +4,9 @@ import torch
 from model.budget import row_bytes, window_bytes
 from model.dims import DIMENSIONS
 from model.errors import OptionError
-from service.worker import choose_rows
+from service.pool import WorkerPool
+from service.worker import choose_rows, parse
+from tests.serving import make_settings
 
 DIMS = DIMENSIONS["small"]
 ROW = window_bytes(DIMS, 2) + row_bytes(DIMS, 2)
@@ -33,3 +35,11 @@ def test_a_gpu_without_memory_says_so(monkeypatch) -> None:
     with pytest.raises(OptionError, match=r"cuda:1 has memory left for no row: 1 MiB") as raised:
         choose_rows(DIMS, CARD, torch.float16, 0.9)
     assert raised.value.param == "max_batch_rows"
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_pool_tells_its_workers_how_to_use_a_gpu(on) -> None:
+    settings = make_settings(cuda_graphs=on, gpu_memory_share=0.45, max_batch_rows=0)
+    arguments = WorkerPool(settings, command=[])._arguments("cuda:1")
+    args = parse(["--fd", "3", "--parent", "1", *arguments])
+    assert (args.cuda_graphs, args.memory_share, args.max_rows, args.device) == (on, 0.45, 0, "cuda:1")
