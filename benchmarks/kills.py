@@ -128,6 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     """0 where every answer was as it must be."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, default=[AUDIO / name for name in CLIPS])
+    parser.add_argument("--compute-type", default="auto")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--clients", type=int, default=4, help="requests in the house at any time")
     parser.add_argument("--within-seconds", type=float, default=4.0, help="a ready worker lives at most so long")
@@ -135,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--timeout-seconds", type=float, default=120.0, help="an answer that takes longer hangs")
     options = parser.parse_args(arguments)
     files = [Upload(file.name, file.read_bytes()) for file in options.files]
-    with running(compute_type="float32", drain_notice_seconds=0) as service:
+    with running(compute_type=options.compute_type, drain_notice_seconds=0) as service:
         result = asyncio.run(measure(service, files, options))
     for name in ("statuses", "slowest_answer_s", "ready_again_s", "server_mib", "wrong"):
         sys.stdout.write(f"{name:20} {result[name]}\n")

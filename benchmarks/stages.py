@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compute-type", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--no-cuda-graphs", dest="cuda_graphs", action="store_false", help="steps as they come")
+    parser.add_argument("--cuda-graphs", action="store_true", help="replay captured steps")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args(arguments)
