@@ -209,7 +209,7 @@ class Whisper(nn.Module):
         """Arithmetic of most of the work: a float format, or int8."""
         self.encoder_context = "full"
         """`full`: the padding behind a clip is computed like the clip. `short`: see `model.padding`."""
-        self.captures_steps = True
+        self.captures_steps = False
         """Whether a GPU's decode steps are captured and replayed (`model.graphs`), or run as they come."""
 
     @classmethod

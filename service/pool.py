@@ -238,8 +238,8 @@ class WorkerPool:
             "--encoder-context", settings.encoder_context, "--threads", str(settings.threads_per_worker),
             "--max-rows", str(settings.max_batch_rows), "--memory-share", str(settings.gpu_memory_share),
         ]  # fmt: skip
-        if not settings.cuda_graphs:
-            arguments.append("--no-cuda-graphs")
+        if settings.cuda_graphs:
+            arguments.append("--cuda-graphs")
         if settings.download_dir is not None:
             arguments += ["--download-dir", str(settings.download_dir)]
         return arguments

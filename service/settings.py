@@ -66,8 +66,8 @@ class Settings(BaseSettings):
         description="Of a GPU's memory, what one worker may plan with; 0.45 where two share it.",
     )
     cuda_graphs: bool = Field(
-        default=True,
-        description="Replay captured decode steps on a GPU; `false` to find out whether a fault is theirs.",
+        default=False,
+        description="Replay captured decode steps on a GPU: fewer launches. Off until this was seen on one.",
     )
 
     audio_children: int = Field(default=2, ge=1, le=64, description="Sandboxed processes that decode uploads.")
