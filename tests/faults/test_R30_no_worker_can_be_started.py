@@ -31,7 +31,8 @@ def test_r30_the_service_outlives_its_workers_and_comes_back(checkpoint, tmp_pat
         assert server.get("/livez").status_code == 200
         time.sleep(2.0)
         after, seconds = own.cpu_times(), time.monotonic() - started
-        assert (after.user + after.system - before.user - before.system) / seconds < 0.2
+        # Starting a worker every second or two costs something; a loop that never rests costs a whole core.
+        assert (after.user + after.system - before.user - before.system) / seconds < 0.5
         ended = [line for line in server.log() if line["event"] == "worker_ended"]
         assert 2 <= len(ended) <= 6
         assert any("model.pt" in line.get("detail", "") for line in ended)
