@@ -3,10 +3,11 @@
     python -m benchmarks.stages [--rows 1 2 4 8 16 32] [--repeats 10]
     python -m benchmarks.stages --device cuda --random large-v3 --rows 1 8 16 32 64
 
-Medians over real speech. Prints a card for people and one JSON line; a regression shows which stage it is in. With
-`--random` the model is one of that size with random weights, every window is made to have 110 tokens, and the card ends
-with whole windows by rows (RTFx counts each as 30 s) and what the device does at most, measured in the same run: a
-product of matrices, a copy.
+Medians over real speech, each beside its share of the roofline (`benchmarks.roofline`, of the same run). What a
+step of one row takes more than the decoder alone is rules, sampling and Python; `window` is the sum of what a window of
+110 tokens takes among so many. Prints a card for people and one JSON line. With `--random` the model is one of its size
+with random weights, every window is made to have 110 tokens, and the card ends with whole windows by rows, from samples
+to text (RTFx counts each as 30 s).
 """
 
 import argparse
@@ -18,11 +19,13 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.random_model import random_transcriber
+from benchmarks.roofline import Bounds, measure
 from benchmarks.waveform import read_waveform
 from model import Transcriber, load
 from model.decode import DecodingBatch, run_to_end
@@ -31,14 +34,17 @@ from model.inference import make_inference
 from model.mel import MelSpan
 from model.options import TranscribeOptions
 from model.quantize import decoder_name
+from model.whisper import Whisper
 from model.window import Window
 
 CLIP = Path(__file__).parents[1] / "tests" / "audio" / "en-printing.ogg"
 LANGUAGE = "en"
+_SOT = 4
+"""Tokens of the start of transcript."""
 _CLIP_FRAMES = 500
 """Frames of a clip that leaves most of its window empty."""
 _TOKENS = 110
-"""Tokens of a window of fast speech, where their number is forced."""
+"""Tokens of a window of fast speech."""
 
 
 class Stages:
@@ -80,6 +86,14 @@ class Stages:
         times["prefill_223_prompt"] = self._prefill(prompt=(220,) * 223)
         return times
 
+    def decoder(self) -> float:
+        """Median seconds of the decoder alone for one row, which `step` takes the rest to."""
+        with torch.inference_mode():
+            inference = make_inference(self._model, n_windows=1, n_rows=1)
+            inference.fill_windows(self._model.encode(self._mel), [0])
+            inference.prefill((220,) * 16, row=0, window=0, keep=(0,))
+            return self._median(lambda: inference.step([220], lengths=[16], windows=[0]))
+
     def step(self, rows: int) -> float:
         """Median seconds of a decode step while this many windows, of one recording each, are under way."""
         batch = DecodingBatch(self._model, self._transcriber.tokenizer, max_windows=rows)
@@ -103,16 +117,6 @@ class Stages:
                 pass
 
         return self._median(decode)
-
-    def ceilings(self) -> dict[str, float]:
-        """What the device does at most in the model's format: operations a second of a product, bytes of a copy."""
-        device, dtype = self._model.device, self._model.dtype
-        size = 8192 if device.type == "cuda" else 1024
-        matrix = torch.ones(size, size, device=device, dtype=dtype)
-        source = torch.ones(size * size * 8, device=device, dtype=torch.uint8)
-        target = torch.empty_like(source)
-        product, copy = self._median(lambda: matrix @ matrix), self._median(lambda: target.copy_(source))
-        return {"product_per_s": 2 * size**3 / product, "copy_bytes_per_s": 2 * source.nbytes / copy}
 
     def _prefill(self, prompt: tuple[int, ...]) -> float:
         batch = DecodingBatch(self._model, self._transcriber.tokenizer, max_windows=1)
@@ -164,27 +168,53 @@ def main(arguments: list[str] | None = None) -> int:
     settings |= {"compute_type": transcriber.model.compute_type, "decoder": decoder_name(transcriber.model)}
     sys.stdout.write(", ".join(f"{name} {value}" for name, value in settings.items()) + "\n")
     result = {"bench": "stages", **settings, "dims": asdict(transcriber.dims)}
-    result |= _measure(stages, options.rows, whole=bool(options.random))
+    result |= _report(transcriber.model, stages, options.rows, whole=bool(options.random))
     sys.stdout.write(json.dumps(result) + "\n")
     return 0
 
 
-def _measure(stages: Stages, rows: list[int], *, whole: bool) -> dict[str, dict[str, float]]:
-    """Run all stages and print the card."""
-    results = {"window_s": stages.window_stages(), "step_s": {str(n): stages.step(n) for n in rows}}
-    for name, seconds in results["window_s"].items():
-        sys.stdout.write(f"{name:22} {1e3 * seconds:9.2f} ms\n")
-    for n, seconds in results["step_s"].items():
-        rate = int(n) / seconds
-        sys.stdout.write(f"step, {n:>2} rows          {1e3 * seconds:9.2f} ms   {rate:8.1f} tokens a second\n")
-    if whole:
-        results |= {"whole_s": {str(n): stages.whole(n) for n in rows}, "ceilings": stages.ceilings()}
-        for n, seconds in results["whole_s"].items():
-            rate = CHUNK_LENGTH * int(n) / seconds
-            sys.stdout.write(f"windows, {n:>2} together    {1e3 * seconds:9.2f} ms   RTFx {rate:8.1f}\n")
-        for name, value in results["ceilings"].items():
-            sys.stdout.write(f"{name:22} {value:9.3g}\n")
-    return results
+def _report(model: Whisper, stages: Stages, rows: list[int], *, whole: bool) -> dict[str, Any]:
+    """Print what is measured, as it is measured; all of it."""
+    bounds = Bounds(model.dims, measure(model), 1 if model.compute_type == "int8" else model.dtype.itemsize)
+    least = {
+        "encoder": bounds.encoder,
+        "cross_kv": bounds.cross_kv,
+        "prefill": bounds.step(_SOT, windows=1),
+        "prefill_223_prompt": bounds.step(_SOT + 224, windows=1),
+    }
+    window = stages.window_stages()
+    for name, seconds in window.items():
+        _write(name, seconds, least.get(name))
+    decoder = stages.decoder()
+    _write("decoder alone, 1 row", decoder, bounds.step(1))
+    steps = {n: stages.step(n) for n in rows}
+    for n, seconds in steps.items():
+        _write(f"step, {n:2} rows", seconds, bounds.step(n))
+    begin = sum(window[name] for name in ("log_mel", "encoder", "cross_kv", "prefill"))
+    least_begin = sum(least[name] for name in ("encoder", "cross_kv", "prefill"))
+    for n, seconds in steps.items():
+        _write(f"window, {n:2} at once", begin + _TOKENS * seconds / n, least_begin + _TOKENS * bounds.step(n) / n)
+    result = {
+        "ceilings": asdict(bounds.ceilings),
+        "window_s": window | {"decoder_1_row": decoder},
+        "window_bound_s": least,
+        "step_s": steps,
+        "step_bound_s": {n: bounds.step(n) for n in steps},
+    }
+    return result | ({"whole_s": _whole(stages, rows)} if whole else {})
+
+
+def _whole(stages: Stages, rows: list[int]) -> dict[int, float]:
+    """Whole windows, and the rate at which they go by."""
+    seconds = {n: stages.whole(n) for n in rows}
+    for n, value in seconds.items():
+        sys.stdout.write(f"windows, {n:2} together   {1e3 * value:9.2f} ms   RTFx {CHUNK_LENGTH * n / value:8.1f}\n")
+    return seconds
+
+
+def _write(name: str, seconds: float, least: float | None) -> None:
+    share = "" if least is None else f"   {100 * least / seconds:5.0f} % of the roofline"
+    sys.stdout.write(f"{name:22} {1e3 * seconds:9.2f} ms{share}\n")
 
 
 def _device_name(device: torch.device) -> str:
