@@ -42,7 +42,12 @@ class Endpoints:
         lifecycle: Lifecycle,
         metrics: Metrics,
     ) -> None:
-        self._limits = UploadLimits(settings.max_upload_bytes, settings.upload_seconds)
+        self._limits = UploadLimits(
+            max_bytes=settings.max_upload_bytes,
+            seconds=settings.upload_seconds,
+            bytes_per_second=settings.upload_bytes_per_second,
+            grace_seconds=settings.upload_grace_seconds,
+        )
         self._timeout_seconds = settings.request_timeout_seconds
         self._jobs, self._worker_pool = jobs, worker_pool
         self._admission, self._lifecycle, self._metrics = admission, lifecycle, metrics

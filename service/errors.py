@@ -5,7 +5,7 @@
     │   └── InvalidAudio               400     invalid_request_error   invalid_audio              no
     ├── Unauthorized                   401     authentication_error    invalid_api_key            no
     ├── NotFound / MethodNotAllowed    404/405 invalid_request_error   not_found / ...            no
-    ├── UploadTimeout                  408     invalid_request_error   upload_timeout             yes
+    ├── UploadTimeout                  408     invalid_request_error   upload_timeout | upload_too_slow  yes
     ├── TooLarge                       413     invalid_request_error   too_large | audio_too_long no
     ├── UnsupportedEncoding            415     invalid_request_error   unsupported_encoding       no
     ├── QuotaExceeded                  429     rate_limit_error        quota_exceeded             Retry-After
@@ -79,7 +79,7 @@ class MethodNotAllowed(ServiceError):
 
 
 class UploadTimeout(ServiceError):
-    """The body came too slowly."""
+    """The body did not come in time, or comes so slowly that it loses its place."""
 
     status = 408
     type = "invalid_request_error"

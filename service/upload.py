@@ -4,6 +4,9 @@ ASGI gives the body in pieces of at most 64 KiB or one transport read, so an upl
 that much of it. What the client announces (`Content-Length`, `Content-Encoding`, `Content-Type`) is checked before
 anything is read; what it then sends is counted all the same.
 
+A sender holds a place and memory, so it must also keep up: every byte buys it a little time, and who has none left
+is refused long before the whole upload's deadline (`_Pace`).
+
 `linger` is for the answers that come before the body was read: closing a connection with unread bytes resets it, and
 a client that sends first and reads later would see the reset, not the answer. So the rest is thrown away for a while.
 """
@@ -33,10 +36,14 @@ class ClientDisconnected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Bytes of one body, and the time to receive it."""
+    """Bytes of one body, the time to receive it, and how fast it must come."""
 
     max_bytes: int
     seconds: float
+    bytes_per_second: int
+    """0 asks for no pace."""
+    grace_seconds: float
+    """How long a sender may be silent."""
 
 
 def content_length(headers: Headers) -> int | None:
@@ -72,20 +79,56 @@ async def receive_form(
     form = Form()
     try:
         async with asyncio.timeout(limits.seconds) as deadline:
-            await _receive_into(FormReader(boundary, form), receive, limits, hold_bytes, announced or 0)
+            pace = _Pace(limits, announced or 0, deadline)
+            await _receive_into(FormReader(boundary, form), receive, limits, hold_bytes, announced or 0, pace)
     except TimeoutError:
         form.close()
         if not deadline.expired():
             raise
-        raise UploadTimeout(f"The request body did not arrive within {limits.seconds:g} seconds.") from None
+        raise pace.error() from None
     except BaseException:
         form.close()
         raise
     return form
 
 
+class _Pace:
+    """Moves the deadline of an upload on as its bytes come.
+
+    A byte buys the time in which the asked-for pace would have brought it; at most `grace_seconds` are saved up. The
+    pace is `bytes_per_second`, for a large upload half of what would bring the announced size in the time it has:
+    so a place, and the memory that was announced, cost a sender that much all the time.
+    """
+
+    def __init__(self, limits: UploadLimits, announced: int, deadline: asyncio.Timeout) -> None:
+        self._limits, self._deadline = limits, deadline
+        self._clock = asyncio.get_running_loop().time
+        self._end = self._clock() + limits.seconds
+        self._due = self._clock() + limits.grace_seconds
+        self._bytes_per_second = max(limits.bytes_per_second, announced / limits.seconds / 2)
+        self.brought(0)
+
+    def brought(self, count: int) -> None:
+        """So many bytes came."""
+        if self._limits.bytes_per_second:
+            self._due = min(self._due + count / self._bytes_per_second, self._clock() + self._limits.grace_seconds)
+            self._deadline.reschedule(min(self._due, self._end))
+
+    def error(self) -> UploadTimeout:
+        """What to say once the deadline has passed."""
+        if self._limits.bytes_per_second and self._due < self._end:
+            least = f"at least {self._bytes_per_second:.0f} bytes a second are asked for"
+            return UploadTimeout(f"The request body came too slowly: {least}.", code="upload_too_slow")
+        return UploadTimeout(f"The request body did not arrive within {self._limits.seconds:g} seconds.")
+
+
 async def _receive_into(
-    reader: FormReader, receive: Receive, limits: UploadLimits, hold_bytes: Callable[[int], None], held: int
+    reader: FormReader,
+    receive: Receive,
+    limits: UploadLimits,
+    hold_bytes: Callable[[int], None],
+    held: int,
+    pace: _Pace,
 ) -> None:
     received, more = 0, True
     while more:
@@ -94,6 +137,7 @@ async def _receive_into(
             raise ClientDisconnected
         body: bytes = message.get("body", b"")
         received += len(body)
+        pace.brought(len(body))
         if received > limits.max_bytes:
             raise _too_large(limits)
         if received > held:

@@ -1,12 +1,16 @@
-"""R09: fifty bodies that trickle get 408 and a closed connection at `upload_seconds`; others are not affected."""
+"""R09: fifty bodies that trickle get 408 and a closed connection at `upload_seconds`; others are not affected.
+
+Those that come slower than the least pace get it sooner, so that they keep nobody out.
+"""
 
 import contextlib
+import json
 import time
 
 import pytest
 
 from tests.fakes import script
-from tests.serving import check_error_body, form, read_answer, request_head, service
+from tests.serving import check_error_body, error_of, form, read_answer, request_head, service, wait_until
 
 pytestmark = pytest.mark.fault
 SECONDS, CLIENTS = 2.0, 50
@@ -38,6 +42,37 @@ def test_r09_slow_bodies_are_refused_and_fast_ones_served():
         server.assert_idle()
         answer = server.post(b"", data={"x": "y"})
         assert check_error_body(answer.json())
+
+
+def test_r09_slow_senders_lose_their_places_to_others():
+    body = form(b" " * 400_000)
+    pace = {"WHISPER_UPLOAD_BYTES_PER_SECOND": "5000", "WHISPER_UPLOAD_GRACE_SECONDS": "2"}
+    with service(WHISPER_MAX_QUEUE_REQUESTS="3", WHISPER_UPLOAD_SECONDS="60", **pace) as server:
+        with contextlib.ExitStack() as stack:
+            slow = [stack.enter_context(server.connect()) for _ in range(2)]
+            for connection in slow:
+                connection.sendall(request_head(len(body)) + body[:100_000])
+            honest = stack.enter_context(server.connect())
+            honest.sendall(request_head(len(body)))
+            wait_until(lambda: server.gauge("whisper_queue_requests") == 3)
+            assert error_of(server.post(), 503)["code"] == "overloaded"
+            started = time.monotonic()
+            for start in range(0, len(body), 40_000):  # it takes longer than the grace, and keeps up
+                honest.sendall(body[start : start + 40_000])
+                for connection in slow:
+                    with contextlib.suppress(ConnectionError):
+                        connection.sendall(b" ")
+                time.sleep(0.3)
+            assert read_answer(honest)[0] == 200
+            for connection in slow:
+                status, headers, answer = read_answer(connection)
+                assert (status, headers["connection"]) == (408, "close")
+                assert check_error_body(json.loads(answer))["code"] == "upload_too_slow"
+            assert time.monotonic() - started < 30
+        server.assert_idle()
+        assert server.post().status_code == 200
+        assert 'whisper_rejections_total{reason="upload_too_slow"} 2.0' in server.get("/metrics").text
+        assert [line["code"] for line in server.log() if line.get("status") == 408] == ["upload_too_slow"] * 2
 
 
 def test_r09_a_head_that_does_not_come_closes_the_connection():

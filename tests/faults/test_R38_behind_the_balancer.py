@@ -110,8 +110,16 @@ def test_r38_slow_clients_take_no_place():
             connection.close()
 
 
-def test_r38_large_slow_uploads_hold_a_place_no_longer_than_they_may():
-    with Stack("haproxy", WHISPER_MAX_QUEUE_REQUESTS="2", WHISPER_UPLOAD_SECONDS="2") as stack:
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        ({"WHISPER_UPLOAD_SECONDS": "2"}, "upload_timeout"),
+        ({"WHISPER_UPLOAD_GRACE_SECONDS": "2"}, "upload_too_slow"),
+    ],
+    ids=["time", "pace"],
+)
+def test_r38_large_slow_uploads_hold_a_place_no_longer_than_they_may(limits, code):
+    with Stack("haproxy", WHISPER_MAX_QUEUE_REQUESTS="2", **limits) as stack:
         body = form(b" " * 400_000)
         slow = [socket.create_connection(("127.0.0.1", stack.balancer.port), timeout=15) for _ in range(4)]
         for connection in slow:
@@ -119,7 +127,7 @@ def test_r38_large_slow_uploads_hold_a_place_no_longer_than_they_may():
         wait_until(lambda: all(replica.gauge("whisper_queue_requests") == 2 for replica in stack.replicas))
         answers = [read_answer(connection) for connection in slow]
         assert [(status, check_error_body(json.loads(text))["code"]) for status, _, text in answers] == [
-            (408, "upload_timeout")
+            (408, code)
         ] * 4
         for connection in slow:
             connection.close()

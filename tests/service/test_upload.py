@@ -39,8 +39,12 @@ def hold_nothing(_: int) -> None:
     pass
 
 
-async def receive(client, *headers, max_bytes=100_000, seconds=5.0, hold=hold_nothing):
-    return await receive_form(client, [MULTIPART, *headers], UploadLimits(max_bytes, seconds), hold)
+def limits(max_bytes=100_000, seconds=5.0, bytes_per_second=0, grace_seconds=1.0):
+    return UploadLimits(max_bytes, seconds, bytes_per_second, grace_seconds)
+
+
+async def receive(client, *headers, hold=hold_nothing, **asked):
+    return await receive_form(client, [MULTIPART, *headers], limits(**asked), hold)
 
 
 @in_loop
@@ -90,6 +94,65 @@ async def test_a_slow_body_times_out_and_leaves_nothing():
     with pytest.raises(UploadTimeout):
         await receive(Client(form()[:100], ends=False), seconds=0.05)
     assert open_descriptors() == before
+
+
+def trickling(data, size, pause, ends=True):
+    """A client that sends `size` bytes of `data` after every pause."""
+    client = Client(*[data[start : start + size] for start in range(0, len(data), size)], ends=ends)
+
+    async def receive():
+        await asyncio.sleep(pause)
+        return await client()
+
+    return receive
+
+
+@in_loop
+async def test_a_body_below_the_least_pace_is_given_up_long_before_its_deadline():
+    before, started = open_descriptors(), asyncio.get_running_loop().time()
+    client = trickling(form(b"x" * 50_000), 10, 0.02)
+    with pytest.raises(UploadTimeout) as refused:
+        await receive(client, seconds=30.0, bytes_per_second=10_000, grace_seconds=0.1)
+    assert refused.value.code == "upload_too_slow"
+    assert "at least 10000 bytes a second" in refused.value.message
+    assert asyncio.get_running_loop().time() - started < 10
+    assert open_descriptors() == before
+
+
+@in_loop
+async def test_silence_is_given_up_after_the_grace():
+    with pytest.raises(UploadTimeout, match="too slowly"):
+        await receive(Client(form()[:100], ends=False), seconds=30.0, bytes_per_second=1, grace_seconds=0.05)
+
+
+@in_loop
+async def test_a_body_that_keeps_up_may_take_longer_than_the_grace():
+    data = form(b"x" * 50_000)
+    (await receive(trickling(data, 1000, 0.025), seconds=30.0, bytes_per_second=500, grace_seconds=1.0)).close()
+
+
+@in_loop
+async def test_a_burst_buys_no_more_than_the_grace():
+    client = Client(form(b"x" * 90_000)[:-10], ends=False)
+    with pytest.raises(UploadTimeout, match="too slowly"):
+        await receive(client, seconds=30.0, bytes_per_second=10, grace_seconds=0.1)
+
+
+@in_loop
+async def test_what_was_announced_large_must_come_at_half_the_pace_that_it_needs():
+    data = form(b"x" * 80_000)
+    size = (b"content-length", str(len(data)).encode())
+    with pytest.raises(UploadTimeout, match="at least 4005 bytes a second"):
+        await receive(trickling(data, 20, 0.02), size, seconds=10.0, bytes_per_second=1, grace_seconds=0.1)
+    (await receive(trickling(data, 8000, 0.02), size, seconds=10.0, bytes_per_second=1, grace_seconds=1.0)).close()
+
+
+@in_loop
+async def test_no_pace_is_asked_for_where_it_is_zero():
+    with pytest.raises(UploadTimeout) as refused:
+        await receive(Client(form()[:100], ends=False), seconds=0.2, bytes_per_second=0, grace_seconds=0.05)
+    assert refused.value.code == "upload_timeout"
+    assert "within 0.2 seconds" in refused.value.message
 
 
 @in_loop
@@ -152,7 +215,7 @@ async def test_identity_is_no_encoding():
 )
 async def test_the_content_type_must_be_a_form(headers, error):
     with pytest.raises(error):
-        await receive_form(Client(form()), headers, UploadLimits(1000, 1.0), hold_nothing)
+        await receive_form(Client(form()), headers, limits(), hold_nothing)
 
 
 def test_content_length_is_digits_or_nothing():
