@@ -35,6 +35,7 @@ from benchmarks.store import Store
 from benchmarks.summary import Outcome, summarise
 from benchmarks.systems import Ours, Samples, System
 from benchmarks.vad_peer import VadPeer, find
+from model.compute import CROSS_KVS
 from model.weights import load_weights
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def _systems(options: argparse.Namespace, stack: ExitStack) -> "tuple[Store, lis
     weights = load_weights(options.model)
     store = Store(options.results / "answers.jsonl", weights=weights.sha256 or weights.name)
     unlike = {} if options.guards else {"guards": False}
-    ours = Ours(options.model, device=options.device, compute_type=options.compute_type, **unlike)
+    ours = Ours(
+        options.model, device=options.device, compute_type=options.compute_type, cross_kv=options.cross_kv, **unlike
+    )
     systems: list[System] = [ours]
     judge = None
     if options.against:
@@ -137,7 +140,8 @@ def _circumstances(options: argparse.Namespace, systems: Sequence[System]) -> Ci
 
 
 def _is_sample(options: argparse.Namespace) -> bool:
-    return bool(options.limit or options.kind or options.language or set(options.passes) != set(PASSES))
+    unusual = options.cross_kv != "auto"
+    return unusual or bool(options.limit or options.kind or options.language or set(options.passes) != set(PASSES))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -152,6 +156,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--model", default="base", help="published name, .pt file or folder")
     command.add_argument("--device", default="cpu")
     command.add_argument("--compute-type", default="auto", choices=("auto", "float32", "int8", "float16", "bfloat16"))
+    command.add_argument(
+        "--cross-kv", default="auto", choices=CROSS_KVS, help="how the audio's keys and values are kept"
+    )
     command.add_argument("--no-guards", dest="guards", action="store_false", help="as the reference does: for parity")
     command.add_argument("--threads", type=int, default=torch.get_num_threads())
     command.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))

@@ -40,14 +40,15 @@ class Ours:
 
     name = "ours"
 
-    def __init__(self, weights: str, *, device: str, compute_type: str, **options: Any) -> None:
+    def __init__(self, weights: str, *, device: str, compute_type: str, cross_kv: str = "auto", **options: Any) -> None:
         """`options`: those of `TranscribeOptions` that are not the defaults."""
-        self._model = ours.load(weights, device=device, compute_type=compute_type)
+        self._model = ours.load(weights, device=device, compute_type=compute_type, cross_kv=cross_kv)
         self._options = options
         self.compute_type = choose_compute_type(compute_type, choose_device(device))
         """What `auto` stands for here."""
         settings = (f"{name}={value}" for name, value in options.items())
-        self.fingerprint = "/".join((source_hash(), torch.__version__, device, self.compute_type, *settings))
+        kept = () if cross_kv == "auto" else (f"cross_kv={cross_kv}",)
+        self.fingerprint = "/".join((source_hash(), torch.__version__, device, self.compute_type, *kept, *settings))
         self.attempts: list[Attempt] = []
         # The ladder's refused attempts do not leave the batch: note them where it makes its results.
         batch = self._model._batch

@@ -27,6 +27,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
     parser.add_argument("--compute-type", default="auto", help="auto, int8, float32, float16 or bfloat16")
     parser.add_argument("--encoder-context", default="auto", help="auto, full or short")
+    parser.add_argument(
+        "--cross-kv", default="auto", help="auto, int8 or fp8: how the audio's keys and values are kept"
+    )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is torch's choice")
     parser.add_argument("--task", default="transcribe", choices=("transcribe", "translate"))
     parser.add_argument("--language", help="code or English name; left out, it is detected")
@@ -89,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
             import torch
 
             torch.set_num_threads(args.threads)
-        transcriber = load(args.model, args.device, args.compute_type, args.encoder_context)
+        transcriber = load(args.model, args.device, args.compute_type, args.encoder_context, args.cross_kv)
     except WhisperError as error:
         print(error, file=sys.stderr)
         return 2

@@ -16,6 +16,8 @@ ACTIVATIONS = 0.2
 """Share of the memory at hand that is kept for all but slots: activations, logits, captured steps, workspaces."""
 _SPARE_ROWS = 2
 """Row slots beyond the rows: one for language detection, one that takes the writes of padding."""
+_EIGHT_BITS = {"int8": (1, 2), "fp8": (1, 0)}
+"""Bytes of a number, and of the scale of a position and head (`model.audio_memory`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,11 @@ class DeviceMemory:
         return max(0, min(self.free, int(self.total * share) - self.held))
 
 
-def window_bytes(dims: ModelDimensions, itemsize: int) -> int:
-    """Cross-attention keys and values of one window slot, in numbers of `itemsize` bytes."""
-    return 2 * dims.n_text_layer * dims.n_audio_ctx * dims.n_text_state * itemsize
+def window_bytes(dims: ModelDimensions, itemsize: int, cross_kv: str = "auto") -> int:
+    """Cross-attention keys and values of one window slot, in numbers of `itemsize` bytes unless kept in 8 bits."""
+    number, scale = _EIGHT_BITS.get(cross_kv, (itemsize, 0))
+    position = dims.n_text_state * number + dims.n_text_head * scale
+    return 2 * dims.n_text_layer * dims.n_audio_ctx * position
 
 
 def row_bytes(dims: ModelDimensions, itemsize: int) -> int:
@@ -43,8 +47,10 @@ def row_bytes(dims: ModelDimensions, itemsize: int) -> int:
     return 2 * dims.n_text_layer * dims.n_text_ctx * dims.n_text_state * itemsize
 
 
-def fitting_rows(dims: ModelDimensions, *, itemsize: int, memory: DeviceMemory, share: float) -> int:
+def fitting_rows(
+    dims: ModelDimensions, *, itemsize: int, memory: DeviceMemory, share: float, cross_kv: str = "auto"
+) -> int:
     """Rows, with a window each, for which there is memory; 0 where not even one fits."""
     row = row_bytes(dims, itemsize)
     slots = int(memory.usable(share) * (1.0 - ACTIVATIONS)) - _SPARE_ROWS * row
-    return max(0, min(MOST_ROWS, slots // (row + window_bytes(dims, itemsize))))
+    return max(0, min(MOST_ROWS, slots // (row + window_bytes(dims, itemsize, cross_kv))))

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.audio_memory import AudioMemory, place
 from model.dims import ModelDimensions
 from model.whisper import TextDecoder, merge_heads, split_heads
 
@@ -23,8 +24,16 @@ class KVCache:
     """Keys and values of every slot; shapes (n_layer, slots, n_head, positions, head)."""
 
     def __init__(
-        self, dims: ModelDimensions, *, n_windows: int, n_rows: int, device: torch.device, dtype: torch.dtype
+        self,
+        dims: ModelDimensions,
+        *,
+        n_windows: int,
+        n_rows: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        cross_kv: str = "auto",
     ) -> None:
+        """`cross_kv`: how the audio's are kept, see `model.audio_memory`; the text's are in `dtype`."""
         self.n_head = dims.n_text_head
         head = dims.n_text_state // dims.n_text_head
 
@@ -32,10 +41,11 @@ class KVCache:
             shape = (dims.n_text_layer, count, dims.n_text_head, positions, head)
             return torch.zeros(shape, device=device, dtype=dtype)
 
-        self.cross_keys = slots(n_windows, dims.n_audio_ctx)
-        self.cross_values = slots(n_windows, dims.n_audio_ctx)
+        self.cross_keys = AudioMemory(dims, n_windows, device=device, dtype=dtype, cross_kv=cross_kv)
+        self.cross_values = AudioMemory(dims, n_windows, device=device, dtype=dtype, cross_kv=cross_kv)
         self.keys = slots(n_rows, dims.n_text_ctx)
         self.values = slots(n_rows, dims.n_text_ctx)
+        self._n_audio_ctx = dims.n_audio_ctx
         self._n_ctx = [dims.n_audio_ctx] * n_windows
 
     def fill_windows(self, decoder: TextDecoder, features: Tensor, slots: Sequence[int]) -> None:
@@ -46,20 +56,20 @@ class KVCache:
         n_ctx = features.shape[1]
         for slot in slots:
             self._n_ctx[slot] = n_ctx
+        places = place(slots, features.device)
         for layer in range(len(self.keys)):
             key, value = decoder.cross_kv(features, layer)
-            for i, slot in enumerate(slots):
-                self.cross_keys[layer, slot, :, :n_ctx] = split_heads(key[i : i + 1], self.n_head)[0]
-                self.cross_values[layer, slot, :, :n_ctx] = split_heads(value[i : i + 1], self.n_head)[0]
+            self.cross_keys.write(layer, places, split_heads(key, self.n_head))
+            self.cross_values.write(layer, places, split_heads(value, self.n_head))
 
     def cross(self, layer: int, window: int) -> tuple[Tensor, Tensor]:
-        """Cross-attention keys and values of a window, (n_head, n_ctx, head) each, views."""
+        """Cross-attention keys and values of a window, (n_head, n_ctx, head) each, in the model's format."""
         n_ctx = self._n_ctx[window]
-        return self.cross_keys[layer, window, :, :n_ctx], self.cross_values[layer, window, :, :n_ctx]
+        return self.cross_keys.read(layer, window, n_ctx), self.cross_values.read(layer, window, n_ctx)
 
     def are_whole(self, windows: Sequence[int]) -> bool:
         """Whether each of these windows fills its slot."""
-        return all(self._n_ctx[window] == self.cross_keys.shape[3] for window in windows)
+        return all(self._n_ctx[window] == self._n_audio_ctx for window in windows)
 
     def clear_row(self, row: int) -> None:
         """Forget a row's last owner. A masked position still takes part in the product: it must hold no NaN."""

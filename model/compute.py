@@ -15,6 +15,9 @@ COMPUTE_TYPES = {
 ENCODER_CONTEXTS = ("full", "short")
 """How much of a short clip's window the encoder computes."""
 
+CROSS_KVS = ("auto", "int8", "fp8")
+"""How the audio's keys and values are kept; `auto` is as the decoder has them."""
+
 
 def choose_device(device: str | None) -> torch.device:
     """`auto` or None: the first CUDA device where there is one, else the CPU. `OptionError` for one that is absent."""
@@ -64,6 +67,18 @@ def choose_encoder_context(context: str, device: torch.device, compute_type: str
     if context == "short" and device.type != "cpu":
         raise OptionError("encoder_context", "a short encoder context is for CPUs; a GPU encodes windows side by side")
     return context
+
+
+def choose_cross_kv(cross_kv: str, compute_type: str) -> str:
+    """One of `CROSS_KVS` as it is; `OptionError` for another one, or one that a compute type does not have.
+
+    `auto` is the compute type's own format: what 8 bits do to the word error rate is in docs/performance.md.
+    """
+    if cross_kv not in CROSS_KVS:
+        raise OptionError("cross_kv", f"cross KV {cross_kv!r} is not supported; use one of {', '.join(CROSS_KVS)}")
+    if cross_kv == "fp8" and compute_type == "int8":
+        raise OptionError("cross_kv", "with compute type int8 the audio's keys and values are int8; use auto or int8")
+    return cross_kv
 
 
 def has_vnni() -> bool:

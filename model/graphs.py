@@ -119,9 +119,9 @@ class FixedStepView:
         asked = query.new_zeros(shape.n_places + 1, query.shape[1])
         asked[self._places] = query
         places = asked[:-1].view(shape.windows, shape.width, n_head, -1).transpose(1, 2)
-        heads = F.scaled_dot_product_attention(
-            places, self._cache.cross_keys[layer, : shape.windows], self._cache.cross_values[layer, : shape.windows]
-        )
+        windows = slice(shape.windows)
+        keys, values = self._cache.cross_keys.read(layer, windows), self._cache.cross_values.read(layer, windows)
+        heads = F.scaled_dot_product_attention(places, keys, values)
         answers = heads.transpose(1, 2).reshape(shape.n_places, -1)
         return answers[self._places.clamp(max=shape.n_places - 1)]
 

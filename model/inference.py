@@ -77,7 +77,14 @@ class PyTorchInference:
             raise TypeError(f"{type(model.decoder).__name__} is not made of torch's operators")
         self._decoder, self._device = model.decoder, model.device
         slots = n_rows if backend is None else n_rows + 1  # the last one is scratch
-        self._cache = KVCache(model.dims, n_windows=n_windows, n_rows=slots, device=model.device, dtype=model.dtype)
+        self._cache = KVCache(
+            model.dims,
+            n_windows=n_windows,
+            n_rows=slots,
+            device=model.device,
+            dtype=model.dtype,
+            cross_kv=model.cross_kv,
+        )
         self._graphs: StepGraphs | None = None
         if backend is not None:
             self._graphs = StepGraphs(self._decoder, self._cache, backend, max_windows=n_windows, max_rows=n_rows)

@@ -33,3 +33,10 @@ def decoder_name(model: Whisper) -> str:
     if not isinstance(model.decoder, NativeDecoder):
         return "torch"
     return f"native-{Path(model.decoder.library._name).stem.removeprefix('decoder-')}"
+
+
+def cross_kv_name(model: Whisper) -> str:
+    """How the audio's keys and values are kept: `int8`, `fp8`, or a float format."""
+    if isinstance(model.decoder, NativeDecoder):
+        return "int8"
+    return str(model.dtype).removeprefix("torch.") if model.cross_kv == "auto" else model.cross_kv

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.audio import decode_audio
-from model.compute import COMPUTE_TYPES, choose_compute_type, choose_device, choose_encoder_context
+from model.compute import COMPUTE_TYPES, choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
 from model.decode import DecodingBatch, run_to_end
 from model.dims import HOP_LENGTH, N_FRAMES, canonical_name
 from model.doubt import is_doubtful
@@ -65,15 +65,21 @@ class Transcriber:
 
     @classmethod
     def from_weights(
-        cls, weights: Weights, device: torch.device, compute_type: str, encoder_context: str = "full"
+        cls,
+        weights: Weights,
+        device: torch.device,
+        compute_type: str,
+        encoder_context: str = "full",
+        cross_kv: str = "auto",
     ) -> "Transcriber":
-        """The model of these weights on a device, laid out for one of `COMPUTE_TYPES` and `ENCODER_CONTEXTS`."""
+        """The model of these weights on a device, laid out for one each of what `model.compute` chooses from."""
         int8, dtype = compute_type == "int8", COMPUTE_TYPES[compute_type]
         model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype, weights.name, pack=not int8)
         if int8:
             quantise(model)
         if encoder_context == "short":
             shorten(model)
+        model.cross_kv = cross_kv
         return cls(model, weights.name)
 
     @property
@@ -215,15 +221,18 @@ def load(
     device: str | None = None,
     compute_type: str = "auto",
     encoder_context: str = "auto",
+    cross_kv: str = "auto",
     *,
     download_dir: Path | None = None,
 ) -> Transcriber:
     """Load a model by published name, or from a `.pt` file or a folder, onto a device.
 
     `compute_type`: `auto`, `int8` (CPU), `float32`, `float16` (GPU) or `bfloat16`. `encoder_context`: `auto`, `full` or
-    `short` (`model.padding`, CPU). Raises `WeightsError` or `OptionError`.
+    `short` (`model.padding`, CPU). `cross_kv`: `auto`, or `int8` or `fp8` to keep the audio's keys and values in 8 bits
+    (`model.audio_memory`). Raises `WeightsError` or `OptionError`.
     """
     place = choose_device(device)
     chosen = choose_compute_type(compute_type, place)
     context = choose_encoder_context(encoder_context, place, chosen)
-    return Transcriber.from_weights(load_weights(name, download_dir=download_dir), place, chosen, context)
+    kept = choose_cross_kv(cross_kv, chosen)
+    return Transcriber.from_weights(load_weights(name, download_dir=download_dir), place, chosen, context, kept)

@@ -209,6 +209,8 @@ class Whisper(nn.Module):
         """Arithmetic of most of the work: a float format, or int8."""
         self.encoder_context = "full"
         """`full`: the padding behind a clip is computed like the clip. `short`: see `model.padding`."""
+        self.cross_kv = "auto"
+        """How the audio's keys and values are kept: as the decoder has them, or in `int8` or `fp8`."""
         self.captures_steps = False
         """Whether a GPU's decode steps are captured and replayed (`model.graphs`), or run as they come."""
 

@@ -112,6 +112,8 @@ class ModelInfo:
     sha256: str | None
     encoder_context: str = "full"
     """`full`, or `short` where the padding behind a clip is known beforehand (`model.padding`)."""
+    cross_kv: str = "float32"
+    """How the audio's keys and values are kept: `int8`, `fp8`, or a float format."""
     decoder: str = "torch"
     """What runs the decoder: torch, or the compiled variant of `model.native`."""
     max_rows: int = 0

@@ -213,8 +213,8 @@ class WorkerPool:
             if isinstance(message, ModelInfo):
                 logs.event(
                     "worker_ready", device=message.device, model=message.name, compute_type=message.compute_type,
-                    encoder_context=message.encoder_context, decoder=message.decoder, max_rows=message.max_rows,
-                    pid=worker.process.pid, seconds=self._clock() - started,
+                    encoder_context=message.encoder_context, cross_kv=message.cross_kv, decoder=message.decoder,
+                    max_rows=message.max_rows, pid=worker.process.pid, seconds=self._clock() - started,
                 )  # fmt: skip
                 self._dispatch()
             elif isinstance(message, WorkerStats) and message.out_of_memory > out_of_memory:
@@ -235,7 +235,8 @@ class WorkerPool:
         settings = self._settings
         arguments = [
             *self._command, "--model", settings.model, "--device", device, "--compute-type", settings.compute_type,
-            "--encoder-context", settings.encoder_context, "--threads", str(settings.threads_per_worker),
+            "--encoder-context", settings.encoder_context, "--cross-kv", settings.cross_kv,
+            "--threads", str(settings.threads_per_worker),
             "--max-rows", str(settings.max_batch_rows), "--memory-share", str(settings.gpu_memory_share),
         ]  # fmt: skip
         if settings.cuda_graphs:

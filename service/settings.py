@@ -44,6 +44,10 @@ class Settings(BaseSettings):
         default="auto",
         description="`short` knows the padding behind a clip beforehand: faster clips; `auto` is short in int8.",
     )
+    cross_kv: Literal["auto", "int8", "fp8"] = Field(
+        default="auto",
+        description="Bits of the audio's keys and values; `auto` is the compute type's own, 8 let more windows in.",
+    )
     download_dir: Path | None = Field(
         default=None, description="Folder for downloaded weights; empty is the user's cache."
     )

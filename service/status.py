@@ -51,6 +51,7 @@ class Status:
                     "device": model.device,
                     "compute_type": model.compute_type,
                     "encoder_context": model.encoder_context,
+                    "cross_kv": model.cross_kv,
                     "sha256": model.sha256,
                 }
             )

@@ -125,8 +125,8 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     """Load and warm the model. Raises `WhisperError` for weights or options, `MemoryError` or the like for the rest."""
     import torch
 
-    from model.compute import choose_compute_type, choose_device, choose_encoder_context
-    from model.quantize import decoder_name
+    from model.compute import choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
+    from model.quantize import cross_kv_name, decoder_name
     from model.transcriber import Transcriber, can_translate
     from model.weights import load_weights
     from service.engine import Engine
@@ -135,13 +135,14 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
         torch.set_num_threads(args.threads)
     device = choose_device(args.device)
     compute_type = choose_compute_type(args.compute_type, device)
+    cross_kv = choose_cross_kv(args.cross_kv, compute_type)
     weights = load_weights(args.model, download_dir=args.download_dir)
     context = choose_encoder_context(args.encoder_context, device, compute_type)
-    transcriber = Transcriber.from_weights(weights, device, compute_type, context)
+    transcriber = Transcriber.from_weights(weights, device, compute_type, context, cross_kv)
     model = transcriber.model
     model.captures_steps = args.cuda_graphs
     transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
-    max_rows = args.max_rows or choose_rows(transcriber.dims, device, model.dtype, args.memory_share)
+    max_rows = args.max_rows or choose_rows(transcriber.dims, device, model.dtype, args.memory_share, cross_kv)
     engine = Engine(transcriber, max_rows=max_rows, windows_per_encode=8 if device.type == "cuda" else 1)
     warm_up(engine)
     info = ModelInfo(
@@ -151,6 +152,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
         device=str(device),
         compute_type=compute_type,
         encoder_context=context,
+        cross_kv=cross_kv_name(model),
         decoder=decoder_name(model),
         max_rows=max_rows,
         sha256=weights.sha256,
@@ -158,7 +160,9 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     return engine, info
 
 
-def choose_rows(dims: "ModelDimensions", device: "torch.device", dtype: "torch.dtype", share: float) -> int:
+def choose_rows(
+    dims: "ModelDimensions", device: "torch.device", dtype: "torch.dtype", share: float, cross_kv: str = "auto"
+) -> int:
     """Rows for a batch that nobody sized: what a GPU has memory for, with its weights loaded.
 
     `OptionError` where that is none.
@@ -172,7 +176,7 @@ def choose_rows(dims: "ModelDimensions", device: "torch.device", dtype: "torch.d
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
     memory = DeviceMemory(total=total, free=free, held=torch.cuda.memory_reserved(device))
-    rows = fitting_rows(dims, itemsize=dtype.itemsize, memory=memory, share=share)
+    rows = fitting_rows(dims, itemsize=dtype.itemsize, memory=memory, share=share, cross_kv=cross_kv)
     if rows == 0:
         usable = memory.usable(share) // 1024**2
         raise OptionError("max_batch_rows", f"{device} has memory left for no row: {usable} MiB beside the weights")
@@ -207,6 +211,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", required=True)
     parser.add_argument("--compute-type", required=True)
     parser.add_argument("--encoder-context", required=True)
+    parser.add_argument("--cross-kv", default="auto")
     parser.add_argument("--download-dir", type=Path)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--max-rows", type=int, default=0, help="0: what fits")

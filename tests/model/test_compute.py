@@ -5,6 +5,7 @@ from model.compute import (
     COMPUTE_TYPES,
     can_multiply_int8,
     choose_compute_type,
+    choose_cross_kv,
     choose_device,
     choose_encoder_context,
     has_vnni,
@@ -44,6 +45,18 @@ def test_an_encoder_context_that_a_device_does_not_do_is_refused(context: str, d
     with pytest.raises(OptionError) as caught:
         choose_encoder_context(context, device, "float32")
     assert caught.value.param == "encoder_context"
+
+
+def test_8_bits_of_the_audio_are_as_asked_for() -> None:
+    assert [choose_cross_kv(name, "float16") for name in ("auto", "int8", "fp8")] == ["auto", "int8", "fp8"]
+    assert [choose_cross_kv(name, "int8") for name in ("auto", "int8")] == ["auto", "int8"]
+
+
+@pytest.mark.parametrize(("cross_kv", "compute_type"), [("fp8", "int8"), ("int4", "float16"), ("", "float32")])
+def test_bits_of_the_audio_that_are_not_there_are_refused(cross_kv: str, compute_type: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        choose_cross_kv(cross_kv, compute_type)
+    assert caught.value.param == "cross_kv"
 
 
 def test_int8_products_that_do_not_saturate_are_products_that_are_there() -> None:

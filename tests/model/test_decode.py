@@ -86,7 +86,7 @@ def test_r32_any_mix_of_rows_gives_what_each_gives_alone(alone, arrivals, pauses
             batch._inference._cache.keys[:, batch.active_rows :] = torch.nan
             batch._inference._cache.values[:, batch.active_rows :] = torch.nan
             for free in batch._free:
-                batch._inference._cache.cross_keys[:, free] = torch.nan
+                batch._inference._cache.cross_keys.data[:, free] = torch.nan
         else:
             step()
     assert (batch.free_windows, batch.free_rows) == (size, max(size, 3))

@@ -93,9 +93,19 @@ def test_no_memory_but_a_rows_own_reaches_it(rubbish) -> None:
     cache = graphed._cache
     cache.keys[:, 5:], cache.values[:, 5:] = rubbish, rubbish  # other rows, and the scratch row
     for window in set(range(WINDOWS)) - set(windows):
-        cache.cross_keys[:, window], cache.cross_values[:, window] = rubbish, rubbish
+        cache.cross_keys.data[:, window], cache.cross_values.data[:, window] = rubbish, rubbish
     assert _close(graphed.step([1, 2, 3, 4, 5], lengths=lengths, windows=windows), wanted)
     assert _close(graphed.step([1, 2, 3, 4, 5], lengths=lengths, windows=windows), wanted)
+
+
+@pytest.mark.parametrize("cross_kv", ["int8", "fp8"])
+def test_8_bits_of_the_audio_are_read_alike(cross_kv, monkeypatch) -> None:
+    monkeypatch.setattr(MODEL, "cross_kv", cross_kv)
+    eager, graphed, _ = _pair()
+    for inference in (eager, graphed):
+        _remember(inference, [3] * 4)
+    step = {"lengths": [3, 0, 1, 3], "windows": [4, 4, 1, 0]}
+    assert _close(graphed.step([1, 2, 3, 4], **step), eager.step([1, 2, 3, 4], **step))
 
 
 def test_padding_writes_into_the_scratch_row_only() -> None:

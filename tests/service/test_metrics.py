@@ -48,6 +48,7 @@ LABELS = {
     "version",
     "python",
     "compute_type",
+    "cross_kv",
     "decoder",
     "encoder_context",
 }

@@ -166,6 +166,17 @@ async def test_int8_is_what_the_worker_says_it_runs(checkpoint) -> None:
     assert text == alone(Transcriber(int8.model, int8.name), 3.0, 3, sample_len=12).text
 
 
+@in_loop
+async def test_the_audio_is_kept_in_the_bits_that_were_asked_for(checkpoint) -> None:
+    async with running(checkpoint, cross_kv="fp8") as pool:
+        assert pool.model is not None
+        assert (pool.model.compute_type, pool.model.cross_kv) == ("float32", "fp8")
+        text, _ = await _transcribe(pool, request_of("r", 3.0, sample_len=12), seed=3)
+    fp8 = tiny.transcriber()
+    fp8.model.cross_kv = "fp8"
+    assert text == alone(Transcriber(fp8.model, fp8.name), 3.0, 3, sample_len=12).text
+
+
 FAULTY = [sys.executable, "-m", "tests.faulty_worker"]
 
 

@@ -28,6 +28,7 @@ def test_a_gpu_decodes_as_many_rows_as_its_memory_holds(monkeypatch) -> None:
     assert choose_rows(DIMS, CARD, torch.float16, 0.9) == 23  # 0.8 of 30, less two rows of text
     assert choose_rows(DIMS, CARD, torch.float16, 0.2) == 9  # 0.8 of 20 - 8, less two rows of text
     assert choose_rows(DIMS, CARD, torch.float32, 0.9) == 11
+    assert choose_rows(DIMS, CARD, torch.float16, 0.9, "int8") == 37
 
 
 def test_a_gpu_without_memory_says_so(monkeypatch) -> None:
@@ -39,7 +40,8 @@ def test_a_gpu_without_memory_says_so(monkeypatch) -> None:
 
 @pytest.mark.parametrize("on", [True, False])
 def test_the_pool_tells_its_workers_how_to_use_a_gpu(on) -> None:
-    settings = make_settings(cuda_graphs=on, gpu_memory_share=0.45, max_batch_rows=0)
+    settings = make_settings(cuda_graphs=on, gpu_memory_share=0.45, max_batch_rows=0, cross_kv="int8")
     arguments = WorkerPool(settings, command=[])._arguments("cuda:1")
     args = parse(["--fd", "3", "--parent", "1", *arguments])
     assert (args.cuda_graphs, args.memory_share, args.max_rows, args.device) == (on, 0.45, 0, "cuda:1")
+    assert args.cross_kv == "int8"

@@ -67,7 +67,7 @@ def oracle() -> PyTorchInference:
     inference = PyTorchInference(MODEL, n_windows=3, n_rows=14)
     inference.fill_windows(FEATURES, [2, 0, 1])
     for memory in (inference._cache.cross_keys, inference._cache.cross_values):
-        memory.copy_(_rounded(memory.flatten(0, 3)).view_as(memory))
+        memory.data.copy_(_rounded(memory.data.flatten(0, 3)).view_as(memory.data))
     return inference
 
 
