@@ -84,22 +84,28 @@ class KVCache:
 
 
 class PrefillView:
-    """The first tokens of one row at once: causal among themselves, nothing before them."""
+    """The first tokens of rows, all of one length, one row after the other: causal in each, nothing before them."""
 
-    def __init__(self, cache: KVCache, *, row: int, window: int) -> None:
-        self._cache, self._row, self._window = cache, row, window
+    def __init__(self, cache: KVCache, *, row: int, windows: Sequence[int]) -> None:
+        """Rows from `row` on, one for each of `windows`."""
+        self._cache, self._windows = cache, windows
+        self._rows = slice(row, row + len(windows))
 
     def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """See `model.whisper.Attention`; (n, n_state) for the n tokens of the prompt."""
-        q, k, v = (split_heads(t[None], self._cache.n_head) for t in (query, key, value))
-        n = query.shape[0]
-        self._cache.keys[layer, self._row, :, :n] = k[0]
-        self._cache.values[layer, self._row, :, :n] = v[0]
-        return merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=n > 1))[0]
+        """See `model.whisper.Attention`; (rows * n, n_state) for the n tokens of each prompt."""
+        rows, n_head = len(self._windows), self._cache.n_head
+        q, k, v = (split_heads(t.unflatten(0, (rows, -1)), n_head) for t in (query, key, value))
+        n = q.shape[2]
+        self._cache.keys[layer, self._rows, :, :n] = k
+        self._cache.values[layer, self._rows, :, :n] = v
+        return merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=n > 1)).flatten(0, 1)
 
     def cross_attention(self, layer: int, query: Tensor) -> Tensor:
         """See `model.whisper.Attention`."""
-        return _attend_window(self._cache, layer, self._window, query)
+        if len(self._windows) == 1:
+            return _attend_window(self._cache, layer, self._windows[0], query)
+        own = zip(self._windows, query.chunk(len(self._windows)), strict=True)
+        return torch.cat([_attend_window(self._cache, layer, window, q) for window, q in own])
 
 
 class StepView:

@@ -18,7 +18,7 @@ class CaptureView:
     def __init__(self, cache: KVCache, *, window: int, heads: tuple[tuple[int, int], ...]) -> None:
         """`heads`: (layer, head) of the cross-attention to note, in order of the layers."""
         self._cache, self._window, self._heads = cache, window, heads
-        self._audio = PrefillView(cache, row=0, window=window)
+        self._audio = PrefillView(cache, row=0, windows=[window])
         self._scores: list[Tensor] = []
 
     @property

@@ -12,7 +12,6 @@ Gets log-Mel windows from `model.mel` and what to do with each from `model.trans
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,13 +19,14 @@ from torch import Tensor
 from model.alignment import Aligner
 from model.doubt import salvage
 from model.inference import Inference, make_inference
+from model.opening import Opening, Start
 from model.options import TranscribeOptions
 from model.row import Decoding, Row
 from model.rules import Rules
 from model.sampling import sample
 from model.tokenizer import Tokenizer
 from model.whisper import Whisper
-from model.window import DecodingResult, Window, fallback_reason, initial_tokens, spoken_language
+from model.window import DecodingResult, Window, fallback_reason
 
 
 class DecodingBatch:
@@ -41,6 +41,7 @@ class DecodingBatch:
         self._inference: Inference = make_inference(model, n_windows=max_windows, n_rows=n_rows + 1)
         self._aligner = Aligner(self._inference, tokenizer, model.dims, model.alignment_heads)
         self._rules = Rules(model.dims, tokenizer, model.device)
+        self._opening = Opening(self._inference, tokenizer, self._rules, model.device)
         self._free = list(reversed(range(max_windows)))
         self._rows: list[Row] = []
         self._decodings: dict[int, Decoding] = {}
@@ -78,49 +79,33 @@ class DecodingBatch:
         return slots
 
     @torch.inference_mode()
-    def detect_language(self, slot: int) -> dict[str, float]:
-        """Probability of every language for an encoded window, most probable first; {} for English-only models.
+    def detect_languages(self, slots: Sequence[int]) -> list[dict[str, float]]:
+        """Probability of every language for each encoded window, most probable first; {} for English-only models."""
+        return self._opening.languages(slots, row=len(self._rows))
 
-        One decoder step after the start of transcript (the paper, section 2.3), on the encoding that is there.
-        """
-        codes = self.tokenizer.language_codes
-        if not codes:
-            return {}
-        logits = self._inference.prefill((self.tokenizer.sot,), row=len(self._rows), window=slot, keep=(0,))[0]
-        index = torch.tensor(self.tokenizer.language_tokens, device=self._device)
-        probs = logits[index].softmax(-1).tolist()
-        return dict(sorted(zip(codes, probs, strict=True), key=lambda item: -item[1]))
+    def detect_language(self, slot: int) -> dict[str, float]:
+        """`detect_languages` of one window."""
+        return self.detect_languages([slot])[0]
+
+    def start(self, slot: int, window: Window, options: TranscribeOptions) -> None:
+        """`start_all` of one window."""
+        self.start_all([Start(slot, window, options)])
 
     @torch.inference_mode()
-    def start(self, slot: int, window: Window, options: TranscribeOptions) -> None:
-        """Begin to decode an encoded window: it takes part in the next step and frees its slot when it ends.
+    def start_all(self, starts: Sequence[Start]) -> None:
+        """Begin to decode encoded windows: they take part in the next step and free their slots when they end.
 
-        `ValueError` if fewer than `options.width` rows are free.
+        `ValueError` if fewer rows are free than their `options.width` together. Whatever it raises, `drop` undoes it.
         """
-        if options.width > self.free_rows:
-            raise ValueError(f"{options.width} rows are wanted and {self.free_rows} are free")
-        language, probs = window.language, {}
-        if language is None:
-            probs = self.detect_language(slot)
-            language = spoken_language(probs, window.follows)
-            if window.follows not in (None, language):
-                window = replace(window, prompt=())  # a text in another language would lead it astray
-        prompt = initial_tokens(self.tokenizer, window, language, options)
-        decoding = Decoding(slot, window, options, language, prompt)
-        decoding.language_probs = probs
-        decoding.suppressed = self._rules.suppressed(options)
-        home = len(self._rows)
-        self._inference.clear_row(home)
-        keep = (prompt.index(self.tokenizer.sot), len(prompt) - 1)
-        logits = self._inference.prefill(prompt, row=home, window=slot, keep=keep)
-        decoding.no_speech_prob = logits[0].softmax(-1)[self.tokenizer.no_speech].item()
-        decoding.first_logits = logits[1:]
-        self._rules.suppress(decoding.first_logits, [decoding.suppressed])
-        if options.suppress_blank:
-            self._rules.suppress_blank(decoding.first_logits[0])
-        self._decodings[slot] = decoding
-        self._add_rows(decoding, 1)
-        self._begin(decoding, rung=0)
+        width = sum(start.options.width for start in starts)
+        if width > self.free_rows:
+            raise ValueError(f"{width} rows are wanted and {self.free_rows} are free")
+        decodings = self._opening.open(starts, row=len(self._rows))
+        for decoding in decodings:
+            self._decodings[decoding.slot] = decoding
+            self._add_rows(decoding, 1)
+        for decoding in decodings:
+            self._begin(decoding, rung=0)
         self._settle()
 
     @torch.inference_mode()

@@ -31,6 +31,15 @@ class Inference(Protocol):
         """Run a prompt through a row from its start; logits (len(keep), n_vocab), float32, at the positions asked."""
         ...
 
+    def prefill_many(
+        self, prompts: Sequence[Sequence[int]], *, row: int, windows: Sequence[int], keep: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """Prompts of one length through the rows from `row` on, each with its window.
+
+        Logits (len(prompts), n, n_vocab), float32, at the n positions asked of each.
+        """
+        ...
+
     def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
         """One token for each of the rows 0 .. n-1, which hold `lengths` tokens and hear `windows`.
 
@@ -95,10 +104,18 @@ class PyTorchInference:
 
     def prefill(self, tokens: Sequence[int], *, row: int, window: int, keep: Sequence[int]) -> Tensor:
         """See `Inference`."""
-        prompt = torch.tensor(tokens, device=self._device)
-        positions = torch.arange(len(tokens), device=self._device)
-        hidden = self._decoder(prompt, positions, PrefillView(self._cache, row=row, window=window))
-        return self._decoder.logits(hidden[list(keep)])
+        return self.prefill_many([tokens], row=row, windows=[window], keep=[keep])[0]
+
+    def prefill_many(
+        self, prompts: Sequence[Sequence[int]], *, row: int, windows: Sequence[int], keep: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """See `Inference`."""
+        length = len(prompts[0])
+        tokens = torch.tensor([list(prompt) for prompt in prompts], device=self._device).flatten()
+        positions = torch.arange(length, device=self._device).repeat(len(prompts))
+        hidden = self._decoder(tokens, positions, PrefillView(self._cache, row=row, windows=windows))
+        kept = [i * length + position for i, asked in enumerate(keep) for position in asked]
+        return self._decoder.logits(hidden[kept]).unflatten(0, (len(prompts), -1))
 
     def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
         """See `Inference`."""

@@ -1,16 +1,17 @@
 """One worker's loop over all its requests: admit, hear, encode, decode one step, hand out what is done.
 
 Gets requests with their waveform from `service.worker`, asks `service.scheduler` whose turn it is, drives
-`model.decode` and every request's own `model.recording`; gives back messages. It owns no process, pipe or clock, so a
-test drives it call by call.
+`service.intake`, `model.decode` and every request's own `model.recording`; gives back messages. It owns no process,
+pipe or clock, so a test drives it call by call.
 
-A request that raises fails alone: its slot comes back and the others go on. Where a step of many rows raises, nobody
-knows whose fault it was: each row is decoded again by itself, and the one that raises again is the one. Where the
-device's memory is used up nobody is at fault: fewer windows share it from then on, and those in it wait again.
+A request that raises fails alone: its slot comes back and the others go on. Where a step or an encoder pass of many
+rows raises, nobody knows whose fault it was: each is done again by itself, and the one that raises again is the one.
+Where the device's memory is used up nobody is at fault: fewer windows share it from then on, and those in it wait
+again.
 """
 
 from collections import Counter, deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,12 +21,13 @@ from model.dims import SAMPLE_RATE
 from model.errors import OptionError
 from model.options import TranscribeOptions
 from model.transcriber import Transcriber, check_options
-from model.window import DecodingResult, Window
+from model.window import DecodingResult
+from service.intake import Entry, Intake
 from service.job import Job, check_width
-from service.messages import DetectLanguage, Failed, Finished, LanguageDetected, Message, SegmentsReady, Transcribe
+from service.messages import DetectLanguage, Failed, Finished, Message, SegmentsReady, Transcribe
 from service.room import Room
 from service.scheduler import Scheduler
-from service.timing import SlotTimes
+from service.seats import Seats
 
 _HEARD_A_TURN = 8
 """What is spent on hearing recordings in one turn (`Job.listen`): some 40 ms, so that a long one stalls nobody."""
@@ -52,17 +54,17 @@ class Engine:
     def __init__(self, transcriber: Transcriber, *, max_rows: int, windows_per_encode: int) -> None:
         """`windows_per_encode`: windows that share an encoder pass (1 on a CPU, which one window keeps busy)."""
         self._transcriber = transcriber
-        self._windows_per_encode = windows_per_encode
         self.batch = DecodingBatch(transcriber.model, transcriber.tokenizer, max_windows=max_rows)
+        self.seats = Seats(self.batch)
+        self._intake = Intake(transcriber, self.batch, self.seats)
         self._scheduler = Scheduler(
             steps_between_encodes=_STEPS_BETWEEN_ENCODES,
             steps_between_lanes=_STEPS_BETWEEN_LANES if windows_per_encode == 1 else _STEPS_BETWEEN_ENCODES,
         )
         self.room = Room(max_rows)
+        self._passes = Room(windows_per_encode)
         self._jobs: dict[str, Job] = {}
         self._listening: deque[Job] = deque()
-        self._by_slot: dict[int, Job] = {}
-        self._times = SlotTimes()
         self.stats = EngineStats()
 
     @property
@@ -74,6 +76,11 @@ class Engine:
     def waiting_windows(self) -> int:
         """Windows that wait for a slot."""
         return self._scheduler.waiting + len(self._listening)
+
+    @property
+    def out_of_memory(self) -> int:
+        """How often memory ran out."""
+        return self.room.shrinks + self._passes.shrinks
 
     def submit(self, request: Transcribe | DetectLanguage, samples: Tensor, now: float) -> list[Message]:
         """Take a request in; the answer is empty, or says at once why the model cannot do it."""
@@ -102,8 +109,7 @@ class Engine:
         if job is not None:
             if job in self._listening:
                 self._listening.remove(job)
-            for slot in list(job.lanes):
-                self._vacate(slot)
+            self.seats.vacate(job)
             self._scheduler.remove(request_id)
 
     def iterate(self, now: float) -> list[Message]:
@@ -112,23 +118,22 @@ class Engine:
             self._fail(request_id, "deadline_exceeded", "the deadline passed before the work was done")
             for request_id in self._scheduler.late(now)
         ]
-        self._times.turn(now)
+        self.seats.turn(now)
         messages += self._listen(now)
-        room = max(0, self.room.windows - len(self._by_slot))
-        limit = min(self._windows_per_encode, self.batch.free_windows, room)
+        room = max(0, self.room.windows - len(self.seats))
+        limit = min(self._passes.windows, self.batch.free_windows, room)
         running = self.batch.active_rows > 0
         rows, places = self.batch.free_rows, self.room.windows
-        for request_id in self._scheduler.admit(limit, rows=rows, running=running, places=places):
-            messages += self._guarded(request_id, now)
+        messages += self._enter(self._scheduler.admit(limit, rows=rows, running=running, places=places), now)
         self._scheduler.stepped()
         for slot, result in self._step(messages):
-            if (job := self._by_slot.pop(slot, None)) is None:
+            if (left := self.seats.leave(slot, now)) is None:
                 continue  # its request failed just now, with another window of its own
+            job, lane = left
             self._scheduler.ended(job.request_id)
             self.stats.tokens += len(result.tokens)
-            job.note(self._times.leave(slot, now))
             try:
-                messages += self._feed(job, job.lanes.pop(slot), result, now)
+                messages += self._feed(job, lane, result, now)
             except Exception as error:
                 messages.append(self._fail(job.request_id, "internal_error", _inside(error)))
         return messages
@@ -161,13 +166,13 @@ class Engine:
             reason, exhausted = _inside(error), isinstance(error, torch.OutOfMemoryError)
         else:
             self.room.stepped()
+            self._passes.stepped()
             return ended
-        jobs = list(self._by_slot.values())
+        jobs = self.seats.jobs
         if len(jobs) == 1:
             messages.append(self._fail(jobs[0].request_id, "internal_error", reason))
             return []
-        for slot in list(self._by_slot):
-            self._vacate(slot)
+        self.seats.vacate_all()
         if exhausted:
             self._make_room(jobs, len(jobs))
         else:
@@ -175,24 +180,58 @@ class Engine:
                 self._scheduler.suspect(job.request_id)
         return []
 
+    def _enter(self, request_ids: list[str], now: float) -> list[Message]:
+        """Start windows of these requests, all of them together; if that raises, one after the other."""
+        if len(request_ids) < 2:
+            return [message for request_id in request_ids for message in self._guarded(request_id, now)]
+        entries = self._take(request_ids)
+        try:
+            return self._start(entries, now)
+        except Exception as error:
+            exhausted = isinstance(error, torch.OutOfMemoryError)
+        self._intake.withdraw(entries)
+        if exhausted:
+            torch.cuda.empty_cache()
+            self._passes.shrink(len(entries))
+        return [message for entry in entries for message in self._guarded(entry.job.request_id, now)]
+
     def _guarded(self, request_id: str, now: float) -> list[Message]:
         """Start a request's next window; whatever it raises ends that request alone, unless memory ran out."""
-        job = self._jobs.get(request_id)
-        taken = None if job is None else job.recording.take()
-        if job is None or taken is None:
-            return []  # the request ended just now, with another window of its own
-        lane, window = taken
+        entries = self._take([request_id])
         try:
-            return self._start(job, lane, window, now)
+            return self._start(entries, now)
         except Exception as error:
             reason, exhausted = _inside(error), isinstance(error, torch.OutOfMemoryError)
-        job.recording.put_back(lane)
-        for slot in [slot for slot, taken_by in job.lanes.items() if taken_by == lane]:
-            self._vacate(slot)
-        if exhausted and self._by_slot:
-            self._make_room([job], len(self._by_slot) + 1)
+        self._intake.withdraw(entries)
+        if exhausted and len(self.seats):
+            self._make_room([entry.job for entry in entries], len(self.seats) + 1)
             return []
         return [self._fail(request_id, "internal_error", reason)]
+
+    def _take(self, request_ids: list[str]) -> list[Entry]:
+        """The next window of each; none of a request that ended just now, with another window of its own.
+
+        Nor a window beside one that settles its language: it would not know it, and waits for it.
+        """
+        entries: list[Entry] = []
+        for request_id in request_ids:
+            job = self._jobs.get(request_id)
+            if job is None:
+                continue
+            if any(entry.job is job and entry.asks_language for entry in entries):
+                self._scheduler.put_back([request_id])
+            elif taken := job.recording.take():
+                entries.append(Entry(job, *taken))
+        return entries
+
+    def _start(self, entries: list[Entry], now: float) -> list[Message]:
+        if not entries:
+            return []
+        messages, answered = self._intake.start(entries, now)
+        self.stats.encodes += len(entries)
+        for job in answered:
+            self.cancel(job.request_id)
+        return messages
 
     def _make_room(self, jobs: list[Job], windows: int) -> None:
         """Memory ran out with so many windows in the batch: these jobs' wait again, for a smaller batch.
@@ -202,25 +241,6 @@ class Engine:
         torch.cuda.empty_cache()
         self.room.shrink(windows)
         self._scheduler.put_back([job.request_id for job in jobs])
-
-    def _start(self, job: Job, lane: int, window: Window, now: float) -> list[Message]:
-        if job.started is None:
-            job.started = now
-        span = job.span(window)
-        (slot,) = self.batch.encode(self._transcriber.log_mel.windows([span]), [span.n_frames])
-        self.stats.encodes += 1
-        self._by_slot[slot], job.lanes[slot] = job, lane
-        self._times.take(slot, now)
-        messages: list[Message] = []
-        if window.settles_language or job.detect_only:
-            probabilities = self.batch.detect_language(slot)
-            window = replace(window, language=job.recording.hear_language(probabilities))
-            messages.append(LanguageDetected(job.request_id, str(window.language), probabilities or {"en": 1.0}))
-        if job.detect_only:
-            self.cancel(job.request_id)
-        else:
-            self.batch.start(slot, window, job.options)
-        return messages
 
     def _feed(self, job: Job, lane: int, result: DecodingResult, now: float) -> list[Message]:
         messages: list[Message] = []
@@ -244,13 +264,6 @@ class Engine:
     def _fail(self, request_id: str, code: str, message: str) -> Message:
         self.cancel(request_id)
         return Failed(request_id, code, message)  # type: ignore[arg-type]
-
-    def _vacate(self, slot: int) -> None:
-        """Give back the slot of a window that nobody decodes any more; it waits again unless its request is over."""
-        job = self._by_slot.pop(slot)
-        self._times.leave(slot, 0.0)
-        job.recording.put_back(job.lanes.pop(slot))
-        self.batch.drop(slot)
 
 
 def _inside(error: Exception) -> str:

@@ -22,8 +22,8 @@ GREEDY: dict[str, Any] = {
 """What a test asks for: every window is decoded once, and briefly."""
 
 
-def make_engine(model: Transcriber, rows: int = 4) -> Engine:
-    return Engine(model, max_rows=rows, windows_per_encode=1)
+def make_engine(model: Transcriber, rows: int = 4, together: int = 1) -> Engine:
+    return Engine(model, max_rows=rows, windows_per_encode=together)
 
 
 def request_of(name: str, seconds: float, deadline: float | None = None, **options: Any) -> Transcribe:
@@ -61,7 +61,7 @@ def starve(engine: Engine, monkeypatch: pytest.MonkeyPatch, name: str, windows: 
     method = getattr(engine.batch, name)
 
     def starved(*arguments):
-        if len(engine._by_slot) + (name == "encode") > windows:
+        if len(engine.seats) + (len(arguments[0]) if name == "encode" else 0) > windows:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return method(*arguments)
 

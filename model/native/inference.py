@@ -69,6 +69,14 @@ class NativeInference:
         _check("row", [row], self._n_rows)
         return self._pass(tokens, [row] * len(tokens), range(len(tokens)), [window] * len(tokens), keep)
 
+    def prefill_many(
+        self, prompts: Sequence[Sequence[int]], *, row: int, windows: Sequence[int], keep: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """See `Inference`. One by one: a prompt alone keeps a CPU busy."""
+        passes = zip(prompts, windows, keep, strict=True)
+        logits = [self.prefill(p, row=row + i, window=window, keep=k) for i, (p, window, k) in enumerate(passes)]
+        return logits[0][None] if len(logits) == 1 else torch.stack(logits)
+
     def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
         """See `Inference`."""
         rows = range(len(tokens))

@@ -47,6 +47,25 @@ def test_rows_exchange_their_past_as_if_all_were_read_first() -> None:
     assert not torch.allclose(after, before, atol=1e-2)
 
 
+@torch.inference_mode()
+def test_prompts_of_one_length_are_read_together_as_each_is_alone() -> None:
+    together, alone = _inference(), _inference()
+    for inference in (together, alone):
+        inference.fill_windows(FEATURES[:1], [0])
+        inference.fill_windows(FEATURES[1:, :700], [1])
+    prompts, windows, keep = [(1, 2, 3), (4, 5, 6), (7, 8, 9)], [1, 0, 1], [(0, 2), (1, 2), (0, 2)]
+    logits = together.prefill_many(prompts, row=1, windows=windows, keep=keep)
+    assert logits.shape == (3, 2, tiny.DIMS.n_vocab)
+    for i, (prompt, window, kept) in enumerate(zip(prompts, windows, keep, strict=True)):
+        wanted = alone.prefill(prompt, row=1 + i, window=window, keep=kept)
+        assert torch.allclose(logits[i], wanted, atol=1e-5)
+    assert torch.allclose(together._cache.keys, alone._cache.keys, atol=1e-5)
+    assert torch.equal(
+        alone.prefill_many([(1, 2, 3)], row=0, windows=[1], keep=[(0, 2)])[0],
+        alone.prefill((1, 2, 3), row=0, window=1, keep=(0, 2)),
+    )
+
+
 @pytest.mark.parametrize(("device", "captures"), [("cpu", True), ("cuda", True), ("cuda", False)])
 def test_steps_are_captured_on_a_gpu_unless_that_is_off(monkeypatch, device, captures) -> None:
     model = tiny.transcriber().model

@@ -32,7 +32,7 @@ def test_encoder_and_decoder_equal_the_reference() -> None:
     cache.fill_windows(model.decoder, features, [0, 1])
     wanted = reference.decoder(torch.tensor([TOKENS]), expected[1:])[0]
     prompt = torch.tensor(TOKENS[:5])
-    hidden = model.decoder(prompt, torch.arange(5), PrefillView(cache, row=0, window=1))
+    hidden = model.decoder(prompt, torch.arange(5), PrefillView(cache, row=0, windows=[1]))
     torch.testing.assert_close(model.decoder.logits(hidden), wanted[:5], atol=1e-3, rtol=1e-3)
     for position, token in enumerate(TOKENS[5:], start=5):
         view = StepView(cache, lengths=[position], windows=[1])
@@ -48,13 +48,13 @@ def test_rows_of_unequal_length_step_as_they_do_alone() -> None:
     prompts = [TOKENS[:3], TOKENS[:7], TOKENS[:2], TOKENS[:5]]
     windows = [1, 1, 0, 2]
     for row, (prompt, window) in enumerate(zip(prompts, windows, strict=True)):
-        view = PrefillView(cache, row=row, window=window)
+        view = PrefillView(cache, row=row, windows=[window])
         model.decoder(torch.tensor(prompt), torch.arange(len(prompt)), view)
     step = StepView(cache, lengths=[len(prompt) for prompt in prompts], windows=windows)
     together = model.decoder(torch.tensor([11, 12, 13, 14]), step.positions, step)
     for row, (prompt, window) in enumerate(zip(prompts, windows, strict=True)):
         tokens = torch.tensor([*prompt, 11 + row])
-        alone = model.decoder(tokens, torch.arange(len(tokens)), PrefillView(cache, row=3, window=window))
+        alone = model.decoder(tokens, torch.arange(len(tokens)), PrefillView(cache, row=3, windows=[window]))
         torch.testing.assert_close(together[row], alone[-1], atol=1e-4, rtol=1e-4)
 
 

@@ -17,8 +17,12 @@ def model() -> Transcriber:
     return tiny.transcriber()
 
 
-def test_requests_share_steps_and_each_gets_what_the_library_gives(model) -> None:
-    engine = make_engine(model)
+TOGETHER = pytest.mark.parametrize("together", [1, 3])
+
+
+@TOGETHER
+def test_requests_share_steps_and_each_gets_what_the_library_gives(model, together) -> None:
+    engine = make_engine(model, together=together)
     sizes = {"a": 3.0, "b": 65.0, "c": 31.0, "d": 8.0, "e": 1.0, "f": 40.0}
     for seed, (name, seconds) in enumerate(sizes.items()):
         assert submit(engine, request_of(name, seconds), seed) == []
@@ -58,8 +62,9 @@ def test_a_short_request_behind_a_long_one_ends_first(model) -> None:
     assert ends == ["short", "long"]
 
 
-def test_language_is_detected_for_both_kinds_of_request(model) -> None:
-    engine = make_engine(model)
+@TOGETHER
+def test_language_is_detected_for_both_kinds_of_request(model, together) -> None:
+    engine = make_engine(model, together=together)
     samples = tiny.speech(4.0)
     engine.submit(DetectLanguage("which", "float32", len(samples), None), samples, 0.0)
     submit(engine, request_of("what", 4.0, language=None))
@@ -106,18 +111,19 @@ def test_what_the_model_cannot_do_is_refused_at_once(model, options) -> None:
     assert not engine.busy
 
 
-def test_r29_a_window_that_cannot_start_fails_alone(model, monkeypatch) -> None:
-    engine = make_engine(model)
+@TOGETHER
+def test_r29_a_window_that_cannot_start_fails_alone(model, monkeypatch, together) -> None:
+    engine = make_engine(model, together=together)
     for name in ("a", "bad", "c"):
         submit(engine, request_of(name, 3.0))
-    start = engine.batch.start
+    start_all = engine.batch.start_all
 
-    def failing(slot, window, options):
-        if engine._by_slot[slot].request_id == "bad":
+    def failing(starts):
+        if any(engine.seats.job(start.slot).request_id == "bad" for start in starts):
             raise MemoryError("no room for 'secret words'")
-        start(slot, window, options)
+        start_all(starts)
 
-    monkeypatch.setattr(engine.batch, "start", failing)
+    monkeypatch.setattr(engine.batch, "start_all", failing)
     messages = run(engine)
     (failed,) = [m for m in messages if isinstance(m, Failed)]
     assert (failed.request_id, failed.code) == ("bad", "internal_error")
@@ -133,7 +139,7 @@ def test_r29_a_step_that_raises_ends_the_guilty_row_only(model, monkeypatch) -> 
     step = engine.batch.step
 
     def failing():
-        if any(job.request_id == "bad" for job in engine._by_slot.values()):
+        if any(job.request_id == "bad" for job in engine.seats.jobs):
             raise IndexError("bad index")
         return step()
 
@@ -209,9 +215,10 @@ def test_a_recording_is_forgotten_while_it_is_heard(model) -> None:
     )
 
 
+@TOGETHER
 @pytest.mark.parametrize("name", ["encode", "step"])
-def test_out_of_memory_shrinks_the_batch_and_fails_nobody(model, monkeypatch, name) -> None:
-    engine = make_engine(model)
+def test_out_of_memory_shrinks_the_batch_and_fails_nobody(model, monkeypatch, name, together) -> None:
+    engine = make_engine(model, together=together)
     starve(engine, monkeypatch, name, 2)
     names = "abcde"
     for letter in names:
@@ -240,9 +247,10 @@ def test_a_capture_without_memory_shrinks_the_batch_too(model, monkeypatch) -> N
     assert again.replays > 2 * again.captures
 
 
+@TOGETHER
 @pytest.mark.parametrize("name", ["encode", "step"])
-def test_a_window_that_does_not_fit_alone_fails(model, monkeypatch, name) -> None:
-    engine = make_engine(model)
+def test_a_window_that_does_not_fit_alone_fails(model, monkeypatch, name, together) -> None:
+    engine = make_engine(model, together=together)
     with monkeypatch.context() as starving:
         starve(engine, starving, name, 0)
         for letter in "ab":
@@ -277,6 +285,45 @@ def test_more_rows_than_there_are_is_a_refusal_that_names_the_option(model) -> N
     assert refused.code == "invalid_value"
     assert "beam_size is 5" in refused.message
     assert not engine.busy
+
+
+def test_windows_that_are_admitted_together_share_their_passes(model, monkeypatch) -> None:
+    engine = make_engine(model, together=4)
+    passes: list[tuple[str, int]] = []
+
+    def note(owner: object, name: str) -> None:
+        method = getattr(owner, name)
+
+        def noted(first, *others, **named):
+            passes.append((name, len(first)))
+            return method(first, *others, **named)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    note(engine.batch, "encode")
+    note(engine.batch._inference, "prefill_many")
+    for seed, name in enumerate("abc"):
+        submit(engine, request_of(name, 5.0, language="en" if name == "b" else None), seed)
+    submit(engine, request_of("prompted", 5.0, initial_prompt="Hello"), 3)
+    messages = run(engine)
+    # Languages of two, prompts of one length of three, and the one that is longer.
+    assert passes == [("encode", 4), ("prefill_many", 2), ("prefill_many", 3), ("prefill_many", 1)]
+    for seed, name in enumerate("abc"):
+        assert answer_of(messages, name)[1].text == alone(model, 5.0, seed, language="en" if name == "b" else None).text
+    assert answer_of(messages, "prompted")[1].text == alone(model, 5.0, 3, initial_prompt="Hello").text
+
+
+def test_parts_of_a_file_wait_for_its_language_and_then_share_a_pass(model, monkeypatch) -> None:
+    engine = make_engine(model, rows=8, together=8)
+    encode, passes = engine.batch.encode, []
+    monkeypatch.setattr(engine.batch, "encode", lambda mel, n: (passes.append(len(mel)), encode(mel, n))[1])
+    options: dict[str, Any] = {"language": None, "long_form": "batched", "sample_len": 12}
+    submit(engine, request_of("long", 170.0, **options), seed=3)
+    messages = run(engine)
+    assert passes[0] == 1
+    assert max(passes) > 2
+    assert len([m for m in messages if isinstance(m, LanguageDetected)]) == 1
+    assert answer_of(messages, "long")[1].text == alone(model, 170.0, 3, **options).text
 
 
 def test_a_request_tells_when_its_windows_were_worked_on(model) -> None:
