@@ -94,7 +94,7 @@ class PrefillView:
     def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `model.whisper.Attention`; (rows * n, n_state) for the n tokens of each prompt."""
         rows, n_head = len(self._windows), self._cache.n_head
-        q, k, v = (split_heads(t.unflatten(0, (rows, -1)), n_head) for t in (query, key, value))
+        q, k, v = (split_heads(t.reshape(rows, -1, t.shape[1]), n_head) for t in (query, key, value))
         n = q.shape[2]
         self._cache.keys[layer, self._rows, :, :n] = k
         self._cache.values[layer, self._rows, :, :n] = v

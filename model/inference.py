@@ -115,7 +115,8 @@ class PyTorchInference:
         positions = torch.arange(length, device=self._device).repeat(len(prompts))
         hidden = self._decoder(tokens, positions, PrefillView(self._cache, row=row, windows=windows))
         kept = [i * length + position for i, asked in enumerate(keep) for position in asked]
-        return self._decoder.logits(hidden[kept]).unflatten(0, (len(prompts), -1))
+        logits = self._decoder.logits(hidden[kept])
+        return logits.view(len(prompts), -1, logits.shape[1])
 
     def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
         """See `Inference`."""
