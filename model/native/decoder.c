@@ -1,17 +1,21 @@
 /* A whole pass of Whisper's text decoder in one call: tokens in, logits out, attention memory kept between calls.
  *
  * `deploy/native.sh` compiles this file, `library.py` loads it, `inference.py` owns the memory and checks every argument: nothing here
- * allocates during a pass or checks a bound. Weights are int8 with one scale an output, activations float32; the memory
- * of the text is float32, that of the audio int8 with one scale a position and head.
+ * allocates during a pass or checks a bound. Weights are int8 with one scale an output, the memory of the audio is int8
+ * with one scale a position and head, that of the text float32. Activations are float32; what is multiplied by int8 is
+ * rounded to int16 first, one scale a row: twice as many products an instruction as float32, and an error that is small
+ * beside that of the weights.
  *
  * A pass is a sequence of phases (pool.h), eight a layer. Tokens are worked on in tiles of at most six that share what
  * they read: a panel of weights, the keys of one row (a prompt), the audio of one window (beams).
  *
  * Layouts, innermost last (P = ceil(positions / 16), H = n_state / n_head):
- *   weights               (ceil(n_out / 16), n_in, 16) int8
+ *   weights               (ceil(n_out / 16), n_in / 2, 16, 2) int8
  *   keys                  (n_layer, rows, n_head, P, H, 16) float, so that a panel is 16 positions
  *   values                (n_layer, rows, n_head, H / 16, 16 P, 16) float
- *   cross_keys, _values   the same in int8 with windows for rows; their scales (n_layer, windows, n_head, 16 P)
+ *   cross_keys            (n_layer, windows, n_head, P, H / 2, 16, 2) int8
+ *   cross_values          (n_layer, windows, n_head, H / 16, 8 P, 16, 2) int8
+ *   their scales          (n_layer, windows, n_head, 16 P) float
  *
  * Source: "Attention Is All You Need"; openai/whisper `model.py`.
  */
@@ -59,8 +63,11 @@ typedef struct {
 } Tile;
 
 typedef struct {
-    float *normed; /* (BLOCK, n_state) */
-    float *scores; /* (TILE, positions) */
+    float *normed;   /* (n_state) */
+    int16_t *inputs; /* (BLOCK, 4 * n_state) */
+    float input_scales[BLOCK];
+    float *scores;    /* (TILE, positions) */
+    int16_t *weights; /* the same: what the values are multiplied by */
     float sums[TILE * CHUNK * PANEL];
 } Scratch;
 
@@ -106,9 +113,13 @@ static void normalise(const Norm *norm, const float *x, float *out, int n_state)
     }
 }
 
-static void normalise_block(Decoder *d, const Norm *norm, Scratch *scratch) {
-    const int n_state = d->dims.n_state;
-    for (int t = 0; t < d->n; t++) normalise(norm, d->x + t * n_state, scratch->normed + t * n_state, n_state);
+/* A token's inputs of a product, normalised first where there is a norm. */
+static void take_inputs(Scratch *scratch, int token, const Norm *norm, const float *x, int n_in) {
+    if (norm) {
+        normalise(norm, x, scratch->normed, n_in);
+        x = scratch->normed;
+    }
+    scratch->input_scales[token] = quantise_inputs(x, n_in, largest_input(n_in), scratch->inputs + (size_t)token * n_in);
 }
 
 /* What becomes of 16 outputs of one token: `out` is where they belong in a plain (tokens, n_out) result. */
@@ -132,12 +143,12 @@ static void remember(Decoder *d, int layer, int token, int output, const float *
 }
 
 static void finish(Decoder *d, const Linear *linear, Finish how, int layer, int token, int panel, const float *sums,
-                   float *out, int n_out) {
+                   float scale, float *out, int n_out) {
     const int output = panel * PANEL;
     float result[PANEL];
     float *to = out + (size_t)token * n_out + output;
     for (int i = 0; i < PANEL; i += LANES) {
-        floats v = load_f32(sums + i) * load_f32(linear->scale + output + i);
+        floats v = load_f32(sums + i) * all(scale) * load_f32(linear->scale + output + i);
         if (linear->bias) v += load_f32(linear->bias + output + i);
         if (how == GELU) v = gelu_f32(v);
         if (how == ADD) v += load_f32(to + i);
@@ -151,28 +162,26 @@ static void finish(Decoder *d, const Linear *linear, Finish how, int layer, int 
     memcpy(to, result, (size_t)(n_out - output < PANEL ? n_out - output : PANEL) * sizeof *to);
 }
 
-/* One phase: the outputs of a linear layer for all tokens. Normalises x first where there is a norm, else reads `in`. */
+/* One phase: the outputs of a linear layer for all tokens, whose inputs are normalised first where there is a norm. */
 static void linear_phase(Decoder *d, Scratch *scratch, int phase, const Norm *norm, const float *in, int n_in,
                          const Linear *linear, Finish how, int layer, float *out, int n_out) {
     const int n_panels = (n_out + PANEL - 1) / PANEL;
     int chunk = CHUNK;
     while (chunk > 1 && n_panels < 2 * chunk * d->pool.n_threads) chunk /= 2;
     const size_t stride = (size_t)n_in * PANEL;
-    bool normed = false;
+    bool ready = false;
     FOR_UNITS(unit, &d->pool, phase, (n_panels + chunk - 1) / chunk) {
-        if (norm && !normed) {
-            normalise_block(d, norm, scratch);
-            normed = true;
-        }
-        const float *x = norm ? scratch->normed : in;
+        for (int t = 0; t < d->n && !ready; t++) take_inputs(scratch, t, norm, in + (size_t)t * n_in, n_in);
+        ready = true;
         const int first = unit * chunk, count = n_panels - first < chunk ? n_panels - first : chunk;
         for (int t = 0, rows; t < d->n; t += rows) {
             rows = next_tile(d->n - t);
-            multiply_i8(rows, count, linear->weight + first * stride, stride, x + (size_t)t * n_in, (size_t)n_in, n_in,
-                        scratch->sums, CHUNK * PANEL);
+            multiply_i8(rows, count, linear->weight + first * stride, stride, scratch->inputs + (size_t)t * n_in,
+                        (size_t)n_in, n_in, scratch->sums, CHUNK * PANEL);
             for (int r = 0; r < rows; r++)
                 for (int p = 0; p < count; p++)
-                    finish(d, linear, how, layer, t + r, first + p, scratch->sums + (r * CHUNK + p) * PANEL, out, n_out);
+                    finish(d, linear, how, layer, t + r, first + p, scratch->sums + (r * CHUNK + p) * PANEL,
+                           scratch->input_scales[t + r], out, n_out);
         }
     }
 }
@@ -231,19 +240,25 @@ static void cross_attention_phase(Decoder *d, Scratch *scratch, int phase, int l
         const float *value_scales = d->memory.cross_value_scales + head * d->audio_positions;
         const int n_ctx = d->window_ctx[tile->slot], panels = (n_ctx + PANEL - 1) / PANEL;
         const size_t place = (size_t)tile->start * n_state + (unit % n_head) * size;
-        multiply_i8(tile->count, panels, keys, (size_t)size * PANEL, d->query + place, n_state, size, scratch->scores,
+        for (int r = 0; r < tile->count; r++)
+            take_inputs(scratch, r, NULL, d->query + place + (size_t)r * n_state, size);
+        multiply_i8(tile->count, panels, keys, (size_t)size * PANEL, scratch->inputs, size, size, scratch->scores,
                     d->audio_positions);
         for (int r = 0; r < tile->count; r++) {
             float *scores = scratch->scores + (size_t)r * d->audio_positions;
-            scale_by_position(scores, n_ctx, 1.0f / sqrtf((float)size), key_scales);
+            scale_by_position(scores, n_ctx, scratch->input_scales[r] / sqrtf((float)size), key_scales);
             if (page >= 0)
                 memcpy(d->seen + ((size_t)page * d->n_tokens + d->first_token + tile->start + r) * n_ctx, scores,
                        (size_t)n_ctx * sizeof *scores);
             softmax(scores, n_ctx, panels * PANEL, 1.0f);
             for (int i = 0; i < n_ctx; i++) scores[i] *= value_scales[i];
+            scratch->input_scales[r] = quantise_inputs(scores, panels * PANEL, largest_input(n_ctx),
+                                                       scratch->weights + (size_t)r * d->audio_positions);
         }
-        multiply_i8(tile->count, size / PANEL, values, (size_t)d->audio_positions * PANEL, scratch->scores,
+        multiply_i8(tile->count, size / PANEL, values, (size_t)d->audio_positions * PANEL, scratch->weights,
                     d->audio_positions, n_ctx, d->attended + place, n_state);
+        for (int r = 0; r < tile->count; r++)
+            for (int i = 0; i < size; i++) d->attended[place + (size_t)r * n_state + i] *= scratch->input_scales[r];
     }
 }
 
@@ -251,21 +266,21 @@ static void output_phase(Decoder *d, Scratch *scratch, int phase) {
     const int n_state = d->dims.n_state, n_vocab = d->dims.n_vocab, n_panels = (n_vocab + PANEL - 1) / PANEL;
     const size_t stride = (size_t)n_state * PANEL;
     const int chunk = CHUNK, pieces = 4;
-    bool normed = false;
+    bool ready = false;
     FOR_UNITS(unit, &d->pool, phase, (n_panels + chunk * pieces - 1) / (chunk * pieces)) {
-        for (int i = 0; i < d->n_kept && !normed; i++)
-            normalise(&d->ln, d->x + d->kept[i] * n_state, scratch->normed + i * n_state, n_state);
-        normed = true;
+        for (int i = 0; i < d->n_kept && !ready; i++)
+            take_inputs(scratch, i, &d->ln, d->x + (size_t)d->kept[i] * n_state, n_state);
+        ready = true;
         for (int first = unit * chunk * pieces; first < (unit + 1) * chunk * pieces && first < n_panels; first += chunk) {
             const int count = n_panels - first < chunk ? n_panels - first : chunk;
             for (int t = 0, rows; t < d->n_kept; t += rows) {
                 rows = next_tile(d->n_kept - t);
-                multiply_i8(rows, count, d->output.weight + first * stride, stride, scratch->normed + t * n_state,
+                multiply_i8(rows, count, d->output.weight + first * stride, stride, scratch->inputs + t * n_state,
                             n_state, n_state, scratch->sums, CHUNK * PANEL);
                 for (int r = 0; r < rows; r++)
                     for (int p = 0; p < count; p++)
                         finish(d, &d->output, STORE, 0, t + r, first + p, scratch->sums + (r * CHUNK + p) * PANEL,
-                               d->logits, n_vocab);
+                               scratch->input_scales[t + r], d->logits, n_vocab);
             }
         }
     }
@@ -278,13 +293,13 @@ static void pass_job(void *argument, int thread) {
     int phase = 0;
     for (int i = 0; i < d->dims.n_layer; i++) {
         const Layer *l = &d->layers[i];
-        linear_phase(d, s, phase++, &l->attn_ln, NULL, n_state, &l->attn_qkv, REMEMBER, i, d->query, 3 * n_state);
+        linear_phase(d, s, phase++, &l->attn_ln, d->x, n_state, &l->attn_qkv, REMEMBER, i, d->query, 3 * n_state);
         self_attention_phase(d, s, phase++, i);
         linear_phase(d, s, phase++, NULL, d->attended, n_state, &l->attn_out, ADD, i, d->x, n_state);
-        linear_phase(d, s, phase++, &l->cross_ln, NULL, n_state, &l->cross_query, STORE, i, d->query, n_state);
+        linear_phase(d, s, phase++, &l->cross_ln, d->x, n_state, &l->cross_query, STORE, i, d->query, n_state);
         cross_attention_phase(d, s, phase++, i);
         linear_phase(d, s, phase++, NULL, d->attended, n_state, &l->cross_out, ADD, i, d->x, n_state);
-        linear_phase(d, s, phase++, &l->mlp_ln, NULL, n_state, &l->mlp_in, GELU, i, d->wide, 4 * n_state);
+        linear_phase(d, s, phase++, &l->mlp_ln, d->x, n_state, &l->mlp_in, GELU, i, d->wide, 4 * n_state);
         linear_phase(d, s, phase++, NULL, d->wide, 4 * n_state, &l->mlp_out, ADD, i, d->x, n_state);
     }
     if (d->n_kept) output_phase(d, s, phase);
@@ -294,10 +309,10 @@ static void embed(Decoder *d) {
     const int n_state = d->dims.n_state;
     for (int t = 0; t < d->n; t++) {
         const int token = d->tokens[t];
-        const int8_t *column = d->output.weight + (size_t)(token / PANEL) * n_state * PANEL + token % PANEL;
+        const int8_t *column = d->output.weight + (size_t)(token / PANEL) * n_state * PANEL + token % PANEL * 2;
         const float *position = d->positional_embedding + (size_t)d->positions[t] * n_state;
         for (int i = 0; i < n_state; i++)
-            d->x[t * n_state + i] = (float)column[i * PANEL] * d->output.scale[token] + position[i];
+            d->x[t * n_state + i] = (float)column[i / 2 * 2 * PANEL + i % 2] * d->output.scale[token] + position[i];
     }
 }
 
@@ -346,7 +361,7 @@ static void fill_job(void *argument, int thread) {
     Decoder *d = argument;
     const int n_state = d->dims.n_state, n_head = d->dims.n_head, size = n_state / n_head;
     const int n_ctx = d->window_ctx[d->fill_window], panels = (n_ctx + PANEL - 1) / PANEL;
-    (void)thread;
+    int8_t *whole = (int8_t *)d->scratch[thread].inputs;
     FOR_UNITS(unit, &d->pool, 0, panels) {
         for (int head = 0; head < n_head; head++) {
             const size_t slot = ((size_t)d->fill_layer * d->dims.n_windows + d->fill_window) * n_head + head;
@@ -357,9 +372,13 @@ static void fill_job(void *argument, int thread) {
                 const size_t at = slot * d->audio_positions + position;
                 if (position >= n_ctx) break;
                 const float *key = d->cross_kv + (size_t)position * 2 * n_state + head * size;
-                d->memory.cross_key_scales[at] = quantise_head(key, size, keys + j, PANEL * PANEL, PANEL);
-                d->memory.cross_value_scales[at] =
-                    quantise_head(key + n_state, size, values + j * PANEL, (size_t)d->audio_positions * PANEL, 1);
+                d->memory.cross_key_scales[at] = quantise_head(key, size, whole);
+                for (int i = 0; i < size; i++) keys[(i / 2 * PANEL + j) * 2 + i % 2] = whole[i];
+                d->memory.cross_value_scales[at] = quantise_head(key + n_state, size, whole);
+                for (int i = 0; i < size; i++) {
+                    int8_t *panel = values + (size_t)(i / PANEL) * d->audio_positions * PANEL;
+                    panel[(j / 2 * PANEL + i % PANEL) * 2 + j % 2] = whole[i];
+                }
             }
         }
     }
@@ -380,7 +399,9 @@ EXPORT void decoder_close(Decoder *d) {
     pool_close(&d->pool);
     for (int i = 0; d->scratch && i < n_threads; i++) {
         free(d->scratch[i].normed);
+        free(d->scratch[i].inputs);
         free(d->scratch[i].scores);
+        free(d->scratch[i].weights);
     }
     free(d->scratch);
     free(d->layers);
@@ -404,8 +425,10 @@ static bool make_room(Decoder *d, int n_threads) {
     good &= (d->wide = room(BLOCK * n_state * 4)) != NULL;
     good &= (d->scratch = calloc((size_t)n_threads, sizeof *d->scratch)) != NULL;
     for (int i = 0; good && i < n_threads; i++) {
-        good &= (d->scratch[i].normed = room(BLOCK * n_state)) != NULL;
+        good &= (d->scratch[i].normed = room(n_state)) != NULL;
+        good &= (d->scratch[i].inputs = aligned_alloc(64, BLOCK * n_state * 4 * sizeof(int16_t))) != NULL;
         good &= (d->scratch[i].scores = room((size_t)TILE * longest)) != NULL;
+        good &= (d->scratch[i].weights = (int16_t *)room((size_t)TILE * longest)) != NULL;
     }
     return good;
 }

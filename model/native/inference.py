@@ -28,12 +28,16 @@ class NativeInference:
         # One row more than asked for: `attention` runs through it.
         self._n_rows, self._n_windows = n_rows, n_windows
         self._n_ctx = [0] * n_windows
-        self._keys, self._values = _memory(dims.n_text_layer, n_rows + 1, dims.n_text_head, dims.n_text_ctx, self._size)
-        self._cross_keys, self._cross_values = _memory(
-            dims.n_text_layer, n_windows, dims.n_text_head, dims.n_audio_ctx, self._size, np.int8
+        n_layer, n_head, size = dims.n_text_layer, dims.n_text_head, self._size
+        n_panels = _padded(dims.n_text_ctx) // PANEL
+        self._keys = _zeros(n_layer, n_rows + 1, n_head, n_panels, size, PANEL)
+        self._values = _zeros(n_layer, n_rows + 1, n_head, size // PANEL, n_panels * PANEL, PANEL)
+        n_panels = _padded(dims.n_audio_ctx) // PANEL
+        self._cross_keys = _zeros(n_layer, n_windows, n_head, n_panels, size // 2, PANEL, 2, dtype=np.int8)
+        self._cross_values = _zeros(
+            n_layer, n_windows, n_head, size // PANEL, n_panels * PANEL // 2, PANEL, 2, dtype=np.int8
         )
-        shape = (dims.n_text_layer, n_windows, dims.n_text_head, _padded(dims.n_audio_ctx))
-        self._scales = torch.zeros(2, *shape)
+        self._scales = torch.zeros(2, n_layer, n_windows, n_head, n_panels * PANEL)
         tensors = (
             self._keys, self._values, self._cross_keys, self._cross_values, self._scales[0], self._scales[1],
         )  # fmt: skip
@@ -142,17 +146,9 @@ def _padded(positions: int) -> int:
     return -(-positions // PANEL) * PANEL
 
 
-def _memory(
-    n_layer: int, slots: int, n_head: int, positions: int, size: int, dtype: type[np.generic] = np.float32
-) -> tuple[Tensor, Tensor]:
-    """Keys and values in the layouts of decoder.c.
-
-    NumPy's zeros, because torch writes its own: pages that no window and no row has used yet take no memory.
-    """
-    n_panels = _padded(positions) // PANEL
-    keys = np.zeros((n_layer, slots, n_head, n_panels, size, PANEL), dtype)
-    values = np.zeros((n_layer, slots, n_head, size // PANEL, n_panels * PANEL, PANEL), dtype)
-    return torch.from_numpy(keys), torch.from_numpy(values)
+def _zeros(*shape: int, dtype: type[np.generic] = np.float32) -> Tensor:
+    """NumPy's zeros, because torch writes its own: pages that no window and no row has used yet take no memory."""
+    return torch.from_numpy(np.zeros(shape, dtype))
 
 
 def _ints(values: Sequence[int]) -> "ctypes.Array[c_int32]":

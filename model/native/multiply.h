@@ -1,8 +1,9 @@
-/* Rows of float32 times panels of int8 or float32: the one product that the whole decoder is made of.
+/* Rows times panels, the one product that the whole decoder is made of: int16 by int8, or float32 by float32.
  *
- * A panel holds 16 neighbouring outputs, input by input: (n_in, 16). Each output of each row is one chain of
- * multiply-adds over the inputs in their order, whatever rows and panels are worked on beside it, so that a row's
- * result is the same bits alone and among others.
+ * A panel holds 16 neighbouring outputs, input by input, (n_in, 16), or pair of inputs by pair in int8,
+ * (n_in / 2, 16, 2). Sums of int8 are whole numbers in 32 bits: `largest_input` is how large an int16 may be for them to
+ * fit. Each float32 output of each row is one chain of multiply-adds over the inputs in their order. So a row's result is
+ * the same bits alone and among others, whatever rows and panels are worked on beside it.
  */
 #ifndef MULTIPLY_H
 #define MULTIPLY_H
@@ -17,38 +18,39 @@
  * them in registers. */
 #define UNROLL _Pragma("GCC unroll 8")
 
-#define DEFINE_PRODUCT(NAME, TYPE, LOAD)                                                                               \
-    INLINE void NAME##_tile(const int rows, const int panels, const TYPE *w, size_t panel_stride, const float *x,      \
+/* AT_ONCE: inputs that one step takes; SPREAD gives one row's to all lanes, ADD multiplies and adds. */
+#define DEFINE_PRODUCT(NAME, WEIGHT, INPUT, SUM, VECTOR, AT_ONCE, LOAD, SPREAD, ADD, RESULT)                           \
+    INLINE void NAME##_tile(const int rows, const int panels, const WEIGHT *w, size_t panel_stride, const INPUT *x,    \
                             size_t x_stride, int n_in, float *out, size_t out_stride) {                                \
-        floats sum[TILE][4][PARTS];                                                                                    \
+        SUM sum[TILE][4][PARTS];                                                                                       \
         UNROLL for (int r = 0; r < rows; r++)                                                                          \
             UNROLL for (int p = 0; p < panels; p++)                                                                    \
-                UNROLL for (int i = 0; i < PARTS; i++) sum[r][p][i] = all(0.0f);                                       \
-        for (int k = 0; k < n_in; k++) {                                                                               \
-            const TYPE *here = w + (size_t)k * PANEL;                                                                  \
+                UNROLL for (int i = 0; i < PARTS; i++) sum[r][p][i] = (SUM){0};                                        \
+        for (int k = 0; k < n_in; k += AT_ONCE) {                                                                      \
+            const WEIGHT *here = w + (size_t)k * PANEL;                                                                \
             if (rows <= 3) {                                                                                           \
-                floats input[3];                                                                                       \
-                UNROLL for (int r = 0; r < rows; r++) input[r] = all(x[r * x_stride + k]);                             \
+                VECTOR input[3];                                                                                       \
+                UNROLL for (int r = 0; r < rows; r++) input[r] = SPREAD(x + r * x_stride + k);                         \
                 UNROLL for (int p = 0; p < panels; p++) UNROLL for (int i = 0; i < PARTS; i++) {                       \
-                    floats weight = LOAD(here + p * panel_stride + i * LANES);                                         \
-                    UNROLL for (int r = 0; r < rows; r++) sum[r][p][i] += input[r] * weight;                           \
+                    VECTOR weight = LOAD(here + p * panel_stride + i * LANES * AT_ONCE);                               \
+                    UNROLL for (int r = 0; r < rows; r++) sum[r][p][i] = ADD(sum[r][p][i], input[r], weight);          \
                 }                                                                                                      \
             } else {                                                                                                   \
-                floats weight[PARTS];                                                                                  \
-                UNROLL for (int i = 0; i < PARTS; i++) weight[i] = LOAD(here + i * LANES);                             \
+                VECTOR weight[PARTS];                                                                                  \
+                UNROLL for (int i = 0; i < PARTS; i++) weight[i] = LOAD(here + i * LANES * AT_ONCE);                   \
                 UNROLL for (int r = 0; r < rows; r++) {                                                                \
-                    floats input = all(x[r * x_stride + k]);                                                           \
-                    UNROLL for (int i = 0; i < PARTS; i++) sum[r][0][i] += input * weight[i];                          \
+                    VECTOR input = SPREAD(x + r * x_stride + k);                                                       \
+                    UNROLL for (int i = 0; i < PARTS; i++) sum[r][0][i] = ADD(sum[r][0][i], input, weight[i]);         \
                 }                                                                                                      \
             }                                                                                                          \
         }                                                                                                              \
         UNROLL for (int r = 0; r < rows; r++)                                                                          \
             UNROLL for (int p = 0; p < panels; p++)                                                                    \
                 UNROLL for (int i = 0; i < PARTS; i++)                                                                 \
-                    store_f32(out + r * out_stride + p * PANEL + i * LANES, sum[r][p][i]);                             \
+                    store_f32(out + r * out_stride + p * PANEL + i * LANES, RESULT(sum[r][p][i]));                     \
     }                                                                                                                  \
     /* out (rows, 16 * n_panels) = x (rows <= TILE, n_in) times the panels */                                          \
-    static void NAME(int rows, int n_panels, const TYPE *w, size_t panel_stride, const float *x, size_t x_stride,      \
+    static void NAME(int rows, int n_panels, const WEIGHT *w, size_t panel_stride, const INPUT *x, size_t x_stride,    \
                      int n_in, float *out, size_t out_stride) {                                                        \
         int p = 0;                                                                                                     \
         if (rows == 1)                                                                                                 \
@@ -61,7 +63,7 @@
             for (; p + 2 <= n_panels; p += 2)                                                                          \
                 NAME##_tile(3, 2, w + p * panel_stride, panel_stride, x, x_stride, n_in, out + p * PANEL, out_stride); \
         for (; p < n_panels; p++) {                                                                                    \
-            const TYPE *panel = w + p * panel_stride;                                                                  \
+            const WEIGHT *panel = w + p * panel_stride;                                                                \
             float *to = out + p * PANEL;                                                                               \
             switch (rows) {                                                                                            \
             case 1: NAME##_tile(1, 1, panel, panel_stride, x, x_stride, n_in, to, out_stride); break;                  \
@@ -74,8 +76,18 @@
         }                                                                                                              \
     }
 
-DEFINE_PRODUCT(multiply_i8, int8_t, load_i8)
-DEFINE_PRODUCT(multiply_f32, float, load_f32)
+INLINE floats all_of(const float *p) { return all(*p); }
+INLINE floats add_product(floats sum, floats a, floats b) { return sum + a * b; }
+INLINE floats itself(floats v) { return v; }
+
+DEFINE_PRODUCT(multiply_i8, int8_t, int16_t, ints, shorts, 2, load_pairs, all_pairs, add_pairs, to_f32)
+DEFINE_PRODUCT(multiply_f32, float, float, floats, floats, 1, load_f32, all_of, add_product, itself)
+
+/* The largest magnitude that inputs may have: n_in products with an int8 stay below 2^31. */
+INLINE float largest_input(int n_in) {
+    const int largest = INT32_MAX / (127 * n_in);
+    return (float)(largest < INT16_MAX ? largest : INT16_MAX);
+}
 
 /* Rows of the next tile when so many are left: as even as can be, because seven rows are better 4 + 3 than 6 + 1. */
 INLINE int next_tile(int rows) {

@@ -15,13 +15,24 @@ INLINE float magnitude_of(const float *row, int n) {
     return maximum_of(top);
 }
 
-/* One position of one head (size) -> int8 where a panel has it; its scale, zero for zeros. */
-static float quantise_head(const float *from, int size, int8_t *to, size_t panel_stride, size_t stride) {
+/* One position of one head (size) -> int8; its scale, zero for zeros. */
+static float quantise_head(const float *from, int size, int8_t *to) {
     const float magnitude = magnitude_of(from, size), inverse = magnitude > 0 ? 127.0f / magnitude : 0.0f;
-    for (int p = 0; p < size / PANEL; p++)
-        for (int i = 0; i < PANEL; i++)
-            to[p * panel_stride + i * stride] = (int8_t)lrintf(from[p * PANEL + i] * inverse);
+    for (int i = 0; i < size; i++) to[i] = (int8_t)lrintf(from[i] * inverse);
     return magnitude / 127.0f;
+}
+
+/* n inputs of a product (a multiple of LANES) -> int16 of at most `largest`; their scale. */
+static float quantise_inputs(const float *from, int n, float largest, int16_t *to) {
+    typedef int16_t halves __attribute__((vector_size(2 * LANES)));
+    const float magnitude = magnitude_of(from, n);
+    const floats inverse = all(magnitude > 0 ? largest / magnitude : 0.0f);
+    const floats round = all(12582912.0f); /* 1.5 * 2^23: adding it leaves the nearest integer in the low bits */
+    for (int i = 0; i < n; i += LANES) {
+        halves whole = __builtin_convertvector((ints)(load_f32(from + i) * inverse + round), halves);
+        memcpy(to + i, &whole, sizeof whole);
+    }
+    return magnitude / largest;
 }
 
 /* Activations (n, n_in) -> uint8 around 128 and a scale for each row; n_in is a multiple of 16. */

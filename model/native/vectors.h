@@ -1,7 +1,7 @@
 /* Vectors of the widest kind that the compiler was told of, and the three functions that a network needs of them.
  *
- * One source for every machine: GCC's and Clang's vector types, with one intrinsic where they make bad code of a
- * conversion. A panel is 16 neighbouring outputs: one AVX-512 register, two of AVX2, four of SSE2 or NEON.
+ * One source for every machine: GCC's and Clang's vector types, with intrinsics where they make bad code of a conversion
+ * and for the sum of two products, which has no operator. A panel is 16 neighbouring outputs: one AVX-512 register, two of AVX2, four of SSE2 or NEON.
  */
 #ifndef VECTORS_H
 #define VECTORS_H
@@ -9,8 +9,10 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #define PANEL 16
@@ -26,6 +28,7 @@
 
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef int16_t shorts __attribute__((vector_size(4 * LANES))); /* twice as many: LANES pairs */
 
 INLINE floats load_f32(const float *p) {
     floats v;
@@ -45,18 +48,51 @@ INLINE floats all(float value) {
 #endif
 }
 
-INLINE floats load_i8(const int8_t *p) {
-#if defined(__AVX512F__)
-    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+/* LANES pairs of int8. */
+INLINE shorts load_pairs(const int8_t *p) {
+#if defined(__AVX512BW__)
+    return (shorts)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)p));
 #elif defined(__AVX2__)
-    return (floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+    return (shorts)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
 #else
-    typedef int8_t bytes __attribute__((vector_size(LANES)));
+    typedef int8_t bytes __attribute__((vector_size(2 * LANES)));
     bytes b;
     memcpy(&b, p, sizeof b);
-    return __builtin_convertvector(__builtin_convertvector(b, ints), floats);
+    return __builtin_convertvector(b, shorts);
 #endif
 }
+
+/* One pair in every lane. */
+INLINE shorts all_pairs(const int16_t *p) {
+    int32_t pair;
+    memcpy(&pair, p, sizeof pair);
+#if defined(__AVX512F__)
+    return (shorts)_mm512_set1_epi32(pair);
+#elif defined(__AVX2__)
+    return (shorts)_mm256_set1_epi32(pair);
+#else
+    return (shorts)(ints){pair, pair, pair, pair};
+#endif
+}
+
+/* sum + the sum of the two products of each lane's pairs. */
+INLINE ints add_pairs(ints sum, shorts a, shorts b) {
+#if defined(__AVX512BW__)
+    return sum + (ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return sum + (ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+    return sum + (ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+    int16x8_t x = (int16x8_t)a, y = (int16x8_t)b;
+    return sum + (ints)vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y));
+#else
+    ints x = (ints)a, y = (ints)b;
+    return sum + ((x << 16) >> 16) * ((y << 16) >> 16) + (x >> 16) * (y >> 16);
+#endif
+}
+
+INLINE floats to_f32(ints v) { return __builtin_convertvector(v, floats); }
 
 INLINE floats smaller(floats a, floats b) {
     ints choose = a < b;

@@ -17,10 +17,10 @@ from model.whisper import DecoderBlock, TextDecoder
 
 
 def panels(weight: Tensor) -> Tensor:
-    """(n_out, n_in) -> (ceil(n_out / 16), n_in, 16), filled up with zeros."""
+    """(n_out, n_in) -> (ceil(n_out / 16), n_in / 2, 16, 2), filled up with zeros."""
     n_out, n_in = weight.shape
     padded = torch.cat([weight, weight.new_zeros(-n_out % PANEL, n_in)])
-    return padded.view(-1, PANEL, n_in).transpose(1, 2).contiguous()
+    return padded.view(-1, PANEL, n_in // 2, 2).transpose(1, 2).contiguous()
 
 
 class NativeDecoder(nn.Module):
