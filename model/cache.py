@@ -46,7 +46,8 @@ class KVCache:
         self.keys = slots(n_rows, dims.n_text_ctx)
         self.values = slots(n_rows, dims.n_text_ctx)
         self._n_audio_ctx = dims.n_audio_ctx
-        self._n_ctx = [dims.n_audio_ctx] * n_windows
+        self.filled = [dims.n_audio_ctx] * n_windows
+        """Positions that each window slot holds."""
 
     def fill_windows(self, decoder: TextDecoder, features: Tensor, slots: Sequence[int]) -> None:
         """Project encoder features (batch, n_ctx, n_state) into the window slots, layer by layer.
@@ -55,7 +56,7 @@ class KVCache:
         """
         n_ctx = features.shape[1]
         for slot in slots:
-            self._n_ctx[slot] = n_ctx
+            self.filled[slot] = n_ctx
         places = place(slots, features.device)
         for layer in range(len(self.keys)):
             key, value = decoder.cross_kv(features, layer)
@@ -64,12 +65,12 @@ class KVCache:
 
     def cross(self, layer: int, window: int) -> tuple[Tensor, Tensor]:
         """Cross-attention keys and values of a window, (n_head, n_ctx, head) each, in the model's format."""
-        n_ctx = self._n_ctx[window]
+        n_ctx = self.filled[window]
         return self.cross_keys.read(layer, window, n_ctx), self.cross_values.read(layer, window, n_ctx)
 
     def are_whole(self, windows: Sequence[int]) -> bool:
         """Whether each of these windows fills its slot."""
-        return all(self._n_ctx[window] == self._n_audio_ctx for window in windows)
+        return all(self.filled[window] == self._n_audio_ctx for window in windows)
 
     def clear_row(self, row: int) -> None:
         """Forget a row's last owner. A masked position still takes part in the product: it must hold no NaN."""

@@ -17,15 +17,15 @@ Source: torch's notes on CUDA graphs (side stream for warm-up, static inputs, sh
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from model.cache import KVCache
-from model.shapes import StepShape
-from model.whisper import TextDecoder
+from model.shapes import AskedShape, Shape, StepShape
+from model.whisper import Attention, TextDecoder
 
 Run: TypeAlias = Callable[[], Tensor]
 """Work on fixed memory; the answer lies in memory that the next run may overwrite."""
@@ -43,24 +43,55 @@ class Backend(Protocol):
         ...
 
 
+class Immediate:
+    """No recording: work runs as it comes."""
+
+    def capture(self, run: Run) -> Run:
+        """See `Backend`."""
+        return run
+
+    def reset(self) -> None:
+        """See `Backend`."""
+
+
+class FixedView(Attention, Protocol):
+    """A step's attention in a fixed shape."""
+
+    tokens: Tensor
+    positions: Tensor
+
+
 class StepGraphs:
     """Steps of one decoder over one memory, by shape."""
 
     def __init__(
-        self, decoder: TextDecoder, cache: KVCache, backend: Backend, *, max_windows: int, max_rows: int
+        self,
+        decoder: TextDecoder,
+        cache: KVCache,
+        backend: Backend,
+        *,
+        max_windows: int,
+        max_rows: int,
+        view: Callable[[KVCache, Shape, Tensor], FixedView] | None = None,
     ) -> None:
-        """`cache` has a row slot more than `max_rows`, its last one: the scratch slot."""
+        """`cache` has a row slot more than `max_rows`, its last one: the scratch slot.
+
+        `view`: over steps of an `AskedShape`; None is torch's operators, where every window must be whole.
+        """
         self._decoder, self._cache, self._backend = decoder, cache, backend
         self._max_windows, self._max_rows = max_windows, max_rows
-        self._inputs = torch.zeros(4 * max_rows, dtype=torch.long, device=cache.keys.device)
-        self._graphs: dict[StepShape, Run] = {}
+        self._shapes = StepShape if view is None else AskedShape
+        self._view = view or FixedStepView
+        most = 4 * max_rows + max_windows * (2 + max_rows)
+        self._inputs = torch.zeros(most, dtype=torch.long, device=cache.keys.device)
+        self._graphs: dict[Shape, Run] = {}
 
     def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
-        """See `model.inference.Inference.step`; every window must be whole.
+        """See `model.inference.Inference.step`.
 
         `torch.OutOfMemoryError` where the memory for it is lacking; then nothing is lost but the graphs.
         """
-        shape = StepShape.of(windows, max_windows=self._max_windows, max_rows=self._max_rows)
+        shape: Shape = self._shapes.of(windows, max_windows=self._max_windows, max_rows=self._max_rows)
         self._write(shape, tokens, lengths, windows)
         try:
             if shape not in self._graphs:
@@ -73,30 +104,30 @@ class StepGraphs:
                 raise torch.OutOfMemoryError("memory ran out while a decode step was captured") from error
             raise
 
-    def _write(self, shape: StepShape, tokens: Sequence[int], lengths: Sequence[int], windows: Sequence[int]) -> None:
+    def _write(self, shape: Shape, tokens: Sequence[int], lengths: Sequence[int], windows: Sequence[int]) -> None:
         """One copy to the device, which does not wait: the pinned memory is not used again before it has ended."""
         n, padding = len(tokens), shape.rows - len(tokens)
         values = [*tokens, *[0] * padding, *lengths, *[0] * padding]
         values += [*range(n), *[self._max_rows] * padding]
-        values += [*shape.places(windows), *[shape.n_places] * padding]
+        values += shape.table(windows, self._cache.filled)
         host = torch.tensor(values)
         if self._inputs.is_cuda:
             host = host.pin_memory()
         self._inputs[: len(values)].copy_(host, non_blocking=True)
 
-    def _run(self, shape: StepShape) -> Tensor:
+    def _run(self, shape: Shape) -> Tensor:
         """What is captured: logits (rows, n_vocab) of the buffer's rows."""
-        view = FixedStepView(self._cache, shape, self._inputs[: 4 * shape.rows].view(4, shape.rows))
+        view = self._view(self._cache, shape, self._inputs)
         return self._decoder.logits(self._decoder(view.tokens, view.positions, view))
 
 
 class FixedStepView:
     """`model.cache.StepView` in a fixed shape; see `model.whisper.Attention`."""
 
-    def __init__(self, cache: KVCache, shape: StepShape, inputs: Tensor) -> None:
-        """`inputs`: tokens, lengths, row slots to write and places, (4, rows)."""
-        self._cache, self._shape = cache, shape
-        self.tokens, self.positions, self._slots, self._places = inputs.unbind()
+    def __init__(self, cache: KVCache, shape: Shape, inputs: Tensor) -> None:
+        """`inputs`: tokens, lengths, row slots to write and places, (rows,) each; all windows are whole."""
+        self._cache, self._shape = cache, cast(StepShape, shape)
+        self.tokens, self.positions, self._slots, self._places = inputs[: 4 * shape.rows].view(4, -1).unbind()
         n_ctx = cache.keys.shape[3]
         unseen = torch.arange(n_ctx, device=inputs.device) > self.positions[:, None]
         mask = torch.zeros(unseen.shape, device=inputs.device, dtype=cache.keys.dtype)

@@ -14,7 +14,7 @@ from torch import Tensor
 from model.cache import KVCache, PrefillView, StepView
 from model.capture import CaptureView
 from model.cuda import CudaBackend
-from model.graphs import Backend, StepGraphs
+from model.graphs import Backend, FixedView, Immediate, StepGraphs
 from model.native.inference import NativeInference
 from model.native.weights import NativeDecoder
 from model.whisper import TextDecoder, Whisper
@@ -77,11 +77,15 @@ def make_inference(model: Whisper, *, n_windows: int, n_rows: int) -> Inference:
 class PyTorchInference:
     """`Inference` with torch's own operators, on any device and in any float format.
 
-    With a backend, steps are captured and replayed (`model.graphs`); without, they run as they come.
+    With a backend, steps are captured and replayed (`model.graphs`); without, they run as they come. Their attention is
+    torch's, or with `model.cross_attention` of `triton` the kernel of `model.split_attention`.
     """
 
     def __init__(self, model: Whisper, *, n_windows: int, n_rows: int, backend: Backend | None = None) -> None:
         """Allocate the memory of all slots at once."""
+        self._is_split = model.cross_attention == "triton"
+        if self._is_split and backend is None:
+            backend = Immediate()
         if not isinstance(model.decoder, TextDecoder):
             raise TypeError(f"{type(model.decoder).__name__} is not made of torch's operators")
         self._decoder, self._device = model.decoder, model.device
@@ -96,7 +100,10 @@ class PyTorchInference:
         )
         self._graphs: StepGraphs | None = None
         if backend is not None:
-            self._graphs = StepGraphs(self._decoder, self._cache, backend, max_windows=n_windows, max_rows=n_rows)
+            view = _split_view() if self._is_split else None
+            self._graphs = StepGraphs(
+                self._decoder, self._cache, backend, max_windows=n_windows, max_rows=n_rows, view=view
+            )
 
     def fill_windows(self, features: Tensor, slots: Sequence[int]) -> None:
         """See `Inference`."""
@@ -120,7 +127,7 @@ class PyTorchInference:
 
     def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
         """See `Inference`."""
-        if self._graphs is not None and self._cache.are_whole(windows):
+        if self._graphs is not None and (self._is_split or self._cache.are_whole(windows)):
             return self._graphs.step(tokens, lengths=lengths, windows=windows)
         view = StepView(self._cache, lengths=lengths, windows=windows)
         last = torch.tensor(tokens, device=self._device)
@@ -143,3 +150,10 @@ class PyTorchInference:
     def clear_row(self, row: int) -> None:
         """See `Inference`."""
         self._cache.clear_row(row)
+
+
+def _split_view() -> type[FixedView]:
+    """Of `model.split_step`, which can be imported only where Triton is."""
+    from model.split_step import SplitStepView
+
+    return SplitStepView

@@ -29,9 +29,9 @@ def quantise(model: Whisper) -> None:
 
 
 def decoder_name(model: Whisper) -> str:
-    """What runs the decoder: `torch`, or `native-` and the compiled variant."""
+    """What runs the decoder: `torch`, `torch-triton` (`model.split_step`), or `native-` and the compiled variant."""
     if not isinstance(model.decoder, NativeDecoder):
-        return "torch"
+        return "torch-triton" if model.cross_attention == "triton" else "torch"
     return f"native-{Path(model.decoder.library._name).stem.removeprefix('decoder-')}"
 
 

@@ -9,6 +9,7 @@ one window read it once. Slots that nobody asks anything are read all the same, 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 _SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 _SIZE_STEP = 32
@@ -21,6 +22,22 @@ def bucket(count: int, most: int) -> int:
         raise ValueError(f"{count} is not between 1 and {most}")
     fitting = (size for size in _SIZES if size >= count)
     return min(next(fitting, -(-count // _SIZE_STEP) * _SIZE_STEP), most)
+
+
+class Shape(Protocol):
+    """All sizes of a padded step, and who asks which window."""
+
+    @property
+    def rows(self) -> int:
+        """Rows, padding included."""
+        ...
+
+    def table(self, windows: Sequence[int], filled: Sequence[int]) -> list[int]:
+        """What the step must know of its windows, in an order and of a length that only the shape tells.
+
+        `windows`: the slot that each row hears; `filled`: how many positions each slot holds.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +75,42 @@ class StepShape:
             places.append(window * self.width + taken[window])
             taken[window] += 1
         return places
+
+    def table(self, windows: Sequence[int], filled: Sequence[int]) -> list[int]:  # noqa: ARG002  all are whole
+        """The place of every row, padding included; see `Shape`."""
+        return [*self.places(windows), *[self.n_places] * (self.rows - len(windows))]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedShape:
+    """All sizes of a padded step whose windows are listed."""
+
+    rows: int
+    """Rows, padding included."""
+    groups: int
+    """Windows that are asked, padding included."""
+    width: int
+    """Rows that one window may have."""
+
+    @classmethod
+    def of(cls, windows: Sequence[int], *, max_windows: int, max_rows: int) -> "AskedShape":
+        """The shape for rows that hear these window slots; without beams one size serves for both."""
+        width = bucket(max(Counter(windows).values()), max_rows)
+        rows = bucket(len(windows), max_rows)
+        groups = min(rows, max_windows) if width == 1 else bucket(len(set(windows)), max_windows)
+        return cls(rows, groups, width)
+
+    def table(self, windows: Sequence[int], filled: Sequence[int]) -> list[int]:
+        """Slot and length of each group, its rows, and where each row stands among them; -1 is nobody. See `Shape`."""
+        groups: dict[int, list[int]] = {}
+        places = []
+        for row, window in enumerate(windows):
+            members = groups.setdefault(window, [])
+            places.append(list(groups).index(window) * self.width + len(members))
+            members.append(row)
+        padding = self.groups - len(groups)
+        slots = [*groups, *[-1] * padding]
+        lengths = [*(filled[window] for window in groups), *[0] * padding]
+        rows = [row for members in groups.values() for row in [*members, *[-1] * (self.width - len(members))]]
+        rows += [-1] * (padding * self.width)
+        return [*slots, *lengths, *rows, *places, *[-1] * (self.rows - len(windows))]

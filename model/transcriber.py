@@ -28,6 +28,7 @@ from model.padding import shorten
 from model.quantize import quantise
 from model.recording import Recording, needs_speech
 from model.segments import Transcription
+from model.split_check import choose_cross_attention
 from model.tokenizer import get_tokenizer
 from model.vad import SpeechDetector
 from model.weights import Weights, load_weights
@@ -71,8 +72,12 @@ class Transcriber:
         compute_type: str,
         encoder_context: str = "full",
         cross_kv: str = "auto",
+        cross_attention: str = "auto",
     ) -> "Transcriber":
-        """The model of these weights on a device, laid out for one each of what `model.compute` chooses from."""
+        """The model of these weights on a device, laid out for one each of what `model.compute` chooses from.
+
+        `cross_attention`: see `model.split_check`; `OptionError` where it is asked for and cannot be had.
+        """
         int8, dtype = compute_type == "int8", COMPUTE_TYPES[compute_type]
         model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype, weights.name, pack=not int8)
         if int8:
@@ -80,6 +85,7 @@ class Transcriber:
         if encoder_context == "short":
             shorten(model)
         model.cross_kv = cross_kv
+        model.cross_attention = choose_cross_attention(cross_attention, model)
         return cls(model, weights.name)
 
     @property

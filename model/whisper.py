@@ -211,6 +211,8 @@ class Whisper(nn.Module):
         """`full`: the padding behind a clip is computed like the clip. `short`: see `model.padding`."""
         self.cross_kv = "auto"
         """How the audio's keys and values are kept: as the decoder has them, or in `int8` or `fp8`."""
+        self.cross_attention = "torch"
+        """What runs the attention of a decode step: `torch`, or `triton` (`model.split_attention`)."""
         self.captures_steps = False
         """Whether a GPU's decode steps are captured and replayed (`model.graphs`), or run as they come."""
 

@@ -236,6 +236,7 @@ class WorkerPool:
         arguments = [
             *self._command, "--model", settings.model, "--device", device, "--compute-type", settings.compute_type,
             "--encoder-context", settings.encoder_context, "--cross-kv", settings.cross_kv,
+            "--cross-attention", settings.cross_attention,
             "--threads", str(settings.threads_per_worker),
             "--max-rows", str(settings.max_batch_rows), "--memory-share", str(settings.gpu_memory_share),
         ]  # fmt: skip

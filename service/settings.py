@@ -69,6 +69,10 @@ class Settings(BaseSettings):
         le=1,
         description="Of a GPU's memory, what one worker may plan with; 0.45 where two share it.",
     )
+    cross_attention: Literal["auto", "torch", "triton"] = Field(
+        default="auto",
+        description="What reads the memory of a step on a GPU; `auto` is the Triton kernel where it works, else torch.",
+    )
     cuda_graphs: bool = Field(
         default=False,
         description="Replay captured decode steps on a GPU: fewer launches. Off until this was seen on one.",

@@ -138,7 +138,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     cross_kv = choose_cross_kv(args.cross_kv, compute_type)
     weights = load_weights(args.model, download_dir=args.download_dir)
     context = choose_encoder_context(args.encoder_context, device, compute_type)
-    transcriber = Transcriber.from_weights(weights, device, compute_type, context, cross_kv)
+    transcriber = Transcriber.from_weights(weights, device, compute_type, context, cross_kv, args.cross_attention)
     model = transcriber.model
     model.captures_steps = args.cuda_graphs
     transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
@@ -212,6 +212,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--compute-type", required=True)
     parser.add_argument("--encoder-context", required=True)
     parser.add_argument("--cross-kv", default="auto")
+    parser.add_argument("--cross-attention", default="auto")
     parser.add_argument("--download-dir", type=Path)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--max-rows", type=int, default=0, help="0: what fits")

@@ -215,7 +215,7 @@ def test_a_captured_step_reads_nothing_back_and_stays_on_its_device(shape) -> No
     cache = KVCache(tiny.DIMS, n_windows=16, n_rows=18, device=device, dtype=torch.float16)
     with device:
         decoder = TextDecoder(tiny.DIMS).to(torch.float16)
-        inputs = torch.zeros(4, shape.rows, dtype=torch.long)
+        inputs = torch.zeros(4 * shape.rows, dtype=torch.long)
     view = FixedStepView(cache, shape, inputs)
     logits = decoder.logits(decoder(view.tokens, view.positions, view))
     assert (logits.shape, logits.dtype, logits.device.type) == ((shape.rows, 51_865), torch.float32, "meta")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.shapes import StepShape, bucket
+from model.shapes import AskedShape, StepShape, bucket
 
 
 def test_sizes_are_few_small_steps_and_then_multiples_of_32() -> None:
@@ -49,3 +49,33 @@ def test_every_row_has_a_place_of_its_own_at_its_window(windows) -> None:
     assert len(set(places)) == len(places)
     assert [place // shape.width for place in places] == windows
     assert max(places) < shape.n_places
+
+
+ROWS = st.lists(st.integers(0, 11), min_size=1, max_size=20)
+
+
+@given(windows=ROWS)
+def test_a_table_lists_every_window_that_is_asked_once_and_all_of_its_rows(windows) -> None:
+    shape = AskedShape.of(windows, max_windows=12, max_rows=20)
+    filled = [100 + window for window in range(12)]
+    table = shape.table(windows, filled)
+    ends = list(itertools.accumulate([shape.groups, shape.groups, shape.groups * shape.width, shape.rows]))
+    assert len(table) == ends[-1]
+    slots, lengths, members, places = (table[begin:end] for begin, end in zip([0, *ends], ends, strict=False))
+    asked = [slot for slot in slots if slot >= 0]
+    assert sorted(asked) == sorted(set(windows))
+    assert lengths == [filled[slot] if slot >= 0 else 0 for slot in slots]
+    assert sorted(row for row in members if row >= 0) == list(range(len(windows)))
+    for row, window in enumerate(windows):
+        assert members[places[row]] == row
+        assert slots[places[row] // shape.width] == window
+    assert places[len(windows) :] == [-1] * (shape.rows - len(windows))
+
+
+def test_tables_of_one_shape_are_as_long_as_each_other() -> None:
+    few, many = [3, 9, 1], [0, 1, 2, 11]
+    shapes = {AskedShape.of(windows, max_windows=12, max_rows=20) for windows in (few, many)}
+    assert shapes == {AskedShape(4, 4, 1)}
+    (shape,) = shapes
+    assert len(shape.table(few, [1500] * 12)) == len(shape.table(many, [1500] * 12))
+    assert AskedShape.of([5, 5, 5, 2], max_windows=12, max_rows=20) == AskedShape(4, 2, 4)

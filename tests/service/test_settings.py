@@ -50,6 +50,7 @@ def test_docs_can_be_asked_for_with_keys():
         ("WHISPER_DEVICES", ","),
         ("WHISPER_COMPUTE_TYPE", "int4"),
         ("WHISPER_CROSS_KV", "int4"),
+        ("WHISPER_CROSS_ATTENTION", "flash"),
         ("WHISPER_MAX_UPLOAD_BYTES", "0"),
         ("WHISPER_UPLOAD_SECONDS", "nan"),
         ("WHISPER_UPLOAD_SECONDS", "inf"),

@@ -40,8 +40,10 @@ def test_a_gpu_without_memory_says_so(monkeypatch) -> None:
 
 @pytest.mark.parametrize("on", [True, False])
 def test_the_pool_tells_its_workers_how_to_use_a_gpu(on) -> None:
-    settings = make_settings(cuda_graphs=on, gpu_memory_share=0.45, max_batch_rows=0, cross_kv="int8")
+    settings = make_settings(
+        cuda_graphs=on, gpu_memory_share=0.45, max_batch_rows=0, cross_kv="int8", cross_attention="torch"
+    )
     arguments = WorkerPool(settings, command=[])._arguments("cuda:1")
     args = parse(["--fd", "3", "--parent", "1", *arguments])
     assert (args.cuda_graphs, args.memory_share, args.max_rows, args.device) == (on, 0.45, 0, "cuda:1")
-    assert args.cross_kv == "int8"
+    assert (args.cross_kv, args.cross_attention) == ("int8", "torch")
