@@ -34,6 +34,8 @@ lint: ## Check formatting, style, types, import directions and the container fil
 	@.venv/bin/lint-imports
 	@deploy/native.sh check
 	@$(PY) -m check_jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml
+	@if [ -x .venv/bin/docker-compose ]; then for gpu in "" "-f docker-compose.gpu.yml"; do \
+		.venv/bin/docker-compose -f docker-compose.yml $$gpu config --quiet; done; fi
 	@if [ -x .venv/bin/hadolint ]; then .venv/bin/hadolint Dockerfile; fi
 
 evaluate: ## Write docs/accuracy.md: make evaluate CORPUS=dir; ARGS=--against adds openai-whisper, --quick takes a sample
