@@ -1,7 +1,7 @@
 """The Grafana dashboard as code: `python -m deploy.dashboard` writes deploy/grafana/dashboards/whisper.json.
 
 `tests/deploy/test_dashboard.py` compares the file with this, and runs every query against a real Prometheus that
-scraped real replicas; each must return data. Queries use `$instance` (replicas) and `$__rate_interval`, which Grafana
+scraped a real run; each must return data. Queries use `$instance` (replicas) and `$__rate_interval`, which Grafana
 fills in.
 """
 

@@ -26,8 +26,10 @@ class Harm(IntEnum):
 
 def harm(engine: Engine, job: Job, marker: Path) -> None:
     length = len(job.samples)
-    if length == Harm.DIES or (length == Harm.DIES_ONCE and not marker.exists()):
+    if length == Harm.DIES_ONCE and not marker.exists():
         marker.touch()
+        os.abort()
+    if length == Harm.DIES:
         os.abort()
     if length == Harm.IS_KILLED:
         os.kill(os.getpid(), signal.SIGKILL)

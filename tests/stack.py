@@ -1,4 +1,4 @@
-"""Two real replicas on fake engines behind a real balancer, and clients that press on them."""
+"""Two replicas behind a real balancer, real processes on fake engines or on real ones, and clients that press on them."""
 
 import asyncio
 import contextlib
@@ -21,14 +21,18 @@ SETTINGS: dict[str, str] = yaml.safe_load((ROOT / "docker-compose.yml").read_tex
 
 
 class Stack:
-    """A balancer and its two replicas."""
+    """A balancer and its two replicas; `second` is what the second one alone is told."""
 
-    def __init__(self, kind: str, *, module: str = "tests.serve_fake", **environment: str) -> None:
-        self.environment, self._module = SETTINGS | environment, module
+    def __init__(
+        self, kind: str, *, module: str = "tests.serve_fake", second: dict[str, str] | None = None, **environment: str
+    ) -> None:
+        self._module = module
+        self._environments = [SETTINGS | environment, SETTINGS | environment | (second or {})]
         self.ports = free_ports(2)
         self.replicas: list[ServiceProcess] = []
         try:
-            self.replicas += [self._start(port) for port in self.ports]
+            for number in range(2):
+                self.replicas.append(self._start(number))
             for replica in self.replicas:
                 replica.wait_ready(120)
             self.balancer = Balancer(kind, self.ports)
@@ -41,14 +45,15 @@ class Stack:
             self.__exit__()
             raise
 
-    def _start(self, port: int) -> ServiceProcess:
-        return ServiceProcess(module=self._module, WHISPER_PORT=str(port), **self.environment)
+    def _start(self, number: int) -> ServiceProcess:
+        environment = self._environments[number] | {"WHISPER_PORT": str(self.ports[number])}
+        return ServiceProcess(module=self._module, **environment)
 
     def restart(self, number: int) -> None:
         """Start a replica anew on its port, once the former process is gone."""
         self.replicas[number].process.wait(60)
         self.replicas[number].stop()
-        self.replicas[number] = self._start(self.ports[number])
+        self.replicas[number] = self._start(number)
         self.replicas[number].wait_ready(120)
 
     def roll(self, number: int) -> None:

@@ -1,4 +1,9 @@
-"""Dashboard and rules hold against a real Prometheus that scraped two real replicas behind the real balancer."""
+"""Dashboard and rules hold against a real Prometheus that scraped a real run.
+
+Two real services behind the real balancer answer real recordings. The first has the base model, and every panel must
+show it; the second has a small random one, so that its workers are soon back after an upload that, by its length, makes
+them abort (`tests.faulty_worker`).
+"""
 
 import concurrent.futures
 import contextlib
@@ -6,7 +11,6 @@ import json
 import math
 import re
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +21,24 @@ import yaml
 
 from deploy.dashboard import ROWS, TARGET, dashboard, rendered
 from tests.balancers import program
-from tests.fakes import script
+from tests.conftest import AUDIO
+from tests.faulty_worker import Harm
 from tests.prometheus import CONFIGURATION, Prometheus
 from tests.serving import form, request_head, wait_until
+from tests.sounds import float_wav, speechlike
 from tests.stack import Stack
+
+AT_REST = {
+    "How full",
+    "In the house",
+    "Processes replaced",
+    "Memory: uploads {{instance}}",
+    "Out of memory",
+    "Traffic: in flight {{instance}}",
+    "Sessions",
+}
+"""Panels, or lines of them, that are zero once nobody asks for anything and where nothing died."""
+POISON = float_wav(speechlike(Harm.DIES / 16_000))
 
 
 def test_the_file_is_what_the_code_writes() -> None:
@@ -81,38 +99,45 @@ def test_provisioning_and_dashboard_name_the_same_source() -> None:
     }
 
 
+def post(url: str, upload: str | bytes, path: str = "/v1/transcribe", **fields: str) -> httpx.Response:
+    """The answer to a recording, by its name in tests/audio or as it is."""
+    content = (AUDIO / upload).read_bytes() if isinstance(upload, str) else upload
+    return httpx.post(url + path, files={"file": ("a", content)}, data=fields, trust_env=False, timeout=300)
+
+
 def drive(stack: Stack) -> None:
-    """Every situation that a panel shows: languages, tasks, fallbacks, refusals, errors, a client that leaves."""
-
-    def post(**words: object) -> int:
-        fields = {"task": str(words.pop("task", "transcribe"))}
-        upload = {"file": ("a.wav", script(**words))}
-        return httpx.post(
-            f"{stack.balancer.url}/v1/transcribe", files=upload, data=fields, trust_env=False, timeout=30
-        ).status_code
-
-    body = form(script(windows=50, window_delay=0.1))
-    leaving = socket.create_connection(("127.0.0.1", stack.balancer.port), timeout=10)
-    leaving.sendall(request_head(len(body)) + body)
-    with concurrent.futures.ThreadPoolExecutor(24) as threads:
-        answers = [threads.submit(post, seconds=3, window_delay=0.5, language=name) for name in ("en", "de", "ko") * 8]
-        assert {answer.result() for answer in answers} == {200, 503}
-    leaving.close()
-    assert post(task="translate", fallback="logprob", guard="repetition", seconds=8) == 200
-    assert post(error="invalid_audio") == 400
-    assert [post(worker_error="bug") for _ in range(4)] == [500] * 4
-    reply = httpx.post(
-        f"{stack.balancer.url}/v1/detect-language", files={"file": ("a.wav", b"x")}, trust_env=False, timeout=10
-    )
-    assert reply.status_code == 200
+    """Every situation that a panel shows: languages, tasks, fallbacks, guards, refusals, errors, a client that goes."""
+    base, other = stack.replicas
+    assert post(other.url, POISON).status_code == 500
+    wait_until(lambda: other.get("/readyz").status_code == 200, 120)
+    with base.connect() as leaving, concurrent.futures.ThreadPoolExecutor(24) as threads:
+        body = form((AUDIO / "en-printing.ogg").read_bytes())
+        leaving.sendall(request_head(len(body)) + body)
+        wait_until(lambda: base.gauge("whisper_queue_audio_seconds") > 0)
+        crowd = ("en-jfk.flac", "de-mekka.ogg", "ko-geotda.flac") * 8
+        answers = [threads.submit(post, stack.balancer.url, name) for name in crowd]
+        leaving.close()
+        assert {answer.result().status_code for answer in answers} == {200, 503}
+    assert "ask not what your country" in post(base.url, "en-jfk.flac").json()["text"]
+    assert post(base.url, "fr-course.ogg", task="translate").json()["language"] == "fr"
+    assert post(base.url, "noise.flac", temperature="0,0.4", logprob_threshold="0").json()["warnings"]
+    assert post(base.url, "en-jfk.flac", path="/v1/detect-language").json()["language"] == "en"
+    assert post(base.url, "README.md").status_code == 400
 
 
 @contextlib.contextmanager
-def scraped() -> Iterator[Prometheus]:
-    """A Prometheus that has seen every situation, the last of them a replica that drains."""
+def scraped(checkpoint: Path) -> Iterator[tuple[Prometheus, str]]:
+    """A Prometheus that has seen every situation, last a replica that drains, and what it calls the first replica."""
+    settings = {
+        "WHISPER_MODEL": "base",
+        "WHISPER_DEVICES": "cpu",
+        "WHISPER_THREADS_PER_WORKER": "1",
+        "WHISPER_MAX_QUEUE_REQUESTS": "4",
+        "WHISPER_DRAIN_NOTICE_SECONDS": "20",  # it drains for longer than the questions take
+    }
+    second = {"WHISPER_MODEL": str(checkpoint), "WHISPER_COMPUTE_TYPE": "float32"}
     with (
-        # It drains for longer than the questions take.
-        Stack("haproxy", WHISPER_MAX_QUEUE_REQUESTS="4", WHISPER_DRAIN_NOTICE_SECONDS="12") as stack,
+        Stack("haproxy", module="tests.serve_faulty", second=second, **settings) as stack,
         Prometheus({"whisper": stack.ports, "balancer": [stack.balancer.metrics_port]}) as prometheus,
     ):
         # Counters that are born with a value need a second one for a rate.
@@ -120,21 +145,26 @@ def scraped() -> Iterator[Prometheus]:
         prometheus.wait_scraping()
         time.sleep(2)
         drive(stack)
-        stack.replicas[0].process.send_signal(signal.SIGTERM)
+        stack.replicas[1].process.send_signal(signal.SIGTERM)
         wait_until(lambda: bool(prometheus.query("whisper_ready == 0")), 10)
         time.sleep(1)
-        yield prometheus
+        yield prometheus, f"127.0.0.1:{stack.ports[0]}"
 
 
+@pytest.mark.weights
 @pytest.mark.skipif(
     program("prometheus") is None or program("haproxy") is None,
     reason="prometheus and haproxy are not installed (Debian, Ubuntu: apt install prometheus haproxy)",
 )
-def test_everything_asked_of_prometheus_is_answered() -> None:
+def test_everything_asked_of_prometheus_is_answered(checkpoint: Path) -> None:
     expected = {"WhisperNotReady", "WhisperQueueFull", "WhisperErrors"}
-    with scraped() as prometheus:
+    with scraped(checkpoint) as (prometheus, instance):
         wait_until(lambda: expected <= alerts(prometheus), 10)
-        assert queries_without_data(prometheus) == {}
+        answers = answers_of(prometheus, instance)
+        assert [name for name, values in answers.items() if not values] == []
+        still = {name for name, values in answers.items() if not any(values)}
+        assert {name for name in still if not {name, name.partition(":")[0]} & AT_REST} == set()
+        assert max(float(one["value"][1]) for one in prometheus.query("whisper_worker_restarts_total")) == 2
         rules = yaml.safe_load((CONFIGURATION / "rules.yml").read_text())["groups"][0]["rules"]
         assert [rule["record"] for rule in rules if not prometheus.query(rule["record"])] == []
         assert metrics_in_use() - set(prometheus.get("label/__name__/values")) == set()
@@ -145,15 +175,15 @@ def alerts(prometheus: Prometheus) -> set[str]:
     return {alert["labels"]["alertname"] for alert in prometheus.get("alerts")["alerts"]}
 
 
-def queries_without_data(prometheus: Prometheus) -> dict[str, str]:
-    """The dashboard's queries that return no series, or nothing but NaN."""
-    silent = {}
+def answers_of(prometheus: Prometheus, instance: str) -> dict[str, list[float]]:
+    """What each of the dashboard's queries returns for one replica: its numbers, without NaN."""
+    answers = {}
     for panel in (panel for row in ROWS.values() for panel in row):
         for legend, query in panel.queries.items():
-            series = prometheus.query(query.replace("$__rate_interval", "1m").replace("$instance", ".*"))
-            if not any(math.isfinite(float(one["value"][1])) for one in series):
-                silent[f"{panel.title}: {legend}"] = query
-    return silent
+            series = prometheus.query(query.replace("$__rate_interval", "5m").replace("$instance", instance))
+            values = [float(one["value"][1]) for one in series]
+            answers[f"{panel.title}: {legend}"] = [value for value in values if math.isfinite(value)]
+    return answers
 
 
 def metrics_in_use() -> set[str]:
