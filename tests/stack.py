@@ -1,4 +1,4 @@
-"""Two replicas behind a real balancer, real processes on fake engines or on real ones, and clients that press on them."""
+"""Two replicas behind a real balancer, as processes on fake engines or real ones, and clients that press on them."""
 
 import asyncio
 import contextlib
