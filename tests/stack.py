@@ -5,7 +5,7 @@ import contextlib
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 import httpx
@@ -24,10 +24,16 @@ class Stack:
     """A balancer and its two replicas; `second` is what the second one alone is told."""
 
     def __init__(
-        self, kind: str, *, module: str = "tests.serve_fake", second: dict[str, str] | None = None, **environment: str
+        self,
+        kind: str,
+        second: Mapping[str, str] | None = None,
+        /,
+        *,
+        module: str = "tests.serve_fake",
+        **environment: str,
     ) -> None:
         self._module = module
-        self._environments = [SETTINGS | environment, SETTINGS | environment | (second or {})]
+        self._environments = [SETTINGS | environment, SETTINGS | environment | dict(second or {})]
         self.ports = free_ports(2)
         self.replicas: list[ServiceProcess] = []
         try:

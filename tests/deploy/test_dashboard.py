@@ -137,7 +137,7 @@ def scraped(checkpoint: Path) -> Iterator[tuple[Prometheus, str]]:
     }
     second = {"WHISPER_MODEL": str(checkpoint), "WHISPER_COMPUTE_TYPE": "float32"}
     with (
-        Stack("haproxy", module="tests.serve_faulty", second=second, **settings) as stack,
+        Stack("haproxy", second, module="tests.serve_faulty", **settings) as stack,
         Prometheus({"whisper": stack.ports, "balancer": [stack.balancer.metrics_port]}) as prometheus,
     ):
         # Counters that are born with a value need a second one for a rate.
