@@ -46,19 +46,6 @@ if DEVICE.type == "cuda":  # the interpreter is slow, and cannot turn whole numb
         (torch.float16, "int8", 4e-3),
         (torch.bfloat16, "int8", 3e-2),
     ]
-EXAMPLES = 5 if DEVICE.type == "cpu" else 60  # the interpreter takes a tenth of a second for one
-DIMS = replace(tiny.DIMS, n_audio_ctx=150)
-MODEL = Whisper.from_tensors(DIMS, tiny.tensors(DIMS), DEVICE)
-KEPT = [
-    (torch.float32, "auto", 1e-5),
-    (torch.float32, "int8", 1e-5),
-    (torch.float16, "auto", 4e-3),
-    (torch.float16, "int8", 4e-3),
-    (torch.float16, "fp8", 4e-3),
-    (torch.bfloat16, "auto", 3e-2),
-]
-if DEVICE.type == "cuda":  # the interpreter cannot turn whole numbers into bfloat16
-    KEPT.append((torch.bfloat16, "int8", 3e-2))
 
 
 @pytest.fixture(autouse=True)
