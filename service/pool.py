@@ -71,16 +71,19 @@ class WorkerPool:
         return next((worker.info for worker in self._workers.values() if worker.info), None)
 
     def stats(self) -> dict[str, WorkerStats]:
-        """The latest counters of each live worker, by device."""
+        """The latest counters of each live worker, by device; the second one on a device is `cuda:0/2`."""
         return {
-            worker.info.device: worker.stats
-            for worker in self._workers.values()
+            worker.info.device + "".join(name.partition("/")[1:]): worker.stats
+            for name, worker in self._workers.items()
             if worker.ready and worker.info and worker.stats
         }
 
     async def start(self) -> None:
         """Start one supervised process per device; they load and warm in their own time."""
-        self._tasks = [asyncio.create_task(self._supervise(device)) for device in self._devices()]
+        devices = self._devices()
+        earlier = [devices[:i].count(device) for i, device in enumerate(devices)]
+        names = [f"{device}/{n + 1}" if n else device for device, n in zip(devices, earlier, strict=True)]
+        self._tasks = [asyncio.create_task(self._supervise(name)) for name in names]
 
     async def stop(self, grace_seconds: float) -> None:
         """End every process; jobs still inside fail with 503."""
@@ -174,17 +177,18 @@ class WorkerPool:
 
     # --- processes -------------------------------------------------------------------------------------------------
 
-    async def _supervise(self, device: str) -> None:
-        """Keep one worker alive, waiting longer after each start that failed."""
+    async def _supervise(self, name: str) -> None:
+        """Keep one worker alive, called by its device, waiting longer after each start that failed."""
         failures = 0
         while True:
-            worker = self._workers[device] = WorkerProcess(device, self._arguments(device), self._clock())
+            arguments = self._arguments(name.partition("/")[0])
+            worker = self._workers[name] = WorkerProcess(name, arguments, self._clock())
             reason = await self._serve(worker)
             failures = 0 if worker.info is not None else failures + 1
             await worker.end(_EXIT_SECONDS)
             self._mourn(worker)
             logs.event(
-                "worker_ended", level=40, device=device, pid=worker.process.pid,
+                "worker_ended", level=40, device=name, pid=worker.process.pid,
                 reason="it was killed by somebody else" if worker.murdered else reason,
                 status=worker.process.returncode, restarts=self.restarts, detail=self.failure,
             )  # fmt: skip
@@ -233,12 +237,13 @@ class WorkerPool:
 
     def _arguments(self, device: str) -> list[str]:
         settings = self._settings
+        share = settings.gpu_memory_share / max(1, settings.devices.count(device))
         arguments = [
             *self._command, "--model", settings.model, "--device", device, "--compute-type", settings.compute_type,
             "--encoder-context", settings.encoder_context, "--cross-kv", settings.cross_kv,
             "--cross-attention", settings.cross_attention,
             "--threads", str(settings.threads_per_worker),
-            "--max-rows", str(settings.max_batch_rows), "--memory-share", str(settings.gpu_memory_share),
+            "--max-rows", str(settings.max_batch_rows), "--memory-share", str(share),
         ]  # fmt: skip
         if settings.cuda_graphs:
             arguments.append("--cuda-graphs")

@@ -35,7 +35,8 @@ class Settings(BaseSettings):
         default="base", min_length=1, max_length=4096, description="Name of a published size, or a path."
     )
     devices: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=("auto",), description="`auto`, or a comma list of `cpu`, `cuda:0`, ...; one worker process each."
+        default=("auto",),
+        description="`auto`, or a comma list of `cpu`, `cuda:0`, ...; one worker process each, a GPU may come twice.",
     )
     compute_type: Literal["auto", "int8", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Arithmetic of the model; `auto` fits the device."
@@ -67,7 +68,7 @@ class Settings(BaseSettings):
         default=0.9,
         gt=0,
         le=1,
-        description="Of a GPU's memory, what one worker may plan with; 0.45 where two share it.",
+        description="Of a GPU's memory, what the workers on it may plan with, shared alike; less where others use it.",
     )
     cross_attention: Literal["auto", "torch", "triton"] = Field(
         default="auto",
@@ -176,8 +177,8 @@ class Settings(BaseSettings):
         devices = _split(value)
         if devices != ("auto",) and not all(isinstance(d, str) and _DEVICE.fullmatch(d) for d in devices):
             raise ValueError("must be 'auto' or a comma list of 'cpu', 'cuda:0', 'cuda:1', ...")
-        if not devices or len(set(devices)) != len(devices):
-            raise ValueError("must name at least one device, and none twice")
+        if not devices or devices.count("cpu") > 1:
+            raise ValueError("must name at least one device, and the CPU once")
         return devices
 
     @field_validator("api_keys", mode="before")

@@ -177,6 +177,18 @@ async def test_the_audio_is_kept_in_the_bits_that_were_asked_for(checkpoint) -> 
     assert text == alone(Transcriber(fp8.model, fp8.name), 3.0, 3, sample_len=12).text
 
 
+@in_loop
+async def test_two_workers_on_one_device_both_work_and_are_told_apart(checkpoint, model) -> None:
+    command = [sys.executable, "-m", "tests.worker_without_gpu"]
+    async with running(checkpoint, devices=("cuda:0", "cuda:0"), command=command) as pool:
+        await _until(lambda: len(pool.stats()) == 2)
+        assert set(pool.stats()) == {"cpu", "cpu/2"}
+        work = [_transcribe(pool, request_of(f"r{i}", 4.0, sample_len=12), i) for i in range(2)]
+        answers = await asyncio.gather(*work)
+        await _until(lambda: all(stats.audio_seconds == 4.0 for stats in pool.stats().values()))
+    assert [text for text, _ in answers] == [alone(model, 4.0, i, sample_len=12).text for i in range(2)]
+
+
 FAULTY = [sys.executable, "-m", "tests.faulty_worker"]
 
 

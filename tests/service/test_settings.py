@@ -28,6 +28,11 @@ def test_lists_come_from_commas(monkeypatch):
     assert not settings.docs_enabled
 
 
+def test_two_workers_may_share_a_gpu(monkeypatch):
+    monkeypatch.setenv("WHISPER_DEVICES", "cuda:0,cuda:0,cuda:1")
+    assert load().devices == ("cuda:0", "cuda:0", "cuda:1")
+
+
 def test_an_empty_variable_is_an_absent_one(monkeypatch):
     monkeypatch.setenv("WHISPER_DOCS", "")
     monkeypatch.setenv("WHISPER_PORT", "")
@@ -45,7 +50,7 @@ def test_docs_can_be_asked_for_with_keys():
         ("WHISPER_PORT", "65536"),
         ("WHISPER_PORT", "http"),
         ("WHISPER_DEVICES", "gpu"),
-        ("WHISPER_DEVICES", "cuda:0,cuda:0"),
+        ("WHISPER_DEVICES", "cpu,cuda:0,cpu"),
         ("WHISPER_DEVICES", "cpu,auto"),
         ("WHISPER_DEVICES", ","),
         ("WHISPER_COMPUTE_TYPE", "int4"),

@@ -47,3 +47,11 @@ def test_the_pool_tells_its_workers_how_to_use_a_gpu(on) -> None:
     args = parse(["--fd", "3", "--parent", "1", *arguments])
     assert (args.cuda_graphs, args.memory_share, args.max_rows, args.device) == (on, 0.45, 0, "cuda:1")
     assert (args.cross_kv, args.cross_attention) == ("int8", "torch")
+
+
+def test_workers_on_one_card_plan_with_their_part_of_it() -> None:
+    settings = make_settings(devices=("cuda:0", "cuda:1", "cuda:0"), gpu_memory_share=0.8)
+    pool = WorkerPool(settings, command=[])
+    required = ["--fd", "3", "--parent", "1"]
+    shares = {device: parse([*required, *pool._arguments(device)]).memory_share for device in ("cuda:0", "cuda:1")}
+    assert shares == {"cuda:0": 0.4, "cuda:1": 0.8}
