@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from model.alignment import Aligner
+from model.choice import Choice
+from model.device_choice import make_choice
 from model.doubt import salvage
 from model.inference import Inference, make_inference
 from model.opening import Opening, Start
 from model.options import TranscribeOptions
 from model.row import Decoding, Row
 from model.rules import Rules
-from model.sampling import sample
 from model.tokenizer import Tokenizer
 from model.whisper import Whisper
 from model.window import DecodingResult, Window, fallback_reason
@@ -41,6 +42,7 @@ class DecodingBatch:
         self._inference: Inference = make_inference(model, n_windows=max_windows, n_rows=n_rows + 1)
         self._aligner = Aligner(self._inference, tokenizer, model.dims, model.alignment_heads)
         self._rules = Rules(model.dims, tokenizer, model.device)
+        self._choice: Choice = make_choice(model, self._inference, self._rules, tokenizer, n_rows=n_rows)
         self._opening = Opening(self._inference, tokenizer, self._rules, model.device)
         self._free = list(reversed(range(max_windows)))
         self._rows: list[Row] = []
@@ -104,8 +106,7 @@ class DecodingBatch:
         for decoding in decodings:
             self._decodings[decoding.slot] = decoding
             self._add_rows(decoding, 1)
-        for decoding in decodings:
-            self._begin(decoding, rung=0)
+        self._begin(decodings, rung=0)
         self._settle()
 
     @torch.inference_mode()
@@ -113,13 +114,7 @@ class DecodingBatch:
         """Advance every row by one token; the windows that ended, by the slots that they occupied until now."""
         if rows := self._rows:
             self.steps[len(rows)] += 1
-            logits = self._inference.step(
-                [row.tokens[-1] for row in rows],
-                lengths=[row.length for row in rows],
-                windows=[row.decoding.slot for row in rows],
-            )
-            self._rules.suppress(logits, [row.decoding.suppressed for row in rows])
-            self._choose(logits, rows)
+            self._choice.step(rows)
             self._settle()
         ended, self._ended = self._ended, []
         return ended
@@ -137,46 +132,22 @@ class DecodingBatch:
             self._free.append(slot)
             self._free.sort(reverse=True)  # the lowest is next: a captured step reads all slots up to the highest
 
-    def _begin(self, decoding: Decoding, rung: int) -> None:
-        """Start a window at a rung of its ladder: its prompt is in its first row, the other rows copy it."""
-        if decoding.first_logits is None:
-            raise ValueError("the window has no prompt yet")
-        width = decoding.options.width_at(rung)
-        if width > 1:
-            (home,) = decoding.rows
-            self._add_rows(decoding, width - 1)
-            copies = [row.index for row in decoding.rows[1:]]
-            self._inference.copy_rows([home.index] * len(copies), copies, self.model.dims.n_text_ctx)
-        decoding.begin(rung, self._rules, self.tokenizer, self._device)
-        self._choose(decoding.first_logits.repeat(width, 1), decoding.rows)
-
-    def _choose(self, logits: Tensor, rows: Sequence[Row]) -> None:
-        """Choose the next token of each row from its suppressed logits (rows, n_vocab)."""
-        self._rules.constrain(logits, [row.grammar.limits() for row in rows])
-        alone = [i for i, row in enumerate(rows) if row.decoding.beams is None]
-        if alone:
-            chosen = [rows[i] for i in alone]
-            own = logits if len(alone) == len(rows) else logits[alone]
-            temperatures = [row.decoding.temperature for row in chosen]
-            tokens, logprobs = sample(own, temperatures, [row.generator for row in chosen])
-            for row, token, logprob in zip(chosen, tokens, logprobs, strict=True):
-                row.push(token, logprob)
-        for decoding in dict.fromkeys(row.decoding for row in rows if row.decoding.beams):
-            self._extend(decoding, logits[[rows.index(row) for row in decoding.rows]])
-
-    def _extend(self, decoding: Decoding, logits: Tensor) -> None:
-        """One step of beam search for one window, from the masked logits (beams, n_vocab) of its rows."""
-        rows, beams = decoding.rows, decoding.beams
-        if beams is None:
-            raise ValueError("the window has no beams")
-        best = logits.log_softmax(-1).topk(beams.beam_size + 1)
-        sums = torch.tensor([[row.sum_logprob] for row in rows], device=logits.device) + best.values
-        extensions = beams.extend([row.tokens for row in rows], best.indices.tolist(), sums.tolist())
-        moved = [(rows[e.source].index, row.index) for e, row in zip(extensions, rows, strict=True)]
-        if moved := [(source, target) for source, target in moved if source != target]:
-            sources, targets = zip(*moved, strict=True)
-            self._inference.copy_rows(sources, targets, rows[0].length + 1)
-        decoding.adopt(extensions)
+    def _begin(self, decodings: Sequence[Decoding], rung: int) -> None:
+        """Start windows at a rung of their ladders: the prompt is in the first row of each, the other rows copy it."""
+        logits: list[Tensor] = []
+        for decoding in decodings:
+            if decoding.first_logits is None:
+                raise ValueError("the window has no prompt yet")
+            width = decoding.options.width_at(rung)
+            if width > 1:
+                (home,) = decoding.rows
+                self._add_rows(decoding, width - 1)
+                copies = [row.index for row in decoding.rows[1:]]
+                self._inference.copy_rows([home.index] * len(copies), copies, self.model.dims.n_text_ctx)
+            decoding.begin(rung, self._rules, self.tokenizer)
+            logits.append(decoding.first_logits.repeat(width, 1))
+        rows = [row for decoding in decodings for row in decoding.rows]
+        self._choice.begin(rows, logits[0] if len(logits) == 1 else torch.cat(logits))
 
     def _settle(self) -> None:
         """Take out the windows that are done, or begin them again where the fallback ladder says so."""
@@ -196,7 +167,7 @@ class DecodingBatch:
                     break
                 self.fallbacks[reason] += 1
                 self._remove_rows(decoding, keep=1)
-                self._begin(decoding, decoding.rung + 1)
+                self._begin([decoding], decoding.rung + 1)
 
     def _result(self, decoding: Decoding) -> DecodingResult:
         return decoding.result(self.tokenizer)
@@ -206,7 +177,7 @@ class DecodingBatch:
         if decoding.beams is not None:
             return decoding.beams.is_complete or self._is_full(decoding.rows[0])
         for row in list(decoding.rows):
-            if row.tokens[-1] == self.tokenizer.eot or self._is_full(row):
+            if row.tokens and (row.tokens[-1] == self.tokenizer.eot or self._is_full(row)):
                 decoding.end(row, self.tokenizer.eot)
                 if len(decoding.rows) == 1:
                     return True
@@ -231,6 +202,7 @@ class DecodingBatch:
     def _remove(self, row: Row) -> None:
         """Take a row out and move the last one into its place, so that rows stay dense."""
         row.decoding.rows.remove(row)
+        self._choice.leave(row)
         last = self._rows.pop()
         if last is not row:
             # The whole row: a masked position still takes part in the product, and must hold no NaN of its last owner.

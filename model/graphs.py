@@ -4,6 +4,7 @@ Used by `model.inference` on a GPU, where launching the kernels of a step takes 
 differs between steps of one shape (`model.shapes`) lies in one buffer that is written before the replay: tokens,
 lengths, row slots, places of the queries. The captured function reads nothing else: no Python list, no shape that
 depends on data, no answer awaited. Keys and values of the audio are written elsewhere, before (`KVCache.fill_windows`).
+A step ends with logits, or with the tokens chosen from them (`model.selection`), which the next step then finds there.
 
 - Padding rows write to a scratch row slot; what they read and answer is nobody's business.
 - Capture and replay are a seam (`Backend`; a GPU's is `model.cuda`), so that tests run all the rest without one. **It
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.cache import KVCache
+from model.selection import Selection
 from model.shapes import AskedShape, Shape, StepShape
 from model.whisper import Attention, TextDecoder
 
@@ -82,21 +84,47 @@ class StepGraphs:
         self._max_windows, self._max_rows = max_windows, max_rows
         self._shapes = StepShape if view is None else AskedShape
         self._view = view or FixedStepView
-        most = 4 * max_rows + max_windows * (2 + max_rows)
+        most = 6 * max_rows + max_windows * (2 + max_rows)
         self._inputs = torch.zeros(most, dtype=torch.long, device=cache.keys.device)
-        self._graphs: dict[Shape, Run] = {}
+        self._graphs: dict[tuple[Shape, bool | None], Run] = {}
+        """By shape, and whether rows draw; None where the answer is logits."""
 
     def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
         """See `model.inference.Inference.step`.
 
         `torch.OutOfMemoryError` where the memory for it is lacking; then nothing is lost but the graphs.
         """
-        shape: Shape = self._shapes.of(windows, max_windows=self._max_windows, max_rows=self._max_rows)
+        shape = self._shape(windows)
         self._write(shape, tokens, lengths, windows)
+        return self._replay((shape, None), partial(self._run, shape))[: len(tokens)].clone()
+
+    def advance(
+        self,
+        selection: Selection,
+        *,
+        homes: Sequence[int],
+        counts: Sequence[int],
+        lengths: Sequence[int],
+        windows: Sequence[int],
+        drawing: bool,
+    ) -> Tensor:
+        """See `model.inference.PyTorchInference.advance`. Raises what `step` does."""
+        shape = self._shape(windows)
+        spare = shape.rows - len(homes)
+        known = [*homes, *[selection.scratch] * spare, *selection.within(counts), *[0] * spare]
+        unread = [0] * len(homes)  # the tokens are on the device
+        self._write(shape, unread, lengths, windows, before=known)
+        return self._replay((shape, drawing), partial(self._run_on, shape, selection, drawing))[:, : len(homes)]
+
+    def _shape(self, windows: Sequence[int]) -> Shape:
+        return self._shapes.of(windows, max_windows=self._max_windows, max_rows=self._max_rows)
+
+    def _replay(self, key: tuple[Shape, bool | None], run: Run) -> Tensor:
+        """Repeat what was captured under this name; capture it first where it is new."""
         try:
-            if shape not in self._graphs:
-                self._graphs[shape] = self._backend.capture(partial(self._run, shape))
-            return self._graphs[shape]()[: len(tokens)].clone()
+            if key not in self._graphs:
+                self._graphs[key] = self._backend.capture(run)
+            return self._graphs[key]()
         except RuntimeError as error:
             self._graphs.clear()
             self._backend.reset()
@@ -104,10 +132,17 @@ class StepGraphs:
                 raise torch.OutOfMemoryError("memory ran out while a decode step was captured") from error
             raise
 
-    def _write(self, shape: Shape, tokens: Sequence[int], lengths: Sequence[int], windows: Sequence[int]) -> None:
+    def _write(
+        self,
+        shape: Shape,
+        tokens: Sequence[int],
+        lengths: Sequence[int],
+        windows: Sequence[int],
+        before: Sequence[int] = (),
+    ) -> None:
         """One copy to the device, which does not wait: the pinned memory is not used again before it has ended."""
         n, padding = len(tokens), shape.rows - len(tokens)
-        values = [*tokens, *[0] * padding, *lengths, *[0] * padding]
+        values = [*before, *tokens, *[0] * padding, *lengths, *[0] * padding]
         values += [*range(n), *[self._max_rows] * padding]
         values += shape.table(windows, self._cache.filled)
         host = torch.tensor(values)
@@ -119,6 +154,16 @@ class StepGraphs:
         """What is captured: logits (rows, n_vocab) of the buffer's rows."""
         view = self._view(self._cache, shape, self._inputs)
         return self._decoder.logits(self._decoder(view.tokens, view.positions, view))
+
+    def _run_on(self, shape: Shape, selection: Selection, drawing: bool) -> Tensor:
+        """What is captured where the tokens stay on the device: (2, rows) of `Selection.choose`.
+
+        Homes and counts precede what a step reads otherwise.
+        """
+        rows = self._inputs[: 2 * shape.rows].view(2, -1)
+        view = self._view(self._cache, shape, self._inputs[2 * shape.rows :])
+        logits = self._decoder.logits(self._decoder(selection.last(rows), view.positions, view))
+        return selection.choose(logits, rows, drawing=drawing)
 
 
 class FixedStepView:

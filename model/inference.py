@@ -17,6 +17,7 @@ from model.cuda import CudaBackend
 from model.graphs import Backend, FixedView, Immediate, StepGraphs
 from model.native.inference import NativeInference
 from model.native.weights import NativeDecoder
+from model.selection import Selection
 from model.whisper import TextDecoder, Whisper
 
 
@@ -132,6 +133,32 @@ class PyTorchInference:
         view = StepView(self._cache, lengths=lengths, windows=windows)
         last = torch.tensor(tokens, device=self._device)
         return self._decoder.logits(self._decoder(last, view.positions, view))
+
+    def advance(
+        self,
+        selection: Selection,
+        *,
+        homes: Sequence[int],
+        counts: Sequence[int],
+        lengths: Sequence[int],
+        windows: Sequence[int],
+        drawing: bool,
+    ) -> Tensor:
+        """A step, and the choice that follows it, without the host: see `Selection.choose` for the answer, (2, rows).
+
+        `homes` and `counts` say which token each row feeds and what it may say; `drawing`: whether any row draws. A
+        row may be taken one step beyond the text context; what it says there means nothing. The answer's memory may be
+        used again by the next step.
+        """
+        lengths = [min(length, self._cache.keys.shape[3] - 1) for length in lengths]
+        if self._graphs is not None and (self._is_split or self._cache.are_whole(windows)):
+            return self._graphs.advance(
+                selection, homes=homes, counts=counts, lengths=lengths, windows=windows, drawing=drawing
+            )
+        rows = selection.rows(homes, counts)
+        view = StepView(self._cache, lengths=lengths, windows=windows)
+        logits = self._decoder.logits(self._decoder(selection.last(rows), view.positions, view))
+        return selection.choose(logits, rows, drawing=drawing)
 
     def attention(
         self, tokens: Sequence[int], *, window: int, heads: tuple[tuple[int, int], ...], keep: Sequence[int]

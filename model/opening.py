@@ -2,14 +2,16 @@
 
 Used by `model.decode`, which turns what comes back into rows. Windows that begin together share passes: one for the
 languages that nobody named, one for all prompts of equal length; and the host reads what it must know of all of them
-at once. On a CPU windows come one at a time.
+at once, and what it need not know yet later. On a CPU windows come one at a time.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
+from model.fetch import Fetched
 from model.inference import Inference
 from model.options import TranscribeOptions
 from model.row import Decoding
@@ -64,8 +66,9 @@ class Opening:
         for decodings in alike.values():
             silences.append(self._prefill(decodings, [prompts[d] for d in decodings], row + len(opened)))
             opened += decodings
-        for decoding, probability in zip(opened, torch.cat(silences).tolist(), strict=True):
-            decoding.no_speech_prob = probability
+        fetched = Fetched(torch.cat(silences))
+        for i, decoding in enumerate(opened):
+            decoding.silence = partial(_number, fetched, i)
         return opened
 
     def _detected(self, starts: Sequence[Start], row: int) -> list[dict[str, float]]:
@@ -102,3 +105,7 @@ class Opening:
             if decoding.options.suppress_blank:
                 self._rules.suppress_blank(decoding.first_logits[0])
         return logits[:, 0].softmax(-1)[:, self._tokenizer.no_speech]
+
+
+def _number(fetched: Fetched, index: int) -> float:
+    return float(fetched.read()[index])

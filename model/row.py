@@ -5,7 +5,7 @@ it is decoded greedily, several when it is sampled several times or searched wit
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,11 +25,14 @@ class Row:
         """`index`: its place among the rows of the batch."""
         self.decoding, self.index = decoding, index
 
-    def begin(self, candidate: int, grammar: TimestampGrammar, generator: torch.Generator | None) -> None:
-        """Start with nothing said, as the window's hypothesis of this number."""
-        self.candidate, self.grammar, self.generator = candidate, grammar, generator
+    def begin(self, candidate: int, grammar: TimestampGrammar, seed: int | None) -> None:
+        """Start with nothing said, as the window's hypothesis of this number; `seed` where it is sampled."""
+        self.candidate, self.grammar, self.seed = candidate, grammar, seed
+        self.generator: torch.Generator | None = None
         self.tokens: list[int] = []
         self.sum_logprob = 0.0
+        self.in_flight = 0
+        """Tokens that it has said and nobody has read yet (`model.device_choice`)."""
 
     def push(self, token: int, logprob: float) -> None:
         """Note a sampled token."""
@@ -40,7 +43,12 @@ class Row:
     @property
     def length(self) -> int:
         """Tokens whose keys and values are in memory before a step: all but the last sampled one."""
-        return self.decoding.n_prompt + len(self.tokens) - 1
+        return self.decoding.n_prompt + self.said - 1
+
+    @property
+    def said(self) -> int:
+        """Tokens that it has said, read or not."""
+        return len(self.tokens) + self.in_flight
 
 
 class Decoding:
@@ -54,7 +62,8 @@ class Decoding:
         self.width = options.width
         """Rows that it needs at most."""
         self.language_probs: dict[str, float] = {}
-        self.no_speech_prob = 0.0
+        self.silence: Callable[[], float] = float
+        """How probable it is that nobody speaks, which need not be read at once."""
         self.suppressed: tuple[int, ...] = ()
         self.first_logits: Tensor | None = None
         self.rows: list[Row] = []
@@ -74,7 +83,7 @@ class Decoding:
         """Whether no further temperature is left to try."""
         return self.rung + 1 == len(self.options.temperature)
 
-    def begin(self, rung: int, rules: Rules, tokenizer: Tokenizer, device: torch.device) -> None:
+    def begin(self, rung: int, rules: Rules, tokenizer: Tokenizer) -> None:
         """Start every row at this rung of the temperature ladder."""
         self.rung, self._ended = rung, {}
         options = self.options
@@ -83,11 +92,8 @@ class Decoding:
             BeamSearch(options.beam_size, options.patience, tokenizer.eot) if greedy and options.beam_size else None
         )
         for candidate, row in enumerate(self.rows):
-            generator = None
-            if not greedy:
-                seed = row_seed(options.seed, self.window.index, rung, candidate)
-                generator = torch.Generator(device).manual_seed(seed)
-            row.begin(candidate, rules.grammar(options), generator)
+            seed = None if greedy else row_seed(options.seed, self.window.index, rung, candidate)
+            row.begin(candidate, rules.grammar(options), seed)
 
     def adopt(self, extensions: Sequence[Extension]) -> None:
         """Let each beam go on as its extension says: all are read before any is written."""
@@ -116,7 +122,7 @@ class Decoding:
             tokens=best.tokens,
             text=text,
             avg_logprob=best.avg_logprob,
-            no_speech_prob=self.no_speech_prob,
+            no_speech_prob=self.silence(),
             temperature=self.temperature,
             compression_ratio=compression_ratio(text),
             language_probs=self.language_probs,

@@ -69,16 +69,22 @@ class Rules:
 
     def __init__(self, dims: ModelDimensions, tokenizer: Tokenizer, device: torch.device) -> None:
         self._tokenizer, self._device = tokenizer, device
-        self._time_ids = torch.arange(tokenizer.timestamp_begin, dims.n_vocab, device=device)
-        self._text_ids = torch.arange(tokenizer.timestamp_begin, device=device)
+        self._ids = torch.arange(dims.n_vocab, device=device)
         self._precision = dims.n_audio_ctx / 30.0
         self._indices: dict[tuple[int, ...], Tensor] = {}
 
     def grammar(self, options: TranscribeOptions) -> TimestampGrammar:
         """A fresh grammar for one row."""
-        # The reference reads 0 as "no bound", as it does None.
-        bound = round(options.max_initial_timestamp * self._precision) if options.max_initial_timestamp else None
-        return TimestampGrammar(self._tokenizer, timed=not options.without_timestamps, max_initial=bound)
+        return TimestampGrammar(
+            self._tokenizer, timed=not options.without_timestamps, max_initial=self._max_initial(options)
+        )
+
+    def first_time_to(self, options: TranscribeOptions) -> int | None:
+        """One more than the highest first timestamp of a row; None where it has no timestamps at all."""
+        if options.without_timestamps:
+            return None
+        end, bound = self._tokenizer.n_vocab, self._max_initial(options)
+        return end if bound is None else min(end, self._tokenizer.timestamp_begin + bound + 1)
 
     def suppressed(self, options: TranscribeOptions) -> tuple[int, ...]:
         """Token ids that a row with these options never samples."""
@@ -95,33 +101,45 @@ class Rules:
     def suppress(self, logits: Tensor, suppressed: Sequence[tuple[int, ...]]) -> None:
         """Mask each row's list in `logits` (rows, n_vocab), in place."""
         if len(set(suppressed)) == 1:
-            logits.index_fill_(1, self._index(suppressed[0]), -torch.inf)
+            logits.index_fill_(1, self.index(suppressed[0]), -torch.inf)
             return
         for row, tokens in enumerate(suppressed):
-            logits[row].index_fill_(0, self._index(tokens), -torch.inf)
+            logits[row].index_fill_(0, self.index(tokens), -torch.inf)
 
     def suppress_blank(self, row_logits: Tensor) -> None:
         """Forbid a row (n_vocab,) to begin with a space or with the end of the text."""
         blank = (*self._tokenizer.blank_tokens, self._tokenizer.eot)
-        row_logits.index_fill_(0, self._index(blank), -torch.inf)
+        row_logits.index_fill_(0, self.index(blank), -torch.inf)
 
     def constrain(self, logits: Tensor, limits: Sequence[Limits]) -> None:
         """Apply the rows' grammar to `logits` (rows, n_vocab), in place."""
+        bounds = torch.tensor([(x.text_from, x.time_from, x.time_to) for x in limits]).to(self._device)
+        if any(x.timed for x in limits):
+            timed = torch.tensor([x.timed for x in limits], device=self._device)[:, None]
+            self.bound(logits, bounds, timed, bounds_text=any(x.text_from for x in limits))
+
+    def bound(self, logits: Tensor, bounds: Tensor, timed: Tensor, *, bounds_text: bool = True) -> None:
+        """`constrain`, in place, for what `Limits` says in tensors: `bounds` (rows, 3) and `timed` (rows, 1).
+
+        `bounds_text`: whether any row's text is bounded.
+        """
         begin = self._tokenizer.timestamp_begin
         text, times = logits[:, :begin], logits[:, begin:]
-        bounds = torch.tensor([(x.text_from, x.time_from, x.time_to) for x in limits]).to(self._device)
         text_from, time_from, time_to = bounds[:, :1], bounds[:, 1:2], bounds[:, 2:]
-        if any(x.timed for x in limits):
-            untimed = ~torch.tensor([x.timed for x in limits], device=self._device)[:, None]
-            outside = (self._time_ids < time_from) | (self._time_ids >= time_to)
-            times.masked_fill_(outside & ~untimed, -torch.inf)
-            if any(x.text_from for x in limits):
-                text.masked_fill_(self._text_ids < text_from, -torch.inf)
-            # A timestamp is due when all of them together outweigh every single text token.
-            due = times.logsumexp(-1, keepdim=True) > text.amax(-1, keepdim=True)
-            text.masked_fill_(due & ~untimed, -torch.inf)
+        outside = (self._ids[begin:] < time_from) | (self._ids[begin:] >= time_to)
+        times.masked_fill_(outside & timed, -torch.inf)
+        if bounds_text:
+            text.masked_fill_(self._ids[:begin] < text_from, -torch.inf)
+        # A timestamp is due when all of them together outweigh every single text token.
+        due = times.logsumexp(-1, keepdim=True) > text.amax(-1, keepdim=True)
+        text.masked_fill_(due & timed, -torch.inf)
 
-    def _index(self, tokens: tuple[int, ...]) -> Tensor:
+    def _max_initial(self, options: TranscribeOptions) -> int | None:
+        # The reference reads 0 as "no bound", as it does None.
+        return round(options.max_initial_timestamp * self._precision) if options.max_initial_timestamp else None
+
+    def index(self, tokens: tuple[int, ...]) -> Tensor:
+        """These token ids on the device, (n,)."""
         index = self._indices.get(tokens)
         if index is None:
             index = self._indices[tokens] = torch.tensor(tokens, dtype=torch.long, device=self._device)

@@ -1,12 +1,15 @@
-"""A stand-in for CUDA graphs: what was captured is run again, and answers into the same memory."""
+"""Stand-ins for a GPU: what was captured is run again, and answers into the same memory; tokens chosen as there."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from model import decode
+from model.choice import HostChoice
+from model.device_choice import DeviceChoice
 from model.graphs import Run
 from model.inference import PyTorchInference
+from model.selection import Selection
 
 
 class Again:
@@ -45,3 +48,14 @@ def capture_steps(monkeypatch: pytest.MonkeyPatch, again: Again) -> None:
         return PyTorchInference(model, n_windows=n_windows, n_rows=n_rows, backend=again)
 
     monkeypatch.setattr(decode, "make_inference", captured)
+
+
+def choose_on_device(monkeypatch: pytest.MonkeyPatch, *, ahead: bool) -> None:
+    """Let every new batch choose its tokens as on a GPU."""
+
+    def chosen(model, inference, rules, tokenizer, *, n_rows):
+        host = HostChoice(inference, rules, model.device)
+        selection = Selection(model.dims, tokenizer, rules, n_rows=n_rows, device=model.device)
+        return DeviceChoice(inference, host, selection, rules, ahead=ahead)
+
+    monkeypatch.setattr(decode, "make_choice", chosen)

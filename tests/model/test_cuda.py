@@ -13,6 +13,10 @@ from torch import Tensor
 
 from model.cuda import CudaBackend
 from model.inference import PyTorchInference
+from model.options import TranscribeOptions
+from model.rules import Rules
+from model.selection import Selection
+from model.tokenizer import get_tokenizer
 from model.whisper import Whisper
 from tests import tiny
 
@@ -123,3 +127,54 @@ def test_graphs_of_a_device_give_what_its_steps_give_and_wait_for_nothing(dtype,
             finally:
                 torch.cuda.set_sync_debug_mode("default")
             assert torch.allclose(ours, eager.step([length] * n, **step), atol=atol)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@torch.inference_mode()
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_tokens_chosen_on_a_device_are_those_chosen_on_the_host_and_nobody_waits(temperature) -> None:
+    """The same logits on both sides, and steps that feed each other their tokens, captured."""
+    tokenizer, cpu, device = get_tokenizer(tiny.DIMS), torch.device("cpu"), torch.device("cuda", 0)
+    options, logits = TranscribeOptions(), torch.randn(5, tiny.DIMS.n_vocab, generator=torch.Generator().manual_seed(1))
+    selections = []
+    for place in (cpu, device):
+        rules = Rules(tiny.DIMS, tokenizer, place)
+        selection = Selection(tiny.DIMS, tokenizer, rules, n_rows=ROWS, device=place)
+        for home in range(5):
+            selection.begin(
+                home,
+                rules.suppressed(options),
+                temperature=temperature,
+                seed=home if temperature else None,
+                first_to=rules.first_time_to(options),
+            )
+        selections.append(selection)
+    for count in range(6):
+        chosen = [
+            selection.choose(logits.to(place), selection.rows(range(5), [count] * 5), drawing=temperature > 0)
+            for selection, place in zip(selections, (cpu, device), strict=True)
+        ]
+        assert chosen[0][0].tolist() == chosen[1][0].tolist()
+        assert torch.allclose(chosen[0][1], chosen[1][1].cpu(), atol=1e-4)
+    model = Whisper.from_tensors(tiny.DIMS, tiny.tensors(), device, torch.float32)
+    said = []
+    for backend in (None, CudaBackend(device)):
+        inference = PyTorchInference(model, n_windows=5, n_rows=ROWS, backend=backend)
+        features = torch.randn(5, 1500, tiny.DIMS.n_audio_state, generator=torch.Generator().manual_seed(3))
+        inference.fill_windows(features.to(device), range(5))
+        for count in range(6, 12):
+            torch.cuda.set_sync_debug_mode("error" if count > 6 and backend else "default")
+            try:
+                chosen_now = inference.advance(
+                    selections[1],
+                    homes=range(5),
+                    counts=[count] * 5,
+                    lengths=[count] * 5,
+                    windows=range(5),
+                    drawing=temperature > 0,
+                ).clone()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+            said.append(chosen_now[0].tolist())
+    assert said[:6] == said[6:]

@@ -9,7 +9,7 @@ from model.transcriber import Transcriber
 from service.messages import DetectLanguage, Failed, Finished, LanguageDetected, Transcribe, decode, encode
 from tests import tiny
 from tests.engines import alone, answer_of, make_engine, request_of, run, starve, submit
-from tests.graphs import Again, capture_steps
+from tests.graphs import Again, capture_steps, choose_on_device
 
 
 @pytest.fixture(scope="module")
@@ -324,6 +324,36 @@ def test_parts_of_a_file_wait_for_its_language_and_then_share_a_pass(model, monk
     assert max(passes) > 2
     assert len([m for m in messages if isinstance(m, LanguageDetected)]) == 1
     assert answer_of(messages, "long")[1].text == alone(model, 170.0, 3, **options).text
+
+
+def test_tokens_chosen_on_the_device_a_step_ahead_change_no_answer(model, monkeypatch) -> None:
+    """Memory runs out in the first capture, one request is poison in the middle, one is cancelled."""
+    sizes = {"a": 40.0, "b": 3.0, "poison": 20.0, "c": 31.0, "leaving": 50.0, "d": 8.0}
+    expected = {name: alone(model, seconds, seed) for seed, (name, seconds) in enumerate(sizes.items())}
+    choose_on_device(monkeypatch, ahead=True)
+    again = Again()
+    again.failures = [torch.OutOfMemoryError("CUDA out of memory")]
+    capture_steps(monkeypatch, again)
+    engine = make_engine(model, together=3)
+    step = engine.batch.step
+
+    def failing():
+        if engine.batch.steps.total() > 8 and any(job.request_id == "poison" for job in engine.seats.jobs):
+            raise IndexError("bad index")
+        return step()
+
+    monkeypatch.setattr(engine.batch, "step", failing)
+    for seed, (name, seconds) in enumerate(sizes.items()):
+        submit(engine, request_of(name, seconds), seed)
+    messages: list[Any] = []
+    while engine.stats.tokens < 10:
+        messages += engine.iterate(0.0)
+    engine.cancel("leaving")
+    messages += run(engine)
+    assert engine.out_of_memory == 1
+    assert {m.request_id for m in messages if isinstance(m, Failed)} <= {"poison"}
+    for name in "abcd":
+        assert [s.tokens for s in answer_of(messages, name)[0]] == [s.tokens for s in expected[name].segments]
 
 
 def test_a_request_tells_when_its_windows_were_worked_on(model) -> None:
