@@ -33,7 +33,7 @@ from benchmarks.parity import Difference, tokens_of
 from benchmarks.report import Circumstances, write
 from benchmarks.store import Store
 from benchmarks.summary import Outcome, summarise
-from benchmarks.systems import Ours, Samples, System
+from benchmarks.systems import SEARCHES, Ours, Samples, System
 from benchmarks.vad_peer import VadPeer, find
 from model.compute import CROSS_KVS
 from model.weights import load_weights
@@ -106,7 +106,8 @@ def _systems(options: argparse.Namespace, stack: ExitStack) -> "tuple[Store, lis
     """Those that answer, where their answers are kept, and who explains how they differ."""
     weights = load_weights(options.model)
     store = Store(options.results / "answers.jsonl", weights=weights.sha256 or weights.name)
-    unlike = {} if options.guards else {"guards": False}
+    search = SEARCHES[options.search]
+    unlike = search if options.guards else {"guards": False, **search}
     ours = Ours(
         options.model, device=options.device, compute_type=options.compute_type, cross_kv=options.cross_kv, **unlike
     )
@@ -118,7 +119,8 @@ def _systems(options: argparse.Namespace, stack: ExitStack) -> "tuple[Store, lis
         from benchmarks.reference import Reference
 
         half = ours.compute_type == "float16"
-        reference = Reference(weights, device=options.device, compute_type="float16" if half else "float32")
+        precision = "float16" if half else "float32"
+        reference = Reference(weights, device=options.device, compute_type=precision, **search)
         systems.append(reference)
         judge = Judge(ours, reference, compute_type=ours.compute_type) if options.explain else None
         found = find(options.peers) if set(options.passes) & set(INVENTION) else None
@@ -140,7 +142,7 @@ def _circumstances(options: argparse.Namespace, systems: Sequence[System]) -> Ci
 
 
 def _is_sample(options: argparse.Namespace) -> bool:
-    unusual = options.cross_kv != "auto"
+    unusual = options.cross_kv != "auto" or options.search != "greedy"
     return unusual or bool(options.limit or options.kind or options.language or set(options.passes) != set(PASSES))
 
 
@@ -160,6 +162,9 @@ def parser() -> argparse.ArgumentParser:
         "--cross-kv", default="auto", choices=CROSS_KVS, help="how the audio's keys and values are kept"
     )
     command.add_argument("--no-guards", dest="guards", action="store_false", help="as the reference does: for parity")
+    command.add_argument(
+        "--search", default="greedy", choices=SEARCHES, help="beams, samples: of ours and the reference"
+    )
     command.add_argument("--threads", type=int, default=torch.get_num_threads())
     command.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))
     command.add_argument("--kind", nargs="+", default=[], help="only these kinds, in the passes over the clips")

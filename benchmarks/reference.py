@@ -1,17 +1,20 @@
 """openai-whisper as a `System`, on the very same weights and waveform.
 
-It draws from torch's global generator, which is seeded here before each decoding as ours seeds its rows, so that
-windows that fell back to a higher temperature can be compared too.
+It draws from torch's global generator. Here each of its rows draws from one of its own, seeded as ours seeds its rows,
+so that windows that fell back to a higher temperature can be compared too, one sample or several.
 """
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 import whisper
 from torch import Tensor
+from torch.distributions import Categorical
 from whisper.decoding import DecodingOptions, DecodingResult
 
 from benchmarks.parity import Attempt
@@ -36,13 +39,17 @@ class Reference:
 
     name = "reference"
 
-    def __init__(self, weights: Weights, *, device: str, compute_type: str) -> None:
+    def __init__(self, weights: Weights, *, device: str, compute_type: str, **options: Any) -> None:
+        """`options`: those of its `transcribe` that are not the defaults, under our names."""
         self.network = whisper.model.Whisper(whisper.model.ModelDimensions(**asdict(weights.dims)))
         self.network.load_state_dict({key: tensor.float() for key, tensor in weights.tensors.items()})
         self.network.eval().to(device)
         self.half = compute_type == "float16"
         self.seeds = hashlib.sha256(str([row_seed(0, w, r) for w in (0, 1) for r in (1, 2)]).encode()).hexdigest()[:8]
-        self.fingerprint = f"{whisper.__version__}/{device}/{compute_type}/seeds-{self.seeds}"
+        settings = "".join(f"/{name}={value}" for name, value in options.items())
+        self.fingerprint = f"{whisper.__version__}/{device}/{compute_type}/seeds-{self.seeds}{settings}"
+        self._options = options
+        self._ladder: Sequence[float] = options.get("temperature", TEMPERATURES)
         self.steps: list[Step] = []
         self._decode = self.network.decode
         self._detect = self.network.detect_language
@@ -55,7 +62,9 @@ class Reference:
         self.steps, self._language_probs = [], {}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Performing inference on CPU")
-            raw = self.network.transcribe(samples, language=language, task=task, fp16=self.half, verbose=None)
+            raw = self.network.transcribe(
+                samples, language=language, task=task, fp16=self.half, verbose=None, **self._options
+            )
         return self._transcription(raw, task, len(samples) / whisper.audio.SAMPLE_RATE)
 
     @property
@@ -64,11 +73,10 @@ class Reference:
         return [attempt_of(step.window, step.result) for step in self.steps]
 
     def _seeded_decode(self, mel: Tensor, options: DecodingOptions) -> DecodingResult:
-        rung = TEMPERATURES.index(options.temperature)
+        rung = self._ladder.index(options.temperature)
         window = self.steps[-1].window + (rung == 0) if self.steps else 0
-        if rung:
-            torch.manual_seed(row_seed(0, window, rung))
-        result = self._decode(mel, options)
+        with mock.patch("whisper.decoding.Categorical", _Draws(window, rung)):
+            result = self._decode(mel, options)
         self.steps.append(Step(window, options, result))
         return result
 
@@ -101,3 +109,24 @@ class Reference:
             ),
             language_probabilities=self._language_probs,
         )
+
+
+class _Draws:
+    """Stands for `Categorical` during one decoding: row i draws from a generator of its own, seeded as our row i."""
+
+    def __init__(self, window: int, rung: int) -> None:
+        self._window, self._rung = window, rung
+        self._generators: list[torch.Generator] = []
+
+    def __call__(self, logits: Tensor) -> "_Draws":
+        """The distribution of each row's next token, from logits (rows, n_vocab)."""
+        for row in range(len(self._generators), len(logits)):
+            seed = row_seed(0, self._window, self._rung, row)
+            self._generators.append(torch.Generator(logits.device).manual_seed(seed))
+        self._probabilities = Categorical(logits=logits).probs
+        return self
+
+    def sample(self) -> Tensor:
+        """A token (rows,) of each."""
+        rows = zip(self._probabilities, self._generators, strict=True)
+        return torch.cat([torch.multinomial(row, 1, replacement=True, generator=generator) for row, generator in rows])

@@ -21,6 +21,13 @@ from model.row import Decoding
 from model.segments import Transcription
 
 Samples = NDArray[np.float32]
+SEARCHES: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "beams": {"beam_size": 5, "best_of": 5},
+    "samples": {"temperature": (0.6,), "best_of": 5},
+}
+"""Ways to look for a text, as options that ours and openai-whisper both know: its default in Python, the default of its
+command line, and one rung of the ladder for itself."""
 
 
 class System(Protocol):

@@ -157,8 +157,9 @@ class DecodingBatch:
                 reason = fallback_reason(result, decoding.options)
                 decoding.attempts.append(result)
                 if reason is None or decoding.is_last_rung:
-                    if reason is not None and decoding.options.guards:
-                        result = salvage(decoding.attempts, decoding.options, self.tokenizer)
+                    if decoding.options.guards and (reason is not None or decoding.rung > 0):
+                        failed = reason is not None
+                        result = salvage(decoding.attempts, decoding.options, self.tokenizer, failed=failed)
                     result = self._aligner.add_times(result, decoding.slot, decoding.window, decoding.options)
                     self._ended.append((decoding.slot, result))
                     self._remove_rows(decoding, keep=0)

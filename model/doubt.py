@@ -3,8 +3,9 @@
 The reference gives the last, hottest attempt of a ladder that failed all the way, which is noise: digits and syllables
 of any script. Here, where `TranscribeOptions.guards` is set:
 
-- `salvage` keeps the most probable attempt that does not repeat itself; where every attempt did, it ends the text
-  after the first round of the loop;
+- `salvage` keeps of a ladder that failed the attempt that the others agree with most: what is heard comes again at
+  every temperature, what is made up does not. Where every attempt went in a loop, it ends the text after the first
+  round. Of a window that needed more than one attempt it leaves out phrases that come twice;
 - `is_doubtful` says for which windows the voice activity detector is asked at all: few, so that nobody else pays;
 - `is_voiceless` drops the text of such a window where the detector hears nobody either.
 
@@ -15,9 +16,12 @@ touched: its tokens are the reference's. The figures are measured, see benchmark
 from collections.abc import Sequence
 from dataclasses import replace
 
+from model.dims import FRAMES_PER_SECOND
 from model.options import TranscribeOptions
+from model.repetition import cut_loop, cut_repeats, edit_distance
+from model.segments import Segment, Skipped
 from model.tokenizer import Tokenizer
-from model.window import DecodingResult
+from model.window import TIMESTAMP_SECONDS, DecodingResult, Window
 
 _SURE_LOGPROB = -0.7
 """From here on the detector is not asked, unless something else speaks against the window."""
@@ -27,18 +31,24 @@ _SPEECH = 0.5
 _LEAST_SECONDS, _LEAST_SHARE = 0.2, 0.1
 """Speech that a window must have, in seconds and as a share of it, for a text that failed to be kept."""
 _CHUNK_SECONDS = 0.032
-_ROUNDS = 3
-"""So often a text says the same before it counts as a loop."""
-_LEAST_LOOP = 12
-"""Tokens that a loop has at least: "no, no, no" is none."""
+_SOBER = 0.4
+"""Temperature up to which an attempt is worth comparing: hotter ones are mostly noise."""
 
 
-def salvage(attempts: Sequence[DecodingResult], options: TranscribeOptions, tokenizer: Tokenizer) -> DecodingResult:
-    """What to keep of a ladder that failed at every temperature: `attempts` holds one result of each, at least one."""
+def salvage(
+    attempts: Sequence[DecodingResult], options: TranscribeOptions, tokenizer: Tokenizer, *, failed: bool
+) -> DecodingResult:
+    """What to keep of a ladder: `attempts` holds one result of each of its temperatures so far, at least one.
+
+    `failed`: whether the last one failed too.
+    """
+    if not failed:
+        return _without_repeats(attempts[-1], tokenizer)
     limit = options.compression_ratio_threshold
     sound = [one for one in attempts if limit is None or one.compression_ratio <= limit]
     if sound:
-        return replace(max(sound, key=lambda one: one.avg_logprob), failed=True)
+        agreed = _agreed([one for one in sound if one.temperature <= _SOBER] or sound, tokenizer)
+        return _without_repeats(replace(agreed, failed=True), tokenizer)
     first = replace(attempts[0], failed=True)
     tokens = cut_loop(first.tokens, tokenizer.timestamp_begin)
     if tokens is None:
@@ -46,26 +56,32 @@ def salvage(attempts: Sequence[DecodingResult], options: TranscribeOptions, toke
     return replace(first, tokens=tokens, text=tokenizer.decode(tokens).strip(), looped=True)
 
 
-def cut_loop(tokens: Sequence[int], timestamp_begin: int) -> tuple[int, ...] | None:
-    """The tokens up to the end of the first round of the loop in which they end, or None where they end in none.
+def _agreed(attempts: Sequence[DecodingResult], tokenizer: Tokenizer) -> DecodingResult:
+    """The attempt with the fewest changes of a token to the others, the first of several."""
+    texts = [[token for token in one.tokens if token < tokenizer.eot] for one in attempts]
+    changes = [sum(edit_distance(text, other) for other in texts) for text in texts]
+    return attempts[changes.index(min(changes))]
 
-    Timestamps do not count for what is the same. The next one after the cut is kept: it ends the segment.
-    """
-    places = [i for i, token in enumerate(tokens) if token < timestamp_begin]
-    text = [tokens[i] for i in places]
-    best: int | None = None
-    for period in range(1, len(text) // _ROUNDS + 1):
-        start = len(text) - period
-        while start > 0 and text[start - 1] == text[start - 1 + period]:
-            start -= 1
-        if len(text) - start >= max(_ROUNDS * period, _LEAST_LOOP):
-            end = start + period
-            best = end if best is None else min(best, end)
-    if best is None:
-        return None
-    stop = places[best - 1] + 1
-    after = next((token for token in tokens[stop:] if token >= timestamp_begin), None)
-    return (*tokens[:stop], *(() if after is None else (after,)))
+
+def _without_repeats(result: DecodingResult, tokenizer: Tokenizer) -> DecodingResult:
+    tokens, repeats = cut_repeats(result.tokens, tokenizer.timestamp_begin)
+    if not repeats:
+        return result
+    return replace(result, tokens=tokens, text=tokenizer.decode(tokens).strip(), repeats=repeats)
+
+
+def left_out(
+    result: DecodingResult, window: Window, segments: Sequence[Segment], timestamp_begin: int
+) -> list[Skipped]:
+    """Where in the recording the window's text was cut because it repeats itself; `segments` are what is left of it."""
+    offset, stop = window.seek / FRAMES_PER_SECOND, (window.seek + window.n_frames) / FRAMES_PER_SECOND
+    left = []
+    for first, last in result.repeats:
+        end = stop if last is None else offset + (last - timestamp_begin) * TIMESTAMP_SECONDS
+        left.append((offset + (first - timestamp_begin) * TIMESTAMP_SECONDS, min(stop, end)))
+    if result.looped and segments:
+        left.append((segments[-1].end, stop))
+    return [Skipped("repetition", start, end) for start, end in left if start < end]
 
 
 def is_doubtful(result: DecodingResult, options: TranscribeOptions) -> bool:

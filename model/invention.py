@@ -14,7 +14,8 @@ from typing import Literal
 
 from model.dims import FRAMES_PER_SECOND, N_FRAMES
 from model.segments import Segment, Word
-from model.window import Window
+from model.tokenizer import Tokenizer
+from model.window import Window, ends_with_time, finished_tokens
 from model.words import speech_end
 
 _PUNCTUATION = "\"'“¿([{-\"'.。,，!！?？:：”)]}、"
@@ -70,6 +71,14 @@ def judge(
             return Verdict(tuple(segments[:i]), seek, _stretch(segment.start, seek))
         last_speech = segment.end
     return Verdict(tuple(segments), seek, skipped)
+
+
+def rest_of(tokens: tuple[int, ...], tokenizer: Tokenizer) -> Literal["complete", "open", "unfinished"]:
+    """What a window ends with; see `judge`."""
+    if ends_with_time(tokens, tokenizer.timestamp_begin):
+        return "complete"
+    rest = tokens[len(finished_tokens(tokens, tokenizer.timestamp_begin)) :]
+    return "unfinished" if any(token < tokenizer.eot for token in rest) else "open"
 
 
 def is_suspect(segment: Segment | None) -> bool:

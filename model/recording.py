@@ -18,12 +18,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from model.clips import clip_frames, count_frames
 from model.dims import FRAMES_PER_SECOND, N_FRAMES, ModelDimensions
 from model.options import TranscribeOptions
 from model.segments import Segment, Skipped, Transcription
 from model.speech import Stretch, cut, gaps, last_speech, overlap, speech
 from model.tokenizer import Tokenizer
-from model.transcript import Transcript, clip_frames, count_frames
+from model.transcript import Transcript
 from model.window import DecodingResult, Window
 
 _LANE_WINDOWS = 1 << 16
@@ -73,7 +74,7 @@ class Recording:
         if needs_speech(options, n_samples) and not probabilities:
             raise ValueError("these options need speech probabilities")
         self.n_frames = count_frames(n_samples)
-        clips = _within(clip_frames(options.clip_timestamps, self.n_frames), self.n_frames)
+        clips = overlap(clip_frames(options.clip_timestamps, self.n_frames), [(0, self.n_frames)])
         heard = overlap(clips, speech(probabilities, self.n_frames)) if options.vad else clips
         self._unheard = [Skipped("vad", *_seconds(gap)) for gap in gaps(heard, clips)]
         parts = [heard]
@@ -190,12 +191,8 @@ class Recording:
 def needs_speech(options: TranscribeOptions, n_samples: int) -> bool:
     """Whether a `Recording` of this length needs speech probabilities."""
     n_frames = count_frames(n_samples)
-    clips = _within(clip_frames(options.clip_timestamps, n_frames), n_frames)
+    clips = overlap(clip_frames(options.clip_timestamps, n_frames), [(0, n_frames)])
     return options.vad or (options.long_form == "batched" and any(end - start > N_FRAMES for start, end in clips))
-
-
-def _within(clips: Sequence[Stretch], n_frames: int) -> list[Stretch]:
-    return overlap(clips, [(0, n_frames)])
 
 
 def _seconds(stretch: Stretch) -> tuple[float, float]:

@@ -43,8 +43,8 @@ class Skipped:
     reason: Literal["no_speech", "hallucination", "vad", "no_voice", "repetition"]
     """`no_speech`: the model heard none in a window (`no_speech_threshold`). `hallucination`: the text there looked
     invented between silences (`hallucination_silence_threshold`). `vad`: the detector heard no speech.
-    `no_voice`: a window's text was doubtful, and the detector heard nobody there either. `repetition`: the text went
-    on in a loop from there on (both: `guards`)."""
+    `no_voice`: a window's text was doubtful, and the detector heard nobody there either. `repetition`: the text
+    there said again what it had said (both: `guards`)."""
     start: float
     end: float
 

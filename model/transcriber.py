@@ -23,6 +23,7 @@ from model.doubt import is_doubtful
 from model.errors import InvalidAudioError, OptionError
 from model.language import canonical_language
 from model.mel import LogMel, MelSpan
+from model.missed import pauses
 from model.options import MAX_WIDTH, TranscribeOptions
 from model.padding import shorten
 from model.quantize import quantise
@@ -146,11 +147,12 @@ class Transcriber:
     def weigh(
         self, result: DecodingResult, window: Window, samples: Tensor, options: TranscribeOptions
     ) -> DecodingResult:
-        """The result with what the detector hears in its window of `samples`, where it is doubtful.
+        """The result with what the detector hears in its window of `samples`, where it is doubtful or has long pauses.
 
         Some 40 ms of a CPU for 30 s of sound.
         """
-        if not is_doubtful(result, options):
+        silent = options.guards and pauses(result.tokens, self.tokenizer.timestamp_begin, window)
+        if not silent and not is_doubtful(result, options):
             return result
         sound = samples[window.seek * HOP_LENGTH : (window.seek + window.n_frames) * HOP_LENGTH]
         return replace(result, speech=tuple(self.detector.scan(sound).finish()))

@@ -9,11 +9,12 @@ Source: the paper, section 4.5 and appendix; openai/whisper `transcribe.py`.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
-from model.dims import CHUNK_LENGTH, FRAMES_PER_SECOND, HOP_LENGTH, N_FRAMES, SAMPLE_RATE, ModelDimensions
-from model.doubt import is_voiceless
-from model.invention import judge
+from model.clips import clip_frames, count_frames
+from model.dims import CHUNK_LENGTH, FRAMES_PER_SECOND, N_FRAMES, SAMPLE_RATE, ModelDimensions
+from model.doubt import is_voiceless, left_out
+from model.invention import judge, rest_of
+from model.missed import pauses, resumption
 from model.options import TranscribeOptions
 from model.segments import Segment, Skipped, Transcription
 from model.tokenizer import Tokenizer
@@ -23,7 +24,6 @@ from model.window import (
     TokenTimes,
     Window,
     ends_with_time,
-    finished_tokens,
     is_silent,
     segment_ends,
     written_tokens,
@@ -68,6 +68,8 @@ class Transcript:
         """That of the first window."""
         self._named, self._latest = self.language, self.language
         self.language_probs: dict[str, float] = {}
+        self._hears_again = False
+        """Whether the window before was left early, for speech that its text passes over."""
         self.skipped: list[Skipped] = []
         """Windows without speech, in order."""
 
@@ -91,26 +93,30 @@ class Transcript:
         self._n_windows += 1
         if self.language is None:
             self.language, self.language_probs = result.language, result.language_probs
-        stop = window.seek + window.n_frames
+        self._seek = window.seek + window.n_frames
         if (silent := is_silent(result, self._options)) or is_voiceless(result, self._options):
-            start, end = window.seek / FRAMES_PER_SECOND, stop / FRAMES_PER_SECOND
+            start, end = window.seek / FRAMES_PER_SECOND, self._seek / FRAMES_PER_SECOND
             self.skipped.append(Skipped("no_speech" if silent else "no_voice", start, end))
-            self._seek = stop
             return ()
         if self._latest not in (None, result.language):
             self._prompt_reset_since = len(self._tokens)
         self._latest = result.language
         spans, advance = self._spans(window, result)
         segments = [self._segment(window, result, *span) for span in spans]
-        if result.looped and segments and segments[-1].end < stop / FRAMES_PER_SECOND:
-            self.skipped.append(Skipped("repetition", segments[-1].end, stop / FRAMES_PER_SECOND))
-        seek, discarded = self._seek + advance, False
+        seek, discarded = window.seek + advance, False
         if result.token_times is not None:
             segments, seek, discarded = self._place_words(window, result, result.token_times, segments, seek)
+        if discarded:
+            self._seek = max(seek, window.seek + 1)
+            return ()
+        again = self._missed(window, result)
+        if again is not None:
+            segments, seek = [segment for segment in segments if segment.start * FRAMES_PER_SECOND < again], again
+        self._hears_again = again is not None
+        left = left_out(result, window, segments, self._tokenizer.timestamp_begin)
+        self.skipped += [one for one in left if one.start * FRAMES_PER_SECOND < seek]
         # However the words fall, the next window is another one.
         self._seek = max(seek, window.seek + 1)
-        if discarded:
-            return ()
         kept = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
         kept = [replace(segment, id=len(self._segments) + i) for i, segment in enumerate(kept)]
         self._segments += kept
@@ -190,7 +196,7 @@ class Transcript:
         segments = add_words(
             segments, times, self._tokenizer, language=language, options=options, last_speech=last_speech
         )
-        rest = _rest(result.tokens, self._tokenizer)
+        rest = rest_of(result.tokens, self._tokenizer)
         end = speech_end(segments)
         if rest != "complete" and end is not None and end > window.seek / FRAMES_PER_SECOND:
             seek = round(end * FRAMES_PER_SECOND)
@@ -216,6 +222,18 @@ class Transcript:
             segments = [replace(segment, words=None) for segment in segments]
         return segments, seek, False
 
+    def _missed(self, window: Window, result: DecodingResult) -> int | None:
+        """The frame from which to hear again what the text passes over; not twice in a row, and None for nothing."""
+        if (
+            not result.speech
+            or result.looped
+            or self._hears_again
+            or self._options.hallucination_silence_threshold is not None
+        ):
+            return None
+        frame = resumption(pauses(result.tokens, self._tokenizer.timestamp_begin, window), result.speech)
+        return None if frame is None else window.seek + frame
+
     def _segment(
         self, window: Window, result: DecodingResult, start: float, end: float, tokens: tuple[int, ...]
     ) -> Segment:
@@ -233,24 +251,3 @@ class Transcript:
             no_speech_prob=result.no_speech_prob,
             language=result.language,
         )
-
-
-def _rest(tokens: tuple[int, ...], tokenizer: Tokenizer) -> Literal["complete", "open", "unfinished"]:
-    """What a window ends with; see `model.invention.judge`."""
-    if ends_with_time(tokens, tokenizer.timestamp_begin):
-        return "complete"
-    rest = tokens[len(finished_tokens(tokens, tokenizer.timestamp_begin)) :]
-    return "unfinished" if any(token < tokenizer.eot for token in rest) else "open"
-
-
-def count_frames(n_samples: int) -> int:
-    """Frames of 10 ms of a recording: one at least for any sample."""
-    return max(n_samples // HOP_LENGTH, min(n_samples, 1))
-
-
-def clip_frames(timestamps: tuple[float, ...], n_frames: int) -> list[tuple[int, int]]:
-    """Start and end frames of each clip; no timestamps are one clip of everything."""
-    points = [round(t * FRAMES_PER_SECOND) for t in timestamps] or [0]
-    if len(points) % 2:
-        points.append(n_frames)
-    return list(zip(points[::2], points[1::2], strict=True))

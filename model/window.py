@@ -16,6 +16,9 @@ MAX_PROMPT_TOKENS = 448 // 2 - 1
 CLEAR_CHANGE = 0.9
 """Probability from which another language than before is believed (benchmarks/LOG.md)."""
 
+TIMESTAMP_SECONDS = 0.02
+"""What a timestamp token counts in, in every published model: 1500 positions for 30 s."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -70,6 +73,8 @@ class DecodingResult:
     """Whether every temperature failed a threshold; told only where `guards` are on."""
     looped: bool = False
     """Whether the text was cut because it went on in a loop."""
+    repeats: tuple[tuple[int, int | None], ...] = ()
+    """The timestamp tokens around phrases that were left out because the text says them before; None is its end."""
     speech: tuple[float, ...] = ()
     """Speech probability of each 32 ms of the window, where there was a reason to ask (`model.doubt`)."""
 

@@ -3,11 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from model.dims import DIMENSIONS
-from model.doubt import cut_loop, is_doubtful, is_voiceless, salvage
+from model.doubt import is_doubtful, is_voiceless, salvage
 from model.options import TranscribeOptions
 from model.recording import Recording
 from model.segments import Skipped
@@ -26,16 +24,35 @@ def _result(text: str = " Hello.", *, logprob: float = -0.3, end: float = 2.0, *
     return DecodingResult(language="en", tokens=tokens, text=text.strip(), avg_logprob=logprob, **values)
 
 
-def test_the_most_probable_attempt_is_kept_and_a_loop_never_is_where_another_is_there() -> None:
-    attempts = [_result(logprob=-1.3), _result(" na" * 90, logprob=-0.1), _result(" Yes.", logprob=-1.1),
-                _result(" Such a8", logprob=-5.0, temperature=1.0)]  # fmt: skip
-    kept = salvage(attempts, OPTIONS, TOKENIZER)
-    assert kept == replace(attempts[2], failed=True)
+def test_the_attempt_that_the_others_agree_with_is_kept_and_a_loop_or_a_hot_one_never_counts() -> None:
+    attempts = [
+        _result(" Turn off the light in the office.", logprob=-1.3),
+        _result(" na" * 90, logprob=-0.1, temperature=0.2),
+        _result(" Turn off the lights in the office.", logprob=-1.5, temperature=0.2),
+        _result(" I turn off lights in an office.", logprob=-1.1, temperature=0.4),
+        *[_result(" Such a8", logprob=-1.05, temperature=0.8)] * 3,
+    ]
+    assert salvage(attempts, OPTIONS, TOKENIZER, failed=True) == replace(attempts[2], failed=True)
+    assert salvage(attempts[-2:], OPTIONS, TOKENIZER, failed=True) == replace(attempts[-2], failed=True)
+
+
+def test_the_coldest_of_attempts_that_agree_alike_is_kept() -> None:
+    attempts = [_result(" Yes.", logprob=-1.9), _result(" No.", logprob=-1.1, temperature=0.2)]
+    assert salvage(attempts, OPTIONS, TOKENIZER, failed=True) == replace(attempts[0], failed=True)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_phrase_that_a_doubtful_text_says_twice_is_left_out(failed: bool) -> None:
+    phrase = " and I will not go to the sea with him"
+    twice = _result(phrase + " again" + phrase, logprob=-0.9, end=4.0)
+    kept = salvage([_result(" na" * 90), twice], OPTIONS, TOKENIZER, failed=failed)
+    assert kept.text == (phrase + " again").strip()
+    assert (kept.repeats, kept.failed) == (((BEGIN, BEGIN + 200),), failed)
 
 
 def test_where_every_attempt_is_a_loop_one_round_is_kept() -> None:
     attempts = [_result(" Well," + " I will not do it." * 20, logprob=-0.2), _result(" na" * 90, logprob=-0.1)]
-    kept = salvage(attempts, OPTIONS, TOKENIZER)
+    kept = salvage(attempts, OPTIONS, TOKENIZER, failed=True)
     assert kept.text == "Well, I will not do it."
     assert kept.looped
     assert kept.failed
@@ -46,33 +63,7 @@ def test_a_text_that_compresses_well_but_does_not_end_in_a_loop_stays_whole() ->
     text = " one two three four five" * 12 + " and out"
     first = _result(text)
     assert first.compression_ratio > 2.4
-    assert salvage([first], OPTIONS, TOKENIZER) == replace(first, failed=True)
-
-
-@given(
-    before=st.lists(st.integers(0, 50), max_size=12),
-    loop=st.lists(st.integers(51, 99), min_size=1, max_size=9, unique=True),
-    rounds=st.integers(3, 9),
-    part=st.integers(0, 8),
-)
-def test_a_loop_is_cut_after_its_first_round(before, loop, rounds, part) -> None:
-    tail = loop[: min(part, len(loop) - 1)]
-    cut = cut_loop([*before, *loop * rounds, *tail], timestamp_begin=100)
-    if len(loop) * rounds + len(tail) < 12:
-        assert cut is None
-    else:
-        assert cut == (*before, *loop)
-
-
-def test_timestamps_do_not_hide_a_loop_and_the_next_one_ends_the_segment() -> None:
-    rounds = [(100 + i, 1, 2, 3, 4, 101 + i) for i in range(5)]
-    assert cut_loop([token for one in rounds for token in one], 100) == (100, 1, 2, 3, 4, 101)
-
-
-@given(st.lists(st.integers(0, 3), max_size=40))
-def test_a_cut_is_a_beginning(tokens) -> None:
-    cut = cut_loop(tokens, 100)
-    assert cut is None or (len(cut) < len(tokens) and list(cut) == tokens[: len(cut)])
+    assert salvage([first], OPTIONS, TOKENIZER, failed=True) == replace(first, failed=True)
 
 
 @pytest.mark.parametrize(
@@ -122,3 +113,11 @@ def test_what_a_loop_stood_for_is_named_and_no_prompt_comes_of_it() -> None:
     _, window = recording.take()
     assert (window.seek, window.prompt) == (3000, ())
     assert recording.result().warnings == (Skipped("repetition", 4.0, 30.0),)
+
+
+def test_where_a_repeated_phrase_stood_is_named() -> None:
+    recording = _recording(50.0)
+    lane, _ = recording.take()
+    places = ((BEGIN + 25, BEGIN + 50), (BEGIN + 100, None))
+    recording.feed(lane, _result(repeats=places, speech=SPOKEN, end=4.0))
+    assert recording.result().warnings == (Skipped("repetition", 0.5, 1.0), Skipped("repetition", 2.0, 30.0))
