@@ -15,7 +15,7 @@ from model.window import TIMESTAMP_SECONDS, Window, ends_with_time, segment_ends
 _TIME_FRAMES = round(TIMESTAMP_SECONDS * FRAMES_PER_SECOND)
 _LEAST_PAUSE = 300
 """Frames from which on a text is silent for long."""
-_LEAST_SPEECH = 3.0
+_LEAST_SPEECH = 2.0
 """Seconds of speech in it that are worth another window."""
 _SILENCE = 0.5
 """Seconds of silence, before which the speech may be that of the segment before, timed too early."""

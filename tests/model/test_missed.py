@@ -58,7 +58,7 @@ def test_the_end_of_a_short_window_ends_its_last_pause() -> None:
     ("speech", "frame"),
     [
         (_speech(), None),
-        (_speech((12, 14)), None),  # too little
+        (_speech((12, 13.8)), None),  # too little
         (_speech((12, 16)), 1180),  # from a little before it begins
         (_speech((9, 11), (12, 16)), 1180),  # the pause begins with the segment before it
         (_speech((9, 16)), None),
