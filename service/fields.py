@@ -181,9 +181,9 @@ FIELDS: Mapping[str, Field] = {
     "guards": Field(
         "guards",
         _flag,
-        "Invent and lose less: where every temperature failed, keep what the attempts agree on and not the last, without "
-        "what repeats itself; drop doubtful text where the voice activity detector hears nobody; hear speech again that "
-        "a text passes over. `warnings` says what was left out. False is the reference.",
+        "Invent and lose less: where every temperature failed, keep what the attempts agree on and not the last, "
+        "without what repeats itself; drop doubtful text where the voice activity detector hears nobody; hear speech "
+        "again that a text passes over. `warnings` says what was left out. False is the reference.",
         {"type": "boolean", "default": True},
     ),
     "long_form": Field(
