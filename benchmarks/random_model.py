@@ -1,16 +1,20 @@
 """Random weights of any published size, for timings: what a step takes does not depend on the values.
 
-Used by `benchmarks.stages`, where the weights themselves are not at hand. A text comes out of it that means nothing and
-does not end; whoever times it forces its length.
+Used by `benchmarks.stages` and `benchmarks.saturation`, where the weights themselves are not at hand. A text comes out
+of it that means nothing and does not end; whoever times it forces its length. No file of sound is read here.
 """
+
+import math
 
 import torch
 from torch import Tensor
 
 from model import Transcriber
-from model.compute import choose_compute_type, choose_device
-from model.dims import DIMENSIONS, ModelDimensions, canonical_name
+from model.compute import choose_compute_type, choose_cross_kv, choose_device
+from model.dims import DIMENSIONS, N_SAMPLES, SAMPLE_RATE, ModelDimensions, canonical_name
 from model.errors import WeightsError
+from model.options import TranscribeOptions
+from model.tokenizer import Tokenizer
 from model.weights import Weights
 from model.weights.checks import expected_shapes
 
@@ -18,14 +22,40 @@ _DRAWN = 1 << 20
 """Numbers drawn once and repeated: 1.5 billion of them would take a minute."""
 
 
-def random_transcriber(name: str, device: str, compute_type: str) -> Transcriber:
+def random_transcriber(
+    name: str, device: str, compute_type: str, cross_kv: str = "auto", cross_attention: str = "auto"
+) -> Transcriber:
     """A model of a published size; `WeightsError` for a name that is none, `OptionError` as in `model.compute`."""
     canonical = canonical_name(name)
     if canonical not in DIMENSIONS:
         raise WeightsError(f"{name} is no published size; those are {', '.join(DIMENSIONS)}")
     place = choose_device(device)
     weights = Weights(DIMENSIONS[canonical], random_tensors(DIMENSIONS[canonical]), canonical, None)
-    return Transcriber.from_weights(weights, place, choose_compute_type(compute_type, place))
+    chosen = choose_compute_type(compute_type, place)
+    kept = choose_cross_kv(cross_kv, chosen)
+    return Transcriber.from_weights(weights, place, chosen, cross_kv=kept, cross_attention=cross_attention)
+
+
+def forced_options(tokenizer: Tokenizer, tokens: int) -> TranscribeOptions:
+    """English, greedy, so many tokens in every window whatever comes of it, and no second thoughts."""
+    return TranscribeOptions(
+        language="en",
+        temperature=(0.0,),
+        sample_len=tokens,
+        suppress_tokens=(-1, tokenizer.eot),
+        logprob_threshold=None,
+        compression_ratio_threshold=None,
+        no_speech_threshold=None,
+        guards=False,
+    )
+
+
+def made_sound() -> Tensor:
+    """30 s of noise that comes and goes, (480000,) int16 at 16 kHz."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(N_SAMPLES, generator=generator)
+    swell = 0.5 + 0.5 * torch.sin(torch.arange(N_SAMPLES) * (2 * math.pi * 3 / SAMPLE_RATE))
+    return (3000 * noise * swell).clamp(-32768, 32767).to(torch.int16)
 
 
 def random_tensors(dims: ModelDimensions) -> dict[str, Tensor]:

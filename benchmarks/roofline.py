@@ -46,7 +46,9 @@ class Bounds:
     dims: ModelDimensions
     ceilings: Ceilings
     weight_bytes: int
-    """Bytes of a decoder weight, and of a number of the audio memory: 1 in int8."""
+    """Bytes of a decoder weight: 1 in int8."""
+    audio_bytes: int
+    """Bytes of a number of the audio memory."""
 
     @property
     def encoder(self) -> float:
@@ -68,7 +70,7 @@ class Bounds:
         """One token for each row; rows of one window each, or of so many windows. A prompt is rows of one window."""
         d, layers = self.dims.n_text_state, self.dims.n_text_layer
         weights = 14 * d * d * layers + self.dims.n_vocab * d
-        audio = 2 * self.dims.n_audio_ctx * d * layers * self.weight_bytes * (rows if windows is None else windows)
+        audio = 2 * self.dims.n_audio_ctx * d * layers * self.audio_bytes * (rows if windows is None else windows)
         c = self.ceilings
         return max(2 * rows * weights / c.products, weights * self.weight_bytes / c.memory) + audio / c.memory
 

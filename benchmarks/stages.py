@@ -1,7 +1,7 @@
 """Where the time of a window goes: log-Mel, encoder, cross keys and values, prefill, and a decode step by rows.
 
     python -m benchmarks.stages [--rows 1 2 4 8 16 32] [--repeats 10]
-    python -m benchmarks.stages --device cuda --random large-v3 --rows 1 8 16 32 64
+    python -m benchmarks.stages --device cuda --random large-v3 --cuda-graphs --encode 1 2 4 8 16 --rows 1 8 16 32 64
 
 Medians over real speech, each beside its share of the roofline (`benchmarks.roofline`, of the same run). What a
 step of one row takes more than the decoder alone is rules, sampling and Python; `window` is the sum of what a window of
@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.random_model import random_transcriber
+from benchmarks.card import CardBounds, device_name, measure_card, wait
+from benchmarks.random_model import forced_options, made_sound, random_transcriber
 from benchmarks.roofline import Bounds, measure
-from benchmarks.waveform import read_waveform
 from model import Transcriber, load
+from model.compute import CROSS_KVS
 from model.decode import DecodingBatch, run_to_end
 from model.dims import CHUNK_LENGTH, N_FRAMES
 from model.inference import make_inference
 from model.mel import MelSpan
 from model.options import TranscribeOptions
-from model.quantize import decoder_name
+from model.quantize import cross_kv_name, decoder_name
+from model.split_check import CROSS_ATTENTIONS, choose_cross_attention
 from model.whisper import Whisper
 from model.window import Window
 
@@ -56,15 +58,7 @@ class Stages:
         self._model = transcriber.model
         self._options = TranscribeOptions(language=LANGUAGE, temperature=(0.0,))
         if forced is not None:
-            self._options = replace(
-                self._options,
-                sample_len=forced,
-                suppress_tokens=(-1, transcriber.tokenizer.eot),
-                logprob_threshold=None,
-                compression_ratio_threshold=None,
-                no_speech_threshold=None,
-                guards=False,
-            )
+            self._options = forced_options(transcriber.tokenizer, forced)
         self._span = MelSpan(samples, 0, N_FRAMES, transcriber.log_mel.maximum(samples))
         self._mel = transcriber.log_mel.windows([self._span]).to(self._model.dtype)
 
@@ -85,6 +79,12 @@ class Stages:
         times["prefill"] = self._prefill(prompt=())
         times["prefill_223_prompt"] = self._prefill(prompt=(220,) * 223)
         return times
+
+    def encoder(self, windows: int) -> float:
+        """Median seconds of an encoder pass over so many windows."""
+        mel = self._mel.repeat(windows, 1, 1)
+        with torch.inference_mode():
+            return self._median(lambda: self._model.encode(mel))
 
     def decoder(self) -> float:
         """Median seconds of the decoder alone for one row, which `step` takes the rest to."""
@@ -133,15 +133,11 @@ class Stages:
         return statistics.median(self._seconds(stage) for _ in range(self._repeats))
 
     def _seconds(self, stage: Callable[[], object]) -> float:
-        self._wait()
+        wait(self._model.device)
         begin = time.perf_counter()
         stage()
-        self._wait()
+        wait(self._model.device)
         return time.perf_counter() - begin
-
-    def _wait(self) -> None:
-        if self._model.device.type == "cuda":
-            torch.cuda.synchronize(self._model.device)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -153,29 +149,50 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--compute-type", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cuda-graphs", action="store_true", help="replay captured steps")
+    parser.add_argument("--cross-kv", default="auto", choices=CROSS_KVS)
+    parser.add_argument("--cross-attention", default="auto", choices=CROSS_ATTENTIONS)
+    parser.add_argument("--encode", type=int, nargs="*", default=[], metavar="N", help="windows of an encoder pass")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args(arguments)
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        sys.stderr.write("no CUDA device here: nothing was measured (--device cpu tries the path)\n")
+        return 2
     torch.set_num_threads(options.threads)
-    build = load if options.random is None else random_transcriber
-    transcriber = build(options.random or options.model, options.device, options.compute_type)
+    transcriber, samples = _loaded(options)
     transcriber.model.captures_steps = options.cuda_graphs
-    samples = torch.from_numpy(read_waveform(CLIP))
     stages = Stages(transcriber, samples, repeats=options.repeats, forced=_TOKENS if options.random else None)
     settings = {"model": f"{options.random}, random" if options.random else options.model}
-    settings |= {"device": _device_name(transcriber.model.device), "threads": options.threads}
+    settings |= {"device": device_name(transcriber.model.device), "threads": options.threads}
     settings |= {"cuda_graphs": options.cuda_graphs and transcriber.model.device.type == "cuda"}
     settings |= {"compute_type": transcriber.model.compute_type, "decoder": decoder_name(transcriber.model)}
+    settings |= {"cross_kv": cross_kv_name(transcriber.model)}
     sys.stdout.write(", ".join(f"{name} {value}" for name, value in settings.items()) + "\n")
     result = {"bench": "stages", **settings, "dims": asdict(transcriber.dims)}
     result |= _report(transcriber.model, stages, options.rows, whole=bool(options.random))
+    if options.encode:
+        result |= _encoder(transcriber.model, stages, options.encode)
     sys.stdout.write(json.dumps(result) + "\n")
     return 0
 
 
+def _loaded(options: argparse.Namespace) -> tuple[Transcriber, Tensor]:
+    """The model, and what it hears: where weights are random so is the sound, and no codec is needed."""
+    if options.random is None:
+        from benchmarks.waveform import read_waveform
+
+        transcriber = load(options.model, options.device, options.compute_type, cross_kv=options.cross_kv)
+        model = transcriber.model
+        model.cross_attention = choose_cross_attention(options.cross_attention, model)
+        return transcriber, torch.from_numpy(read_waveform(CLIP))
+    kept = (options.cross_kv, options.cross_attention)
+    return random_transcriber(options.random, options.device, options.compute_type, *kept), made_sound()
+
+
 def _report(model: Whisper, stages: Stages, rows: list[int], *, whole: bool) -> dict[str, Any]:
     """Print what is measured, as it is measured; all of it."""
-    bounds = Bounds(model.dims, measure(model), 1 if model.compute_type == "int8" else model.dtype.itemsize)
+    weight = 1 if model.compute_type == "int8" else model.dtype.itemsize
+    bounds = Bounds(model.dims, measure(model), weight, weight if model.cross_kv == "auto" else 1)
     least = {
         "encoder": bounds.encoder,
         "cross_kv": bounds.cross_kv,
@@ -204,6 +221,16 @@ def _report(model: Whisper, stages: Stages, rows: list[int], *, whole: bool) -> 
     return result | ({"whole_s": _whole(stages, rows)} if whole else {})
 
 
+def _encoder(model: Whisper, stages: Stages, windows: list[int]) -> dict[str, Any]:
+    """Encoder passes of so many windows, beside what the card's largest product would take."""
+    card = measure_card(model.device, model.dtype)
+    least = CardBounds(model.dims, card, model.dtype.itemsize).encoder
+    seconds = {n: stages.encoder(n) for n in windows}
+    for n, value in seconds.items():
+        _write(f"encoder, {n:2} windows", value, n * least)
+    return {"encoder_s": seconds, "card": asdict(card)}
+
+
 def _whole(stages: Stages, rows: list[int]) -> dict[int, float]:
     """Whole windows, and the rate at which they go by."""
     seconds = {n: stages.whole(n) for n in rows}
@@ -215,10 +242,6 @@ def _whole(stages: Stages, rows: list[int]) -> dict[int, float]:
 def _write(name: str, seconds: float, least: float | None) -> None:
     share = "" if least is None else f"   {100 * least / seconds:5.0f} % of the roofline"
     sys.stdout.write(f"{name:22} {1e3 * seconds:9.2f} ms{share}\n")
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 if __name__ == "__main__":

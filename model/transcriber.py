@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.audio import decode_audio
 from model.compute import COMPUTE_TYPES, choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
 from model.decode import DecodingBatch, run_to_end
 from model.dims import HOP_LENGTH, N_FRAMES, canonical_name
@@ -197,6 +196,8 @@ class Transcriber:
         elif isinstance(audio, Tensor):
             samples = audio
         else:
+            from model.audio import decode_audio  # codecs, which who brings samples may lack
+
             samples = torch.from_numpy(decode_audio(audio).samples)
         if samples.ndim != 1 or len(samples) == 0:
             raise InvalidAudioError("audio must be one channel of at least one sample")

@@ -1,8 +1,11 @@
+import json
+
 import pytest
 import torch
 
+from benchmarks import saturation
 from benchmarks.random_model import random_tensors, random_transcriber
-from benchmarks.stages import Stages
+from benchmarks.stages import Stages, main
 from model.dims import DIMENSIONS
 from model.errors import WeightsError
 from model.whisper import Whisper
@@ -22,6 +25,25 @@ def test_forced_windows_all_have_as_many_tokens_as_they_should(monkeypatch) -> N
     assert stages.whole(3) > 0
     (batch,) = batches
     assert batch.steps == {3: 22}  # twice, and the first token of each is its prompt's
+
+
+def test_the_path_of_a_gpu_runs_without_one(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("benchmarks.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
+    monkeypatch.setattr("benchmarks.stages._TOKENS", 3)
+    arguments = ["--random", "small-random", "--device", "cpu", "--compute-type", "float32", "--cross-kv", "int8"]
+    assert main([*arguments, "--rows", "1", "2", "--encode", "2", "--repeats", "1", "--threads", "1"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (result["cross_kv"], result["decoder"], result["device"]) == ("int8", "torch", "cpu")
+    assert set(result["encoder_s"]) == {"2"}
+    assert result["card"]["product_per_s"] > 0
+    assert set(result["step_s"]) == set(result["whole_s"]) == {"1", "2"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("run", [main, saturation.main])
+def test_without_a_gpu_nothing_is_measured_on_one(run, capsys) -> None:
+    assert run(["--random", "base", "--device", "cuda"]) == 2
+    assert "no CUDA device here" in capsys.readouterr().err
 
 
 def test_random_weights_are_whole_and_do_not_overflow() -> None:

@@ -1,0 +1,110 @@
+"""What a card does at most, and the least time that a window then takes: the roofline of a whole service on a GPU.
+
+Two ceilings, measured in the run they are held against: a large product of matrices in the compute type, and a copy
+(bytes read and written). A window is encoded once; each of its tokens multiplies its share of a step, or the step reads
+its weights once for all rows, and for each row the audio's keys and values and the text so far, whichever takes longer.
+`benchmarks.roofline` holds single stages against the products of their own shapes; this is what no program can beat.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from model.budget import window_bytes
+from model.dims import CHUNK_LENGTH, ModelDimensions
+
+TOKENS = 110
+"""Tokens of a window of fast speech, prompt included."""
+_TEXT = 60
+"""Tokens that a row has behind it on average."""
+_REPEATS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Ceilings of a device."""
+
+    product_per_s: float
+    """Operations a second."""
+    copy_bytes_per_s: float
+    """Bytes read and written."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardBounds:
+    """Least seconds of a model's windows on a card."""
+
+    dims: ModelDimensions
+    card: Card
+    itemsize: int
+    """Bytes of a weight."""
+    cross_kv: str = "auto"
+    """How the audio's keys and values are kept (`model.audio_memory`)."""
+
+    @property
+    def encoder(self) -> float:
+        """The encoder, of a window."""
+        d, n, layers = self.dims.n_audio_state, self.dims.n_audio_ctx, self.dims.n_audio_layer
+        operations = 6 * self.dims.n_mels * d * 2 * n + 6 * d * d * n + layers * (24 * d * d * n + 4 * n * n * d)
+        return operations / self.card.product_per_s
+
+    @property
+    def keys_and_values(self) -> float:
+        """The audio's keys and values, of a window."""
+        d = self.dims.n_text_state
+        return 4 * self.dims.n_text_layer * d * d * self.dims.n_audio_ctx / self.card.product_per_s
+
+    def step(self, rows: int) -> float:
+        """One token for each of so many rows, with a window each."""
+        d, layers, vocabulary = self.dims.n_text_state, self.dims.n_text_layer, self.dims.n_vocab
+        operations = layers * (28 * d * d + 4 * d * _TEXT + 4 * d * self.dims.n_audio_ctx) + 2 * vocabulary * d
+        weights = self.itemsize * (14 * d * d * layers + vocabulary * d)
+        text = self.itemsize * 2 * layers * d * _TEXT
+        row = window_bytes(self.dims, self.itemsize, self.cross_kv) + text
+        return max(rows * operations / self.card.product_per_s, (weights + rows * row) / self.card.copy_bytes_per_s)
+
+    def window(self, rows: int) -> float:
+        """A window among so many that are decoded together, one stage after the other."""
+        return self.encoder + self.keys_and_values + TOKENS * self.step(rows) / rows
+
+    def speed(self, rows: int) -> float:
+        """Seconds of audio a second (RTFx), windows counted whole."""
+        return CHUNK_LENGTH / self.window(rows)
+
+
+def measure_card(device: torch.device, dtype: torch.dtype) -> Card:
+    """The ceilings of a device, medians."""
+    size = 8192 if device.type == "cuda" else 512
+    matrix = torch.randn(size, size, device=device).to(dtype)  # zeros would draw less power than numbers do
+    source = torch.ones(size * size * 8, device=device, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    with torch.inference_mode():
+        product = _median(lambda: matrix @ matrix, device)
+        copy = _median(lambda: target.copy_(source), device)
+    return Card(2 * size**3 / product, 2 * source.nbytes / copy)
+
+
+def wait(device: torch.device) -> None:
+    """Until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def device_name(device: torch.device) -> str:
+    """What the device is called by its maker."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _median(work: Callable[[], object], device: torch.device) -> float:
+    work()
+    times = []
+    for _ in range(_REPEATS):
+        wait(device)
+        begin = time.perf_counter()
+        work()
+        wait(device)
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)

@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from benchmarks.card import Card, CardBounds, measure_card
+from model.dims import DIMENSIONS
+
+H100 = Card(product_per_s=798e12, copy_bytes_per_s=3.0e12)
+
+
+def _bounds(name: str, cross_kv: str = "auto") -> CardBounds:
+    return CardBounds(DIMENSIONS[name], H100, 2, cross_kv)
+
+
+@pytest.mark.parametrize(
+    ("name", "encode_ms", "step_ms", "speed"),
+    [("base", 0.121, 0.039, 34_100), ("large-v3", 3.24, 0.619, 2217), ("large-v3-turbo", 2.90, 0.116, 7057)],
+)
+def test_a_window_takes_what_its_operations_and_bytes_say(name, encode_ms, step_ms, speed) -> None:
+    """By hand from the formulas, in a table of their own."""
+    bounds = _bounds(name)
+    assert 1e3 * (bounds.encoder + bounds.keys_and_values) == pytest.approx(encode_ms, rel=0.01)
+    assert 1e3 * bounds.step(1) == pytest.approx(step_ms, rel=0.02)
+    assert bounds.speed(64) == pytest.approx(speed, rel=0.01)
+
+
+def test_8_bits_raise_the_roof_of_a_large_model() -> None:
+    assert _bounds("large-v3", "fp8").speed(100_000) == pytest.approx(3699, rel=0.01)
+    assert _bounds("large-v3").speed(100_000) == pytest.approx(2378, rel=0.01)
+    assert _bounds("large-v3").speed(64) < _bounds("large-v3", "int8").speed(64) < _bounds("large-v3", "fp8").speed(64)
+
+
+def test_a_device_has_ceilings() -> None:
+    card = measure_card(torch.device("cpu"), torch.float32)
+    assert card.product_per_s > 1e8
+    assert card.copy_bytes_per_s > 1e7
