@@ -3,8 +3,8 @@
 # buildah (apt install debootstrap buildah). Usage: deploy/image-test.sh
 #
 # A Debian root made here stands in for the python:3.11-slim that the Dockerfile names; everything else is the Dockerfile
-# as it is. The service then runs as the image's user in a network namespace that holds nothing but loopback. What a
-# chroot cannot show (a read-only root, dropped capabilities) tests/faults/test_R42_locked_down.py does.
+# as it is. The image's command then runs as docker-compose.yml has it run: its user, a read-only root, no capabilities, no
+# network but loopback (deploy/locked-down.sh).
 # IMAGE_TEST_DIR keeps the Debian root and the image for the next time, else all is removed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -96,25 +96,33 @@ inspect() {
     [ "$(buildah inspect --format '{{.OCIv1.Config.User}}' "$container")" = 10001:10001 ] || fail "the image runs as root"
 }
 
+# What the image says of itself: one line for each entry.
+configured() { buildah inspect --format "{{range .$1}}{{println .}}{{end}}" "$2" | sed '/^$/d'; }
+
 serve_and_ask() {
-    local container="$1" check
-    mapfile -t check < <(buildah inspect --format '{{range .Docker.Config.Healthcheck.Test}}{{println .}}{{end}}' "$container" |
-        sed -e 1d -e '/^$/d')
-    # Everything below happens where there is no network but loopback; the service is gone when this returns.
-    export -f buildah say
-    export work container port clip
-    unshare --net --pid --fork --kill-child bash -euo pipefail -c '
-        ip link set lo up
-        buildah run --user 10001:10001 --env WHISPER_PORT="$port" --env WHISPER_DRAIN_NOTICE_SECONDS=0 \
-            "$container" -- python -m service 2>"$work/service.log" &
+    local container="$1" root check asking variables command
+    root="$(buildah mount "$container")"
+    mapfile -t variables < <(configured OCIv1.Config.Env "$container")
+    mapfile -t command < <(configured OCIv1.Config.Cmd "$container")
+    mapfile -t check < <(configured Docker.Config.Healthcheck.Test "$container" | sed 1d)
+    asking="$(printf '%q ' "${check[@]}")" # no array can be exported
+    # Everything below happens in namespaces of its own; the service and its mounts are gone when this returns.
+    export -f buildah
+    export work container root port clip asking
+    unshare --net --pid --mount --fork --kill-child bash -euo pipefail -c '
+        deploy/locked-down.sh "$root" "$@" 2>"$work/service.log" &
+        service=$!
         for _ in $(seq 300); do
-            if curl --silent --fail "http://127.0.0.1:$port/readyz" >/dev/null || ! kill -0 $! 2>/dev/null; then break; fi
+            if curl --silent --fail "http://127.0.0.1:$port/readyz" >/dev/null || ! kill -0 $service 2>/dev/null; then break; fi
             sleep 0.5
         done
         curl --silent --fail-with-body --form file=@"$clip" "http://127.0.0.1:$port/v1/transcribe" >"$work/answer.json"
-        buildah run --user 10001:10001 --env WHISPER_PORT="$port" "$container" -- "$@"
-        curl --silent "http://127.0.0.1:$port/metrics" | grep "^whisper_ready 1"' check "${check[@]}" >/dev/null ||
+        eval "buildah run --user 10001:10001 --env WHISPER_PORT=$port $container -- $asking"
+        curl --silent "http://127.0.0.1:$port/metrics" | grep "^whisper_ready 1"
+        kill -TERM $service
+        wait $service' serve "${variables[@]}" WHISPER_PORT="$port" WHISPER_DRAIN_NOTICE_SECONDS=0 "${command[@]}" >/dev/null ||
         fail "the service did not answer: $(tail -n 5 "$work/service.log"; cat "$work/answer.json" 2>/dev/null)"
+    buildah umount "$container" >/dev/null
     python3 - "$work/answer.json" <<'PYTHON'
 import json, sys
 
