@@ -5,7 +5,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 
-.PHONY: help serve transcribe test faults lint evaluate bench format readme dashboard image sbom lock clean
+.PHONY: help serve transcribe test faults lint evaluate bench format readme dashboard image stack sbom lock clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -63,6 +63,10 @@ dashboard: ## Write Grafana's dashboard from deploy/dashboard.py
 
 image: ## Build the image without a container engine and transcribe through it (root, debootstrap, buildah)
 	@deploy/image-test.sh
+
+stack: ## Start the composition with a real engine and press on it (root, dockerd; IMAGE_TEST_DIR=dir, as for make image)
+	@deploy/install.sh lint
+	@deploy/stack-test.sh
 
 sbom: ## Print a bill of materials of the image (CycloneDX); ARGS=cuda for the CUDA build
 	@deploy/install.sh service

@@ -105,10 +105,10 @@ serve_and_ask() {
     mapfile -t variables < <(configured OCIv1.Config.Env "$container")
     mapfile -t command < <(configured OCIv1.Config.Cmd "$container")
     mapfile -t check < <(configured Docker.Config.Healthcheck.Test "$container" | sed 1d)
-    asking="$(printf '%q ' "${check[@]}")" # no array can be exported
+    # As one word: no array can be exported.
+    asking="$(printf '%q ' deploy/locked-down.sh "$root" "${variables[@]}" WHISPER_PORT="$port" "${check[@]}")"
     # Everything below happens in namespaces of its own; the service and its mounts are gone when this returns.
-    export -f buildah
-    export work container root port clip asking
+    export work root port clip asking
     unshare --net --pid --mount --fork --kill-child bash -euo pipefail -c '
         deploy/locked-down.sh "$root" "$@" 2>"$work/service.log" &
         service=$!
@@ -117,7 +117,7 @@ serve_and_ask() {
             sleep 0.5
         done
         curl --silent --fail-with-body --form file=@"$clip" "http://127.0.0.1:$port/v1/transcribe" >"$work/answer.json"
-        eval "buildah run --user 10001:10001 --env WHISPER_PORT=$port $container -- $asking"
+        eval "$asking"
         curl --silent "http://127.0.0.1:$port/metrics" | grep "^whisper_ready 1"
         kill -TERM $service
         wait $service' serve "${variables[@]}" WHISPER_PORT="$port" WHISPER_DRAIN_NOTICE_SECONDS=0 "${command[@]}" >/dev/null ||

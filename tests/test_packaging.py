@@ -80,11 +80,14 @@ def test_the_torch_locks_agree_and_meet_the_floor() -> None:
 def test_continuous_integration_runs_the_commands_that_people_run() -> None:
     targets = re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text())
     called = re.findall(r"(?m)^ *make ([a-z]+)", (ROOT / ".ci/run").read_text())
-    assert called == ["lint", "test", "faults", "image"]
+    assert called == ["lint", "test", "faults", "image", "stack"]
     assert set(called) | {"serve"} <= set(targets)
 
 
-@pytest.mark.parametrize("name", ["deploy/install.sh", "deploy/lock.sh", "deploy/image-test.sh", ".ci/run"])
+SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "deploy").glob("*.sh"))
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, ".ci/run"])
 def test_scripts_can_run_and_stop_at_the_first_error(name: str) -> None:
     assert os.access(ROOT / name, os.X_OK)
     assert "\nset -euo pipefail\n" in (ROOT / name).read_text()
