@@ -18,6 +18,8 @@ from torch import Tensor
 from model.choice import Choice, HostChoice
 from model.fetch import Fetched
 from model.inference import Inference, PyTorchInference
+from model.native.inference import NativeInference
+from model.native_choice import NativeChoice
 from model.row import Row
 from model.rules import Rules
 from model.selection import Selection
@@ -26,7 +28,9 @@ from model.whisper import Whisper
 
 
 def make_choice(model: Whisper, inference: Inference, rules: Rules, tokenizer: Tokenizer, *, n_rows: int) -> Choice:
-    """On a GPU the choice is made there."""
+    """On a GPU the choice is made there, beside the decoder in C it is made in C."""
+    if isinstance(inference, NativeInference):
+        return NativeChoice(inference, rules, tokenizer.timestamp_begin)
     host = HostChoice(inference, rules, model.device)
     if model.device.type != "cuda" or not isinstance(inference, PyTorchInference):
         return host

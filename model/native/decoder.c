@@ -21,6 +21,7 @@
  */
 #include <math.h>
 
+#include "choose.h"
 #include "multiply.h"
 #include "pool.h"
 #include "rows.h"
@@ -93,6 +94,12 @@ typedef struct Decoder {
     const int32_t *watched; /* (n_layer, n_head): which page of `seen` notes this head's scores, -1 for none; or NULL */
     float *seen;            /* (heads, n_tokens, n_ctx) */
     int first_token, n_tokens;
+    /* one choice */
+    const float *choices; /* (n, n_vocab) */
+    const Limits *limits;
+    int timestamp_begin;
+    int32_t *chosen;
+    float *logprobs;
     /* one window to fill */
     const float *cross_kv;
     int fill_layer, fill_window;
@@ -355,6 +362,27 @@ EXPORT void decoder_pass(Decoder *d, int n, const int32_t *tokens, const int32_t
         embed(d);
         pool_run(&d->pool, pass_job, d);
     }
+}
+
+static void choose_job(void *argument, int thread) {
+    Decoder *d = argument;
+    (void)thread;
+    FOR_UNITS(row, &d->pool, 0, d->n) {
+        const float *logits = d->choices + (size_t)row * d->dims.n_vocab;
+        d->chosen[row] = choose(logits, d->timestamp_begin, d->dims.n_vocab, d->limits + row, d->logprobs + row);
+    }
+}
+
+/* The most probable tokens of n rows of logits (n, n_vocab) under their limits, and their log-probabilities. */
+EXPORT void decoder_choose(Decoder *d, int n, const float *logits, const Limits *limits, int timestamp_begin,
+                           int32_t *chosen, float *logprobs) {
+    d->n = n;
+    d->choices = logits;
+    d->limits = limits;
+    d->timestamp_begin = timestamp_begin;
+    d->chosen = chosen;
+    d->logprobs = logprobs;
+    pool_run(&d->pool, choose_job, d);
 }
 
 static void fill_job(void *argument, int thread) {

@@ -1,0 +1,74 @@
+"""The choice in C against the rules and the sampling in torch."""
+
+import ctypes
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from model.native.inference import NativeInference
+from model.native.weights import NativeDecoder
+from model.options import TranscribeOptions
+from model.rules import Limits, Rules
+from model.sampling import sample
+from model.tokenizer import get_tokenizer
+from model.whisper import Whisper
+from tests import tiny
+
+TOKENIZER = get_tokenizer(tiny.DIMS)
+BEGIN, EOT, END = TOKENIZER.timestamp_begin, TOKENIZER.eot, TOKENIZER.n_vocab
+RULES = Rules(tiny.DIMS, TOKENIZER, torch.device("cpu"))
+
+tokens = st.one_of(st.integers(0, EOT - 1), st.integers(BEGIN, END - 1), st.just(EOT))
+histories = st.lists(st.tuples(st.lists(tokens, max_size=6), st.booleans()), min_size=1, max_size=9)
+
+
+@pytest.fixture(scope="module")
+def inference(library: ctypes.CDLL) -> NativeInference:
+    model = Whisper.from_tensors(tiny.DIMS, tiny.tensors())
+    return NativeInference(NativeDecoder(model.decoder, tiny.DIMS, library), n_windows=1, n_rows=1)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    histories=histories,
+    seed=st.integers(0, 1000),
+    scale=st.sampled_from([0.1, 3.0, 60.0]),
+    lift=st.sampled_from([-5.0, 0.0, 8.0]),
+)
+def test_the_token_and_its_probability_are_torchs(inference, histories, seed, scale, lift) -> None:
+    limits = []
+    for said, untimed in histories:
+        grammar = RULES.grammar(TranscribeOptions(without_timestamps=untimed))
+        for token in said:
+            grammar.push(token)
+        limits.append(grammar.limits())
+    logits = torch.randn(len(limits), END, generator=torch.Generator().manual_seed(seed)) * scale
+    logits[:, BEGIN:] += lift
+    logits[:, 11:5000] = -torch.inf
+    ours = inference.choose(logits, limits, BEGIN)
+    RULES.constrain(logits, limits)
+    wanted, logprobs = sample(logits, [0.0] * len(limits), [None] * len(limits))
+    assert ours[0] == wanted
+    assert ours[1] == pytest.approx(logprobs, abs=1e-4, rel=1e-5)
+
+
+def test_of_equal_logits_the_first_is_chosen(inference: NativeInference) -> None:
+    logits = torch.zeros(1, END)
+    (token,), (logprob,) = inference.choose(logits, [Limits(0, END, END, timed=False)], BEGIN)
+    assert token == logits.argmax() == 0
+    assert logprob == pytest.approx(-torch.tensor(float(END)).log().item(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(-1, END, END, True), Limits(0, BEGIN - 1, END, True), Limits(0, END, END + 1, True)]
+)
+def test_limits_beyond_the_vocabulary_are_refused(inference: NativeInference, limits: Limits) -> None:
+    with pytest.raises(ValueError, match="beyond the vocabulary"):
+        inference.choose(torch.zeros(1, END), [limits], BEGIN)
+
+
+def test_logits_of_another_shape_are_refused(inference: NativeInference) -> None:
+    with pytest.raises(ValueError, match="not those of 1 rows"):
+        inference.choose(torch.zeros(2, END), [Limits(0, END, END, timed=False)], BEGIN)
