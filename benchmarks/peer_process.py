@@ -22,7 +22,7 @@ class Answer:
     texts: tuple[str, ...]
     seconds: float
     peak_bytes: int
-    """Most resident memory of the process while it worked on this."""
+    """Most resident memory of the process while it worked on this; on a GPU the card's, where torch held it."""
 
 
 class PeerProcess:
@@ -76,7 +76,7 @@ class PeerProcess:
         reply = self._exchange(request)
         peak = peak_bytes(Path(f"/proc/{self._process.pid}/status").read_text())
         self._hold()
-        return Answer(tuple(reply["texts"]), float(reply["seconds"]), peak)
+        return Answer(tuple(reply["texts"]), float(reply["seconds"]), int(reply.get("device_bytes", 0)) or peak)
 
     def _hold(self) -> None:
         self._process.send_signal(signal.SIGSTOP)

@@ -96,6 +96,31 @@ SYSTEMS = (
 )  # fmt: skip
 
 
+_WINDOWS = {"one at a time": {}, "8 in one batch": {"batch": 8}, "32 in one batch": {"batch": 32}}
+_CUDA = {"device": "cuda"}
+_CUDA_FLOAT16 = {"device": "cuda", "compute_type": "float16"}
+OURS_CUDA = "ours float16"
+
+CUDA_SYSTEMS = (
+    System(OURS_CUDA, "ours", load=_CUDA_FLOAT16, setups={"service engine, 64 rows": {}}),
+    System(
+        "ours float16, 8-bit audio", "ours", load=_CUDA_FLOAT16 | {"cross_kv": "int8"},
+        setups={"service engine, 64 rows": {}},
+    ),
+    System("openai-whisper float16", "openai-whisper", weights="base.pt", load=_CUDA),
+    System("transformers float16", "transformers", "transformers", "transformers", _CUDA, _WINDOWS),
+    System(
+        "faster-whisper float16", "faster-whisper", "faster-whisper", "ctranslate2", _CUDA_FLOAT16,
+        _PAIR,
+    ),
+    System(
+        "faster-whisper float16, batched", "faster-whisper", "faster-whisper", "ctranslate2",
+        _CUDA_FLOAT16 | {"pipeline": True}, _WINDOWS,
+    ),
+)  # fmt: skip
+"""What is compared on a GPU."""
+
+
 def interpreter(cache: Path, environment: str | None) -> Path:
     """The python of an environment."""
     return Path(sys.executable) if environment is None else cache / environment / "bin" / "python"

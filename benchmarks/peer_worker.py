@@ -68,7 +68,7 @@ class Threaded:
 
 
 class Ours:
-    """This project: the library for one request, the service's engine of 16 rows for several."""
+    """This project: the library for one request, the service's engine of 16 rows for several (64 on a GPU)."""
 
     def __init__(self, load: dict[str, Any]) -> None:
         import torch
@@ -78,7 +78,12 @@ class Ours:
 
         torch.set_num_threads(load["threads"])
         self._options = load.get("options", {})
-        self._transcriber: Transcriber = load_model("base", "cpu", load["compute_type"])
+        device = load.get("device", "cpu")
+        self._rows, self._windows_per_encode = (64, 8) if device == "cuda" else (16, 1)
+        self._transcriber: Transcriber = load_model(
+            "base", device, load["compute_type"], cross_kv=load.get("cross_kv", "auto")
+        )
+        self._transcriber.model.captures_steps = device == "cuda"
 
     def one(self, samples: Samples) -> str:
         """See `Engine.one`."""
@@ -92,7 +97,7 @@ class Ours:
         from service.engine import Engine as Service
         from service.messages import Finished, Transcribe
 
-        service = Service(self._transcriber, max_rows=16, windows_per_encode=1)
+        service = Service(self._transcriber, max_rows=self._rows, windows_per_encode=self._windows_per_encode)
         options = TranscribeOptions(language="en", temperature=(0.0,), **self._options)
         texts: dict[str, str] = {}
         waiting = list(enumerate(requests))[::-1]
@@ -119,10 +124,11 @@ def openai_whisper(load: dict[str, Any]) -> Engine:
     import whisper
 
     torch.set_num_threads(load["threads"])
-    model = whisper.load_model(load["path"], device="cpu")
+    device = load.get("device", "cpu")
+    model = whisper.load_model(load["path"], device=device)
 
     def transcribe(samples: Samples) -> str:
-        return str(model.transcribe(samples, language="en", temperature=0.0, fp16=False)["text"])
+        return str(model.transcribe(samples, language="en", temperature=0.0, fp16=device == "cuda")["text"])
 
     # Its key-value cache hangs on the model by hooks: two requests cannot share one.
     return Threaded(lambda: transcribe, workers=1)
@@ -140,7 +146,7 @@ class FasterWhisper:
 
         self._workers, self._batch = load.get("workers", 1), load.get("batch", 0)
         model = WhisperModel(
-            load["path"], device="cpu", compute_type=load["compute_type"],
+            load["path"], device=load.get("device", "cpu"), compute_type=load["compute_type"],
             cpu_threads=load["threads"] // self._workers, num_workers=self._workers, local_files_only=True,
         )  # fmt: skip
         self._pipeline = BatchedInferencePipeline(model) if load.get("pipeline") else None
@@ -184,15 +190,19 @@ class FasterWhisper:
 
 
 class Transformers:
-    """transformers' `generate`, float32; `batch` pads requests of one window into one call."""
+    """transformers' `generate`; `batch` pads requests of one window into one call.
+
+    float32 on a CPU; on a GPU float16 with its static cache, which it compiles.
+    """
 
     def __init__(self, load: dict[str, Any]) -> None:
         import torch
         from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
         torch.set_num_threads(load["threads"])
-        self._torch, self._batch = torch, load.get("batch", 1)
-        self._model = WhisperForConditionalGeneration.from_pretrained(load["path"], attn_implementation="sdpa").eval()
+        self._torch, self._batch, self._device = torch, load.get("batch", 1), load.get("device", "cpu")
+        model = WhisperForConditionalGeneration.from_pretrained(load["path"], attn_implementation="sdpa").eval()
+        self._model = model.to(self._device, torch.float16 if self._device == "cuda" else torch.float32)
         self._features = WhisperFeatureExtractor.from_pretrained(load["path"])
         self._tokenizer = AutoTokenizer.from_pretrained(load["path"])
 
@@ -211,7 +221,13 @@ class Transformers:
 
     def _generate(self, requests: Sequence[Samples], **features: Any) -> list[str]:
         inputs = self._features(list(requests), sampling_rate=_RATE, return_tensors="pt", **features)
+        inputs = {
+            name: value.to(self._device, self._model.dtype) if value.is_floating_point() else value.to(self._device)
+            for name, value in inputs.items()
+        }
         options: dict[str, Any] = {"condition_on_prev_tokens": True, "temperature": 0.0} if features else {}
+        if self._device == "cuda":
+            options["cache_implementation"] = "static"
         with self._torch.inference_mode():
             tokens = self._model.generate(
                 **inputs, language="en", task="transcribe", return_timestamps=True, num_beams=1, do_sample=False,
@@ -284,7 +300,13 @@ def answer(engine: Engine, request: dict[str, Any]) -> dict[str, Any]:
         waveforms = [read_wav(path) for path in request["many"]]
         begin = time.perf_counter()
         texts = engine.many(waveforms)
-    return {"texts": texts, "seconds": time.perf_counter() - begin}
+    return {"texts": texts, "seconds": time.perf_counter() - begin, "device_bytes": _device_bytes()}
+
+
+def _device_bytes() -> int:
+    """Most memory of a GPU that torch held so far; 0 where an engine has none or allocates past torch."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.max_memory_reserved() if torch and torch.cuda.is_available() else 0
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Every peer that installs beside us: the same recordings, weights, decode settings and threads, in turn in one run.
 
     python -m benchmarks.peers CORPUS --build
-    python -m benchmarks.peers CORPUS [--scenarios short clip minute long streams] [--systems NAME ...]
+    python -m benchmarks.peers CORPUS [--scenarios short clip minute long streams] [--systems NAME ...] [--device cuda]
 
 The first command makes the peers' environments (pinned in `benchmarks.peer_table`) and their files of the base model's
 weights in `--cache`; the second measures. Every system is a warm process; one computes while the others are held. A
@@ -11,6 +11,9 @@ Scenarios: one request of 3.5, 11 and 60 s; a long recording of the corpus; eigh
 each peer is first tried in every way that it has to serve several at once, and measured in its fastest. Results are
 added to `--output`, so that a run may be split (`--systems`; ours always takes part); each run prints the whole table
 and draws it beside the JSON. Decoding of audio files is left out for everybody.
+
+`--device cuda` compares what runs on a GPU, in float16 (not tried on one); `--here` runs everybody in this environment
+instead of one each, and whose packages are missing there is named and left out.
 """
 
 import argparse
@@ -25,14 +28,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from benchmarks.corpus import Clip, read_corpus
 from benchmarks.peer_process import Answer, PeerProcess
 from benchmarks.peer_report import Record, draw, merge, table
 from benchmarks.peer_table import (
+    CUDA_SYSTEMS,
     ENVIRONMENTS,
     OURS,
+    OURS_CUDA,
     SYSTEMS,
     System,
     build_environment,
@@ -101,8 +107,11 @@ def _write_wav(source: Path, cache: Path) -> Path:
 class Comparison:
     """Warm processes of some systems, and what they are asked."""
 
-    def __init__(self, cache: Path, systems: Sequence[System], *, threads: int, rounds: int) -> None:
-        self._cache, self._threads, self._rounds = cache, threads, rounds
+    def __init__(
+        self, cache: Path, systems: Sequence[System], *, threads: int, rounds: int, here: bool = False
+    ) -> None:
+        """The first system is ours; `here`: all in this environment."""
+        self._cache, self._threads, self._rounds, self._here = cache, threads, rounds, here
         self._systems = {system.name: system for system in systems}
         self._scorer = Scorer()
         self.missing: dict[str, str] = {}
@@ -122,7 +131,7 @@ class Comparison:
                 except (RuntimeError, OSError) as error:
                     self.missing[name] = str(error)
             answers = self._rounds_of(scenario, processes)
-        ours = [answer.seconds for answer in answers[OURS]]
+        ours = [answer.seconds for answer in answers[next(iter(self._systems))]]
         return [self._record(scenario, name, *setups[name], ours, given) for name, given in answers.items()]
 
     def _fastest_setup(self, system: System, scenario: Scenario) -> tuple[str, dict[str, float]]:
@@ -145,7 +154,7 @@ class Comparison:
         load = {"engine": system.engine, "threads": self._threads, **system.load, **extra}
         if system.weights is not None:
             load["path"] = str(self._cache / "weights" / system.weights)
-        python = interpreter(self._cache, system.environment)
+        python = interpreter(self._cache, None if self._here else system.environment)
         return PeerProcess(python, load, log=self._cache / f"{system.engine}.log")
 
     def _rounds_of(self, scenario: Scenario, processes: Mapping[str, PeerProcess]) -> dict[str, list[Answer]]:
@@ -202,7 +211,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--build", action="store_true", help="make environments and weights, and measure nothing")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "whisper-service" / "peers")
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=SCENARIOS)
-    parser.add_argument("--systems", nargs="+", choices=[system.name for system in SYSTEMS])
+    parser.add_argument("--systems", nargs="+", choices=[system.name for system in (*SYSTEMS, *CUDA_SYSTEMS)])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--here", action="store_true", help="run every peer in this environment")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=16, help="requests of the eight streams together")
     parser.add_argument("--threads", type=int, default=2)
@@ -212,12 +223,16 @@ def main(arguments: list[str] | None = None) -> int:
         failed = build(options.cache)
         sys.stdout.write("".join(f"{name}: {reason}\n" for name, reason in failed.items()) or "all built\n")
         return int(bool(failed))
-    chosen = [one for one in SYSTEMS if options.systems is None or one.name in (OURS, *options.systems)]
-    comparison = Comparison(options.cache, chosen, threads=options.threads, rounds=options.rounds)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.stderr.write("no CUDA device here: nothing was measured\n")
+        return 2
+    systems, ours = (CUDA_SYSTEMS, OURS_CUDA) if options.device == "cuda" else (SYSTEMS, OURS)
+    chosen = [one for one in systems if options.systems is None or one.name in (ours, *options.systems)]
+    comparison = Comparison(options.cache, chosen, threads=options.threads, rounds=options.rounds, here=options.here)
     records = _read(options.output)
     for scenario in scenarios(options.corpus, options.scenarios, options.requests, options.cache):
         records = merge(records, comparison.measure(scenario))
-        _write(options.output, records, options.threads)
+        _write(options.output, records, options.device, options.threads)
     sys.stdout.write(table(records))
     sys.stdout.write("".join(f"not measured, {name}: {reason}\n" for name, reason in comparison.missing.items()))
     return 0
@@ -232,11 +247,11 @@ def _read(path: Path) -> list[Record]:
     ]
 
 
-def _write(path: Path, records: Sequence[Record], threads: int) -> None:
+def _write(path: Path, records: Sequence[Record], device: str, threads: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    card = {"bench": "peers", "threads": threads, "records": [asdict(record) for record in records]}
+    card = {"bench": "peers", "device": device, "threads": threads, "records": [asdict(record) for record in records]}
     path.write_text(json.dumps(card, indent=1) + "\n")
-    path.with_suffix(".svg").write_text(draw(records, f"Base model on a CPU, {threads} threads: longer is faster"))
+    path.with_suffix(".svg").write_text(draw(records, f"Base model, {device}, {threads} threads: longer is faster"))
 
 
 if __name__ == "__main__":

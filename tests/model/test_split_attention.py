@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.serving import ROOT
-
 pytest.importorskip("triton", reason="Triton is part of torch's CUDA build")
 
+ROOT = Path(__file__).parents[2]
 CASES = "tests/model/split_cases.py"
 
 
