@@ -43,9 +43,10 @@ async def test_r38_a_rolling_restart_fails_no_request():
 async def test_r38_a_killed_replica_costs_only_what_was_inside_it():
     clients = 6
     with Stack("haproxy") as stack:
-        async with load(stack.balancer.url, script(window_delay=0.3), clients) as tally:
+        async with load(stack.balancer.url, script(window_delay=0.5), clients) as tally:
             await asyncio.sleep(1)
             stack.replicas[0].process.kill()
+            stack.replicas[0].process.wait(10)  # nobody sends anything before it is gone
             killed = time.monotonic()
             await asyncio.sleep(2)
             await asyncio.to_thread(stack.restart, 0)
