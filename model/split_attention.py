@@ -84,9 +84,8 @@ def attend(query: Tensor, memory: Memory, asked: Asked, *, processors: int) -> T
         SCALED=memory.key_scales is not None,
     )  # fmt: skip
     answer = torch.empty(rows, n_head * size, device=query.device, dtype=query.dtype)
-    _join_parts[(rows, n_head)](
-        found, sums[0], sums[1], asked.places, answer, parts, PARTS=triton.next_power_of_2(parts), SIZE=size
-    )
+    most = triton.next_power_of_2(blocks)  # not of these parts: one kernel for any number of them
+    _join_parts[(rows, n_head)](found, sums[0], sums[1], asked.places, answer, parts, PARTS=most, SIZE=size)
     return answer
 
 

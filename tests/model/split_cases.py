@@ -29,6 +29,7 @@ from model.transcriber import Transcriber
 from model.whisper import Whisper
 from model.window import DecodingResult, Window
 from tests import tiny
+from tests.graphs import choose_on_device
 
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 EXAMPLES = 5 if DEVICE.type == "cpu" else 60  # the interpreter takes a tenth of a second for one
@@ -196,4 +197,6 @@ def test_a_batch_of_greedy_rows_and_beams_says_the_same(monkeypatch) -> None:
 
     wanted = decode_all()
     monkeypatch.setattr(MODEL, "cross_attention", "triton")
+    assert [one.tokens for one in decode_all()] == [one.tokens for one in wanted]
+    choose_on_device(monkeypatch, ahead=True)
     assert [one.tokens for one in decode_all()] == [one.tokens for one in wanted]
