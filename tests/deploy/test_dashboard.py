@@ -113,7 +113,7 @@ def drive(stack: Stack) -> None:
     with base.connect() as leaving, concurrent.futures.ThreadPoolExecutor(24) as threads:
         body = form((AUDIO / "en-printing.ogg").read_bytes())
         leaving.sendall(request_head(len(body)) + body)
-        wait_until(lambda: base.gauge("whisper_queue_audio_seconds") > 0)
+        wait_until(lambda: base.gauge("whisper_queue_audio_seconds") > 0, 30)
         crowd = ("en-jfk.flac", "de-mekka.ogg", "ko-geotda.flac") * 8
         answers = [threads.submit(post, stack.balancer.url, name) for name in crowd]
         leaving.close()
