@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from model.dims import HOP_LENGTH, N_FFT, N_FRAMES, SAMPLE_RATE
+from model.fetch import Fetched
 
 _BINS = N_FFT // 2 + 1
 _HALF = N_FFT // 2
@@ -113,6 +114,7 @@ class MaximumSearch:
         self._n_frames = (len(samples) + _HALF - 1) // HOP_LENGTH + 1 if len(samples) else 0
         self._seek = 0
         self._loudest = torch.full((), _FLOOR, device=log_mel.device)
+        self._found: Fetched | None = None
 
     def advance(self, windows: int) -> bool:
         """Hear the next `windows` windows of 30 s; whether the recording has been heard to its end."""
@@ -123,12 +125,16 @@ class MaximumSearch:
             loudest = self._log_mel.loudest(self._samples, self._seek, n_frames)
             self._loudest = torch.maximum(self._loudest, loudest)
             self._seek += n_frames
+        if self._seek >= self._n_frames and self._found is None:
+            self._found = Fetched(self._loudest.log10())
         return self._seek >= self._n_frames
 
     @property
     def maximum(self) -> float:
-        """What was found so far."""
-        return float(self._loudest.log10())
+        """What was found; ValueError before the end."""
+        if self._found is None:
+            raise ValueError("the recording has not been heard to its end")
+        return float(self._found.read())
 
 
 def mel_filters(n_mels: int) -> Tensor:

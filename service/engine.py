@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from model.beside import Beside, Inline
 from model.decode import DecodingBatch
 from model.dims import SAMPLE_RATE
 from model.errors import OptionError
 from model.options import TranscribeOptions
 from model.transcriber import Transcriber, check_options
 from model.window import DecodingResult
-from service.intake import Entry, Intake
+from service.intake import Entry, Group, Intake
 from service.job import Job, check_width
 from service.messages import DetectLanguage, Failed, Finished, Message, SegmentsReady, Transcribe
 from service.room import Room
@@ -51,12 +52,17 @@ class EngineStats:
 class Engine:
     """All requests of one device; one thread drives it."""
 
-    def __init__(self, transcriber: Transcriber, *, max_rows: int, windows_per_encode: int) -> None:
-        """`windows_per_encode`: windows that share an encoder pass (1 on a CPU, which one window keeps busy)."""
+    def __init__(
+        self, transcriber: Transcriber, *, max_rows: int, windows_per_encode: int, beside: Beside | None = None
+    ) -> None:
+        """`windows_per_encode`: windows that share an encoder pass (1 on a CPU, which one window keeps busy).
+
+        `beside`: where encoder passes are done; None is at once.
+        """
         self._transcriber = transcriber
         self.batch = DecodingBatch(transcriber.model, transcriber.tokenizer, max_windows=max_rows)
         self.seats = Seats(self.batch)
-        self._intake = Intake(transcriber, self.batch, self.seats)
+        self._intake = Intake(transcriber, self.batch, self.seats, beside or Inline())
         self._scheduler = Scheduler(
             steps_between_encodes=_STEPS_BETWEEN_ENCODES,
             steps_between_lanes=_STEPS_BETWEEN_LANES if windows_per_encode == 1 else _STEPS_BETWEEN_ENCODES,
@@ -120,23 +126,28 @@ class Engine:
         ]
         self.seats.turn(now)
         messages += self._listen(now)
-        room = max(0, self.room.windows - len(self.seats))
-        limit = min(self._passes.windows, self.batch.free_windows, room)
-        running = self.batch.active_rows > 0
-        rows, places = self.batch.free_rows, self.room.windows
-        messages += self._enter(self._scheduler.admit(limit, rows=rows, running=running, places=places), now)
+        messages += self._enter(self._admitted(), now)
+        while (group := self._intake.arrived()) is not None:
+            messages += self._begin(group, now)
         self._scheduler.stepped()
         for slot, result in self._step(messages):
-            if (left := self.seats.leave(slot, now)) is None:
+            if (seat := self.seats.leave(slot, now)) is None:
                 continue  # its request failed just now, with another window of its own
-            job, lane = left
-            self._scheduler.ended(job.request_id)
+            self._scheduler.ended(seat.job.request_id)
             self.stats.tokens += len(result.tokens)
             try:
-                messages += self._feed(job, lane, result, now)
+                messages += self._feed(seat.job, seat.lane, result, now)
             except Exception as error:
-                messages.append(self._fail(job.request_id, "internal_error", _inside(error)))
+                messages.append(self._fail(seat.job.request_id, "internal_error", _inside(error)))
         return messages
+
+    def _admitted(self) -> list[str]:
+        """The requests whose next windows are encoded now."""
+        room = max(0, self.room.windows - len(self.seats))
+        rows = self.batch.free_rows - self._intake.rows
+        limit = min(self._passes.windows, self.batch.free_windows, room, rows)
+        running = self.batch.active_rows > 0 or bool(self._intake.pending)
+        return self._scheduler.admit(limit, rows=rows, running=running, places=self.room.windows)
 
     def _listen(self, now: float) -> list[Message]:
         """Hear a bounded piece of those that are not heard yet, in turns; the heard await a window."""
@@ -181,32 +192,57 @@ class Engine:
         return []
 
     def _enter(self, request_ids: list[str], now: float) -> list[Message]:
-        """Start windows of these requests, all of them together; if that raises, one after the other."""
-        if len(request_ids) < 2:
-            return [message for request_id in request_ids for message in self._guarded(request_id, now)]
+        """Encode windows of these requests, all of them together."""
         entries = self._take(request_ids)
+        if not entries:
+            return []
+        self.stats.encodes += len(entries)
         try:
-            return self._start(entries, now)
-        except Exception as error:
-            exhausted = isinstance(error, torch.OutOfMemoryError)
-        self._intake.withdraw(entries)
-        if exhausted:
-            torch.cuda.empty_cache()
-            self._passes.shrink(len(entries))
-        return [message for entry in entries for message in self._guarded(entry.job.request_id, now)]
-
-    def _guarded(self, request_id: str, now: float) -> list[Message]:
-        """Start a request's next window; whatever it raises ends that request alone, unless memory ran out."""
-        entries = self._take([request_id])
-        try:
-            return self._start(entries, now)
+            self._intake.launch(entries, now)
         except Exception as error:
             reason, exhausted = _inside(error), isinstance(error, torch.OutOfMemoryError)
-        self._intake.withdraw(entries)
-        if exhausted and len(self.seats):
-            self._make_room([entry.job for entry in entries], len(self.seats) + 1)
+        else:
             return []
-        return [self._fail(request_id, "internal_error", reason)]
+        return self._undone(entries, reason, exhausted, now)
+
+    def _begin(self, group: Group, now: float) -> list[Message]:
+        """Start windows that are encoded."""
+        entries = self._intake.present(group)
+        try:
+            messages, answered = self._intake.begin(group)
+        except Exception as error:
+            reason, exhausted = _inside(error), isinstance(error, torch.OutOfMemoryError)
+        else:
+            for job in answered:
+                self.cancel(job.request_id)
+            return messages
+        return self._undone(entries, reason, exhausted, now)
+
+    def _undone(self, entries: list[Entry], reason: str, exhausted: bool, now: float) -> list[Message]:
+        """Windows could not be started: of several each is tried by itself; what one raises ends its request.
+
+        Unless memory ran out: then it waits for a smaller batch, if there are others in it.
+        """
+        self._intake.withdraw(entries)
+        if len(entries) > 1:
+            if exhausted:
+                torch.cuda.empty_cache()
+                self._passes.shrink(len(entries))
+            return [message for entry in entries for message in self._enter([entry.job.request_id], now)]
+        for entry in entries:
+            if not exhausted or not len(self.seats):
+                return [self._fail(entry.job.request_id, "internal_error", reason)]
+            self._make_room([entry.job], len(self.seats) + 1)
+        return []
+
+    def _make_room(self, jobs: list[Job], windows: int) -> None:
+        """Memory ran out with so many windows in the batch: these jobs' wait again, for a smaller batch.
+
+        Not to be called while the error is handled: its frames hold the memory.
+        """
+        torch.cuda.empty_cache()
+        self.room.shrink(windows)
+        self._scheduler.put_back([job.request_id for job in jobs])
 
     def _take(self, request_ids: list[str]) -> list[Entry]:
         """The next window of each; none of a request that ended just now, with another window of its own.
@@ -218,29 +254,11 @@ class Engine:
             job = self._jobs.get(request_id)
             if job is None:
                 continue
-            if any(entry.job is job and entry.asks_language for entry in entries):
+            if any(entry.job is job and entry.asks_language for entry in (*entries, *self._intake.pending)):
                 self._scheduler.put_back([request_id])
             elif taken := job.recording.take():
                 entries.append(Entry(job, *taken))
         return entries
-
-    def _start(self, entries: list[Entry], now: float) -> list[Message]:
-        if not entries:
-            return []
-        messages, answered = self._intake.start(entries, now)
-        self.stats.encodes += len(entries)
-        for job in answered:
-            self.cancel(job.request_id)
-        return messages
-
-    def _make_room(self, jobs: list[Job], windows: int) -> None:
-        """Memory ran out with so many windows in the batch: these jobs' wait again, for a smaller batch.
-
-        Not to be called while the error is handled: its frames hold the memory.
-        """
-        torch.cuda.empty_cache()
-        self.room.shrink(windows)
-        self._scheduler.put_back([job.request_id for job in jobs])
 
     def _feed(self, job: Job, lane: int, result: DecodingResult, now: float) -> list[Message]:
         messages: list[Message] = []

@@ -17,6 +17,7 @@ class _Slot:
     taken: float
     encoded: float | None = None
     steps: int = 0
+    begun: bool = False
 
 
 class SlotTimes:
@@ -26,12 +27,16 @@ class SlotTimes:
         self._slots: dict[int, _Slot] = {}
 
     def take(self, slot: int, now: float) -> None:
-        """A window entered the slot, and makes its first step in this turn."""
-        self._slots[slot] = _Slot(now, steps=1)
+        """A window enters the slot."""
+        self._slots[slot] = _Slot(now)
+
+    def begin(self, slot: int) -> None:
+        """It is encoded, and makes its first step in this turn."""
+        self._slots[slot].begun, self._slots[slot].steps = True, 1
 
     def turn(self, now: float) -> None:
-        """A turn begins, in which every window makes a step."""
-        for slot in self._slots.values():
+        """A turn begins, in which every window that has begun makes a step."""
+        for slot in (slot for slot in self._slots.values() if slot.begun):
             slot.encoded = now if slot.encoded is None else slot.encoded
             slot.steps += 1
 
