@@ -28,11 +28,12 @@ from model.whisper import Whisper
 
 
 def make_choice(model: Whisper, inference: Inference, rules: Rules, tokenizer: Tokenizer, *, n_rows: int) -> Choice:
-    """On a GPU the choice is made there, beside the decoder in C it is made in C."""
+    """On a GPU whose steps are captured the choice is made there, beside the decoder in C it is made in C."""
     if isinstance(inference, NativeInference):
         return NativeChoice(inference, rules, tokenizer.timestamp_begin)
     host = HostChoice(inference, rules, model.device)
-    if model.device.type != "cuda" or not isinstance(inference, PyTorchInference):
+    captured = model.device.type == "cuda" and model.captures_steps
+    if not captured or not isinstance(inference, PyTorchInference):
         return host
     selection = Selection(model.dims, tokenizer, rules, n_rows=n_rows, device=model.device)
     return DeviceChoice(inference, host, selection, rules, ahead=True)

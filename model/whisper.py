@@ -214,7 +214,8 @@ class Whisper(nn.Module):
         self.cross_attention = "torch"
         """What runs the attention of a decode step: `torch`, or `triton` (`model.split_attention`)."""
         self.captures_steps = False
-        """Whether a GPU's decode steps are captured and replayed (`model.graphs`), or run as they come."""
+        """Whether a GPU's decode steps are captured and replayed (`model.graphs`), their tokens chosen there and read
+        a step later (`model.device_choice`), or run as they come, as on a CPU."""
 
     @classmethod
     def from_tensors(

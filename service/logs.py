@@ -19,7 +19,7 @@ KEYS: Final = frozenset(
         "request_id", "trace_id", "job_id", "key_id", "endpoint", "status", "code", "param", "stage", "bytes",
         "audio_seconds", "language", "task", "response_format", "segments", "receive_seconds", "decode_seconds",
         "queue_seconds", "inference_seconds", "total_seconds", "state", "model", "device", "compute_type",
-        "encoder_context", "cross_kv", "decoder", "max_rows",
+        "encoder_context", "cross_kv", "decoder", "max_rows", "steps",
         "host", "port", "pid", "version", "variable", "reason", "detail", "in_flight", "restarts", "auth", "docs",
         "exception", "where", "seconds", "signal", "exit_status", "count",
     }

@@ -118,6 +118,10 @@ class ModelInfo:
     """What runs the decoder: torch, or the compiled variant of `model.native`."""
     max_rows: int = 0
     """Rows that are decoded together at most."""
+    steps: Literal["plain", "captured"] = "plain"
+    """Whether steps run as they come, or as a GPU may have them (`model.step_check`)."""
+    plain_because: str | None = None
+    """Why steps of a GPU are plain where nobody asked for that."""
     kind: Literal["model_info"] = "model_info"
 
 

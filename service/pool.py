@@ -218,8 +218,11 @@ class WorkerPool:
                 logs.event(
                     "worker_ready", device=message.device, model=message.name, compute_type=message.compute_type,
                     encoder_context=message.encoder_context, cross_kv=message.cross_kv, decoder=message.decoder,
-                    max_rows=message.max_rows, pid=worker.process.pid, seconds=self._clock() - started,
+                    max_rows=message.max_rows, steps=message.steps, pid=worker.process.pid,
+                    seconds=self._clock() - started,
                 )  # fmt: skip
+                if message.plain_because is not None:
+                    logs.event("steps_not_captured", level=30, device=worker.device, reason=message.plain_because)
                 self._dispatch()
             elif isinstance(message, WorkerStats) and message.out_of_memory > out_of_memory:
                 out_of_memory = message.out_of_memory
@@ -241,12 +244,10 @@ class WorkerPool:
         arguments = [
             *self._command, "--model", settings.model, "--device", device, "--compute-type", settings.compute_type,
             "--encoder-context", settings.encoder_context, "--cross-kv", settings.cross_kv,
-            "--cross-attention", settings.cross_attention,
+            "--cross-attention", settings.cross_attention, "--cuda-graphs", settings.cuda_graphs,
             "--threads", str(settings.threads_per_worker),
             "--max-rows", str(settings.max_batch_rows), "--memory-share", str(share),
         ]  # fmt: skip
-        if settings.cuda_graphs:
-            arguments.append("--cuda-graphs")
         if settings.download_dir is not None:
             arguments += ["--download-dir", str(settings.download_dir)]
         return arguments

@@ -74,9 +74,9 @@ class Settings(BaseSettings):
         default="auto",
         description="What reads the memory of a step on a GPU; `auto` is the Triton kernel where it works, else torch.",
     )
-    cuda_graphs: bool = Field(
-        default=False,
-        description="Replay captured decode steps on a GPU: fewer launches. Off until this was seen on one.",
+    cuda_graphs: Literal["auto", "true", "false"] = Field(
+        default="auto",
+        description="On a GPU replay captured steps, ahead of the host; `auto` where a check at the start agrees.",
     )
 
     audio_children: int = Field(default=2, ge=1, le=64, description="Sandboxed processes that decode uploads.")

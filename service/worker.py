@@ -125,8 +125,10 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     """Load and warm the model. Raises `WhisperError` for weights or options, `MemoryError` or the like for the rest."""
     import torch
 
+    from model.beside import SideStream
     from model.compute import choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
     from model.quantize import cross_kv_name, decoder_name
+    from model.step_check import choose_steps
     from model.transcriber import Transcriber, can_translate
     from model.weights import load_weights
     from service.engine import Engine
@@ -140,10 +142,15 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     context = choose_encoder_context(args.encoder_context, device, compute_type)
     transcriber = Transcriber.from_weights(weights, device, compute_type, context, cross_kv, args.cross_attention)
     model = transcriber.model
-    model.captures_steps = args.cuda_graphs
+    model.captures_steps, reason = choose_steps(args.cuda_graphs, model, transcriber.tokenizer)
     transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
     max_rows = args.max_rows or choose_rows(transcriber.dims, device, model.dtype, args.memory_share, cross_kv)
-    engine = Engine(transcriber, max_rows=max_rows, windows_per_encode=8 if device.type == "cuda" else 1)
+    engine = Engine(
+        transcriber,
+        max_rows=max_rows,
+        windows_per_encode=8 if device.type == "cuda" else 1,
+        beside=SideStream(device) if model.captures_steps else None,
+    )
     warm_up(engine)
     info = ModelInfo(
         name=weights.name,
@@ -155,6 +162,8 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
         cross_kv=cross_kv_name(model),
         decoder=decoder_name(model),
         max_rows=max_rows,
+        steps="captured" if model.captures_steps else "plain",
+        plain_because=reason,
         sha256=weights.sha256,
     )
     return engine, info
@@ -217,7 +226,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--max-rows", type=int, default=0, help="0: what fits")
     parser.add_argument("--memory-share", type=float, default=0.9)
-    parser.add_argument("--cuda-graphs", action="store_true")
+    parser.add_argument("--cuda-graphs", default="false")
     return parser.parse_args(arguments)
 
 

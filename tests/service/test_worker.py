@@ -38,7 +38,7 @@ def test_a_gpu_without_memory_says_so(monkeypatch) -> None:
     assert raised.value.param == "max_batch_rows"
 
 
-@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.parametrize("on", ["auto", "true", "false"])
 def test_the_pool_tells_its_workers_how_to_use_a_gpu(on) -> None:
     settings = make_settings(
         cuda_graphs=on, gpu_memory_share=0.45, max_batch_rows=0, cross_kv="int8", cross_attention="torch"

@@ -1,0 +1,119 @@
+"""The check at the start believes a fast path that does the same, and no other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from model import step_check
+from model.beside import Inline
+from model.errors import OptionError
+from model.graphs import Run
+from model.step_check import choices_agree, choose_steps, deviation, reason_against
+from model.tokenizer import get_tokenizer
+from tests import tiny
+from tests.graphs import Again
+
+MODEL = tiny.transcriber().model
+TOKENIZER = get_tokenizer(tiny.DIMS)
+
+
+class _Stale:
+    """Repeats the first answer of every shape."""
+
+    def capture(self, run: Run) -> Run:
+        answer = run()
+        return lambda: answer
+
+    def reset(self) -> None:
+        pass
+
+
+class _NoNumbers(_Stale):
+    def capture(self, run: Run) -> Run:
+        return lambda: run() * torch.nan
+
+
+class _TooEarly:
+    """Says that it is done, and has done nothing."""
+
+    done = True
+
+    def run(self, work: Callable[[], Any]) -> tuple[Any, "_TooEarly"]:
+        return None, self
+
+    def join(self) -> None:
+        pass
+
+
+def test_a_path_that_does_the_same_is_believed() -> None:
+    again = Again()
+    assert deviation(MODEL, TOKENIZER, again, Inline()) < 1e-4
+    assert again.replays > again.captures >= 2
+    assert choices_agree(tiny.DIMS, TOKENIZER, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("backend", "beside"), [(_Stale(), Inline()), (_NoNumbers(), Inline()), (Again(), _TooEarly())]
+)
+def test_a_path_that_does_not_is_not(monkeypatch, backend, beside) -> None:
+    monkeypatch.setattr(step_check, "CudaBackend", lambda device: backend)
+    monkeypatch.setattr(step_check, "SideStream", lambda device: beside)
+    assert reason_against(MODEL, TOKENIZER)
+
+
+@pytest.fixture
+def on_gpu(monkeypatch) -> Again:
+    """The model says that it is on a GPU, where `Again` captures."""
+    again = Again()
+    monkeypatch.setattr(step_check, "CudaBackend", lambda device: again)
+    monkeypatch.setattr(step_check, "SideStream", lambda device: Inline())
+    return again
+
+
+def test_every_failure_is_a_reason(on_gpu, monkeypatch) -> None:
+    assert reason_against(MODEL, TOKENIZER) is None
+    on_gpu.failures = [RuntimeError("CUDA error:\n operation not permitted")]
+    assert reason_against(MODEL, TOKENIZER) == "RuntimeError: CUDA error: operation not permitted"
+    monkeypatch.setattr(step_check, "deviation", lambda *_: 3.25)
+    assert reason_against(MODEL, TOKENIZER) == "its answers are off by 3.2"
+    monkeypatch.setattr(step_check, "deviation", lambda *_: 0.0)
+    monkeypatch.setattr(step_check, "choices_agree", lambda *_: False)
+    assert "not those chosen on the host" in str(reason_against(MODEL, TOKENIZER))
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "reason", "wanted"),
+    [
+        ("auto", "cuda", None, (True, None)),
+        ("auto", "cuda", "it is broken", (False, "it is broken")),
+        ("true", "cuda", None, (True, None)),
+        ("false", "cuda", None, (False, None)),
+        ("auto", "cpu", None, (False, None)),
+        ("true", "cpu", None, (False, None)),
+    ],
+)
+def test_auto_captures_where_that_was_seen_to_work(monkeypatch, name, device, reason, wanted) -> None:
+    monkeypatch.setattr(type(MODEL), "device", torch.device(device))
+    monkeypatch.setattr(step_check, "reason_against", lambda *_: reason)
+    assert choose_steps(name, MODEL, TOKENIZER) == wanted
+
+
+def test_who_insists_is_told_why_not(monkeypatch) -> None:
+    monkeypatch.setattr(type(MODEL), "device", torch.device("cuda"))
+    monkeypatch.setattr(step_check, "reason_against", lambda *_: "it is broken")
+    with pytest.raises(OptionError, match="it is broken") as raised:
+        choose_steps("true", MODEL, TOKENIZER)
+    assert raised.value.param == "cuda_graphs"
+    with pytest.raises(OptionError, match="maybe"):
+        choose_steps("maybe", MODEL, TOKENIZER)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_card_that_is_there_is_believed() -> None:
+    from model.whisper import Whisper
+
+    model = Whisper.from_tensors(tiny.DIMS, tiny.tensors(), torch.device("cuda", 0), torch.float16)
+    assert reason_against(model, TOKENIZER) is None
