@@ -117,6 +117,8 @@ class DecodingBatch:
             self._choice.step(rows)
             self._settle()
         ended, self._ended = self._ended, []
+        for slot, _ in ended:
+            self.release(slot)  # not before: a window may end as it starts, and another one be encoded before the step
         return ended
 
     def drop(self, slot: int) -> None:
@@ -164,7 +166,6 @@ class DecodingBatch:
                     self._ended.append((decoding.slot, result))
                     self._remove_rows(decoding, keep=0)
                     del self._decodings[decoding.slot]
-                    self.release(decoding.slot)
                     break
                 self.fallbacks[reason] += 1
                 self._remove_rows(decoding, keep=1)

@@ -136,6 +136,17 @@ def test_a_prompt_of_full_length_still_leaves_the_rest_of_the_context() -> None:
     assert batch.free_windows == 1
 
 
+def test_a_window_that_ends_as_it_starts_keeps_its_slot_until_its_result_is_taken() -> None:
+    batch = _batch(2)
+    (first,) = batch.encode(MEL[:1])
+    batch.start(first, _window(0), TranscribeOptions(language="en", temperature=(0.0,), sample_len=1))
+    assert batch.active_rows == 0
+    (second,) = batch.encode(MEL[1:2])
+    assert second != first
+    ((slot, _),) = batch.step()
+    assert (slot, batch.free_windows) == (first, 1)
+
+
 def test_a_failed_encode_loses_no_slot() -> None:
     batch = _batch(2)
     with pytest.raises(RuntimeError):
