@@ -10,7 +10,8 @@ from enum import IntEnum
 from pathlib import Path
 
 from service import worker
-from service.engine import Engine, Job
+from service.intake import Intake
+from service.job import Job
 
 
 class Harm(IntEnum):
@@ -24,7 +25,7 @@ class Harm(IntEnum):
     """Gets SIGKILL every time, as from somebody outside."""
 
 
-def harm(engine: Engine, job: Job, marker: Path) -> None:
+def harm(job: Job, marker: Path) -> None:
     length = len(job.samples)
     if length == Harm.DIES_ONCE and not marker.exists():
         marker.touch()
@@ -39,13 +40,14 @@ def harm(engine: Engine, job: Job, marker: Path) -> None:
 
 def main() -> None:
     marker = Path(worker.parse().model).with_suffix(".marker")
-    start = Engine._start
+    launch = Intake.launch
 
-    def harmed(engine, job, *window):
-        harm(engine, job, marker)
-        return start(engine, job, *window)
+    def harmed(intake, entries, now):
+        for entry in entries:
+            harm(entry.job, marker)
+        return launch(intake, entries, now)
 
-    Engine._start = harmed  # type: ignore[method-assign]
+    Intake.launch = harmed  # type: ignore[method-assign]
     worker.main()
 
 
