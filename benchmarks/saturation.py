@@ -26,6 +26,7 @@ from torch import Tensor
 from benchmarks.card import TOKENS, CardBounds, device_name, measure_card, wait
 from benchmarks.random_model import forced_options, made_sound, random_transcriber
 from model import Transcriber
+from model.beside import SideStream
 from model.compute import CROSS_KVS
 from model.dims import CHUNK_LENGTH
 from model.quantize import cross_kv_name, decoder_name
@@ -57,7 +58,9 @@ class Saturation:
         """`tokens`: what every window is made to have, its first one included."""
         self._device = transcriber.model.device
         self._rows = rows
-        self._engine = Engine(transcriber, max_rows=rows, windows_per_encode=windows_per_encode)
+        fast = self._device.type == "cuda" and transcriber.model.captures_steps
+        beside = SideStream(self._device) if fast else None
+        self._engine = Engine(transcriber, max_rows=rows, windows_per_encode=windows_per_encode, beside=beside)
         # Without timestamps a window is heard to its end whatever the text, so a request is one window.
         self._options = replace(forced_options(transcriber.tokenizer, tokens), without_timestamps=True)
         self._sound: Tensor = made_sound()
