@@ -115,7 +115,10 @@ def test_r38_slow_clients_take_no_place():
     ("limits", "code"),
     [
         ({"WHISPER_UPLOAD_SECONDS": "2"}, "upload_timeout"),
-        ({"WHISPER_UPLOAD_GRACE_SECONDS": "2"}, "upload_too_slow"),
+        (
+            {"WHISPER_UPLOAD_BYTES_PER_SECOND": "8192", "WHISPER_UPLOAD_GRACE_SECONDS": "2"},
+            "upload_too_slow",
+        ),
     ],
     ids=["time", "pace"],
 )
