@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         ge=0,
         le=1024 * _MIB,
         description="Least pace of a request's body, for a large one at least half of what would bring it in time; "
-        "slower is a 408 long before that time is over. 0 asks for none. The composition and the manifests ask for 8192.",
+        "slower is a 408 long before that. 0 asks for none; the composition and the manifests ask for 8192.",
     )
     upload_grace_seconds: float = Field(
         default=10.0, gt=0, le=3600, description="Pause that a request's body may make before its pace counts."
