@@ -128,8 +128,8 @@ class PyTorchInference:
 
     def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
         """See `Inference`."""
-        if self._graphs is not None and (self._is_split or self._cache.are_whole(windows)):
-            return self._graphs.step(tokens, lengths=lengths, windows=windows)
+        if (graphs := self._graphs_for(windows)) is not None:
+            return graphs.step(tokens, lengths=lengths, windows=windows)
         view = StepView(self._cache, lengths=lengths, windows=windows)
         last = torch.tensor(tokens, device=self._device)
         return self._decoder.logits(self._decoder(last, view.positions, view))
@@ -151,14 +151,18 @@ class PyTorchInference:
         used again by the next step.
         """
         lengths = [min(length, self._cache.keys.shape[3] - 1) for length in lengths]
-        if self._graphs is not None and (self._is_split or self._cache.are_whole(windows)):
-            return self._graphs.advance(
+        if (graphs := self._graphs_for(windows)) is not None:
+            return graphs.advance(
                 selection, homes=homes, counts=counts, lengths=lengths, windows=windows, drawing=drawing
             )
         rows = selection.rows(homes, counts)
         view = StepView(self._cache, lengths=lengths, windows=windows)
         logits = self._decoder.logits(self._decoder(selection.last(rows), view.positions, view))
         return selection.choose(logits, rows, drawing=drawing)
+
+    def _graphs_for(self, windows: Sequence[int]) -> StepGraphs | None:
+        """Captured steps that can hear these windows: torch's attention of a fixed shape wants whole ones."""
+        return self._graphs if self._is_split or self._cache.are_whole(windows) else None
 
     def attention(
         self, tokens: Sequence[int], *, window: int, heads: tuple[tuple[int, int], ...], keep: Sequence[int]

@@ -7,19 +7,10 @@ from model.decode import DecodingBatch, run_to_end
 from model.options import TranscribeOptions
 from model.window import DecodingResult, Window
 from tests import tiny
+from tests.decodings import OPTIONS
 
 TINY = tiny.transcriber()
 MEL = torch.randn(8, 80, 3000, generator=torch.Generator().manual_seed(7))
-OPTIONS = [
-    TranscribeOptions(language="en", temperature=(0.0,), sample_len=9),
-    TranscribeOptions(language="de", temperature=(0.0,), sample_len=4, without_timestamps=True),
-    TranscribeOptions(language="fr", task="translate", temperature=(0.6,), sample_len=12, seed=3),
-    TranscribeOptions(temperature=(0.0, 0.4), sample_len=6),
-    TranscribeOptions(language="ja", temperature=(1.0,), sample_len=15, suppress_tokens=()),
-    TranscribeOptions(language="es", temperature=(0.0,), sample_len=7, max_initial_timestamp=None),
-    TranscribeOptions(language="en", temperature=(0.0,), sample_len=8, beam_size=3, patience=2.0),
-    TranscribeOptions(language="de", temperature=(0.0, 0.8), sample_len=5, beam_size=2, best_of=3, length_penalty=0.5),
-]
 N = len(OPTIONS)
 PROMPTS = [(), (400, 500, 600), (7,), (), tuple(range(1000, 1230)), (9, 8), (), (12, 13)]
 
