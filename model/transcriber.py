@@ -25,6 +25,7 @@ from model.mel import LogMel, MelSpan
 from model.missed import pauses
 from model.options import MAX_WIDTH, TranscribeOptions
 from model.padding import shorten
+from model.padding_store import PaddingStore, learned_folder
 from model.quantize import quantise
 from model.recording import Recording, needs_speech
 from model.segments import Transcription
@@ -73,17 +74,19 @@ class Transcriber:
         encoder_context: str = "full",
         cross_kv: str = "auto",
         cross_attention: str = "auto",
+        cache_dir: Path | None = None,
     ) -> "Transcriber":
         """The model of these weights on a device, laid out for one each of what `model.compute` chooses from.
 
-        `cross_attention`: see `model.split_check`; `OptionError` where it is asked for and cannot be had.
+        `cross_attention`: see `model.split_check`; `OptionError` where it is asked for and cannot be had. `cache_dir`:
+        where to keep what takes long to work out (`model.padding_store`); None for nowhere.
         """
         int8, dtype = compute_type == "int8", COMPUTE_TYPES[compute_type]
         model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype, weights.name, pack=not int8)
         if int8:
             quantise(model)
         if encoder_context == "short":
-            shorten(model)
+            shorten(model, PaddingStore(cache_dir, model, weights.sha256) if cache_dir and weights.sha256 else None)
         model.cross_kv = cross_kv
         model.cross_attention = choose_cross_attention(cross_attention, model)
         return cls(model, weights.name)
@@ -244,4 +247,5 @@ def load(
     chosen = choose_compute_type(compute_type, place)
     context = choose_encoder_context(encoder_context, place, chosen)
     kept = choose_cross_kv(cross_kv, chosen)
-    return Transcriber.from_weights(load_weights(name, download_dir=download_dir), place, chosen, context, kept)
+    weights = load_weights(name, download_dir=download_dir)
+    return Transcriber.from_weights(weights, place, chosen, context, kept, cache_dir=learned_folder(download_dir))

@@ -127,6 +127,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
 
     from model.beside import SideStream
     from model.compute import choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
+    from model.padding_store import learned_folder
     from model.quantize import cross_kv_name, decoder_name
     from model.step_check import choose_steps
     from model.transcriber import Transcriber, can_translate
@@ -140,7 +141,10 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     cross_kv = choose_cross_kv(args.cross_kv, compute_type)
     weights = load_weights(args.model, download_dir=args.download_dir)
     context = choose_encoder_context(args.encoder_context, device, compute_type)
-    transcriber = Transcriber.from_weights(weights, device, compute_type, context, cross_kv, args.cross_attention)
+    folder = learned_folder(args.download_dir)
+    transcriber = Transcriber.from_weights(
+        weights, device, compute_type, context, cross_kv, args.cross_attention, folder
+    )
     model = transcriber.model
     model.captures_steps, reason = choose_steps(args.cuda_graphs, model, transcriber.tokenizer)
     transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start

@@ -23,7 +23,7 @@ from model.weights.openai import read_openai
 from model.weights.registry import SOURCES, Sources
 from model.weights.sources import Found, find_local
 
-__all__ = ["Weights", "load_weights"]
+__all__ = ["Weights", "cache_folder", "load_weights"]
 
 _MODEL_BIN = "model.bin"
 
@@ -56,7 +56,7 @@ def load_weights(
     """
     name = canonical_name(name_or_path)
     if name in SOURCES:
-        found = _find(name, SOURCES[name], download_dir or _default_folder(), show_progress)
+        found = _find(name, SOURCES[name], cache_folder(download_dir), show_progress)
         if expected_sha256 not in (None, found.sha256):
             raise WeightsError(f"{found.paths[0]}: holds SHA-256 {found.sha256}, expected {expected_sha256}")
         return _read(list(found.paths), name, found.sha256)
@@ -128,7 +128,10 @@ def _find(name: str, sources: Sources, folder: Path, show_progress: bool) -> Fou
     return Found((path,), sources.download.sha256)
 
 
-def _default_folder() -> Path:
+def cache_folder(download_dir: Path | None) -> Path:
+    """Where downloads and what is learned are kept; `WeightsError` if nobody says where and the user has no home."""
+    if download_dir is not None:
+        return download_dir
     try:
         return Path.home() / ".cache" / "whisper-service"
     except RuntimeError as error:

@@ -11,7 +11,7 @@ from model import load
 from model.audio import decode_audio
 from model.dims import HOP_LENGTH
 from model.mel import MelSpan
-from model.padding import PaddedEncoder, positions, shorten, speech_windows
+from model.padding import learn, positions, shorten, speech_windows
 from model.transcriber import Transcriber
 from model.whisper import AudioEncoder, Whisper
 from tests import tiny
@@ -70,8 +70,8 @@ def test_neighbours_do_not_change_a_window() -> None:
 def test_it_learns_from_padding_and_only_once() -> None:
     whisper = _tiny(n_layer=1)
     assert isinstance(whisper.encoder, AudioEncoder)
-    with pytest.raises(ValueError, match="padding"), torch.inference_mode():
-        PaddedEncoder(whisper.encoder, [(_mel(3000), 3000)])
+    with pytest.raises(ValueError, match="padding"):
+        learn(whisper.encoder, [(_mel(3000), 3000)])
     shorten(whisper)
     assert whisper.encoder_context == "short"
     with pytest.raises(TypeError, match="already"):

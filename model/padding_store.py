@@ -1,0 +1,91 @@
+"""What was learned of the padding, kept in the user's cache: five passes of the encoder that the next start saves.
+
+Gets a `Padding` from `model.padding` and gives it back to whoever starts with the same weights, code, torch and CPU. A
+file that is missing, damaged or of another shape is learned anew; a folder that cannot be written to is no fault.
+"""
+
+import hashlib
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+
+from model.compute import has_vnni
+from model.errors import WeightsError
+from model.padding import Padding
+from model.weights import cache_folder
+from model.whisper import Whisper
+
+_PACKAGE = Path(__file__).parent
+_SOURCES = ("**/*.py", "native/*.so", "assets/speech.npz")
+_KEPT = 4
+"""Files that stay in the folder, the newest: 18 MB each for base, 245 MB for large-v3."""
+
+
+class PaddingStore:
+    """One file, named by the model's tensors and by all that its numbers come from."""
+
+    def __init__(self, folder: Path, model: Whisper, sha256: str) -> None:
+        """`sha256`: of the weights of `model`, which has the arithmetic already that it will be used in."""
+        n_ctx, n_state = model.dims.n_audio_ctx, model.dims.n_audio_state
+        self._form = {
+            "keys_values": ((model.dims.n_audio_layer, n_ctx, 2 * n_state), np.float16),
+            "features": ((n_ctx, n_state), np.float16),
+            "first": ((), np.int64),
+        }
+        self._path = folder / f"padding-{_key(model, sha256)}.npz"
+
+    def read(self) -> Padding | None:
+        """What was kept; None if nothing was, or if its checksums or shapes are wrong."""
+        try:
+            with self._path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in self._form}
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
+            return None
+        if {name: (array.shape, array.dtype) for name, array in arrays.items()} != self._form:
+            return None
+        keys_values, features = (torch.from_numpy(arrays[name]) for name in ("keys_values", "features"))
+        return Padding(keys_values, features, int(arrays["first"]))
+
+    def write(self, padding: Padding) -> None:
+        """Keep it: whole or not at all, also when several workers start at once."""
+        keys_values, features = padding.keys_values.numpy(), padding.features.numpy()
+        folder = self._path.parent
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            number, name = tempfile.mkstemp(prefix=".padding-", dir=folder)
+            try:
+                with os.fdopen(number, "wb") as file:
+                    np.savez(file, keys_values=keys_values, features=features, first=np.int64(padding.first))
+                Path(name).replace(self._path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+            files = sorted(folder.glob("padding-*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
+            for old in files[_KEPT:]:
+                old.unlink(missing_ok=True)
+
+
+def _key(model: Whisper, sha256: str) -> str:
+    """A hash of the weights, the arithmetic, this package's code, and what torch runs it with."""
+    cpu = torch.backends.cpu.get_cpu_capability()
+    facts = (
+        sha256, model.compute_type, model.dtype, torch.__version__, cpu, has_vnni(), torch.get_num_threads()
+    )  # fmt: skip
+    digest = hashlib.sha256(repr(facts).encode())
+    for pattern in _SOURCES:
+        for path in sorted(_PACKAGE.glob(pattern)):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:32]
+
+
+def learned_folder(download_dir: Path | None) -> Path | None:
+    """Where files like this one go: beside the downloaded weights; None for a user without a home."""
+    try:
+        return cache_folder(download_dir)
+    except WeightsError:
+        return None
