@@ -1,5 +1,5 @@
 # The service as an image: dependencies from the hashed locks, the base model's weights baked in, no root; the
-# compiler that builds the decoder in C stays behind in the build stage.
+# compiler that builds the decoder in C stays behind in the build stage. Only the CUDA image has one, for Triton.
 #
 #   docker build -t whisper-service .                              CPU
 #   docker build -t whisper-service:cuda --target cuda .           NVIDIA; run it with --gpus all
@@ -58,9 +58,19 @@ FROM sources AS build-cuda
 ARG BASE_WEIGHTS=yes
 RUN TORCH_BUILD=cuda BASE_WEIGHTS="${BASE_WEIGHTS}" PIP_NO_CACHE_DIR=1 deploy/install.sh image
 FROM runtime AS cuda
+# Triton compiles the attention of a step for the very card, and what launches it in C; without a compiler the service runs
+# on torch's operators, and its log says so. What was compiled is kept in a folder from which programs may be loaded: a
+# tmpfs forbids that unless told otherwise.
+USER 0
+# hadolint ignore=DL3008
+RUN command -v cc >/dev/null \
+    || { apt-get update -qq && apt-get install -qq --yes --no-install-recommends gcc libc6-dev >/dev/null; } \
+    && rm -rf /var/lib/apt/lists/*
+USER 10001:10001
 COPY --from=build-cuda /app/.venv /app/.venv
 ENV NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    TRITON_CACHE_DIR=/weights/.triton
 
 # --- what `docker build .` makes -----------------------------------------------------------------------------------
 FROM cpu

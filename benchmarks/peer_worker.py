@@ -83,7 +83,6 @@ class Ours:
         self._transcriber: Transcriber = load_model(
             "base", device, load["compute_type"], cross_kv=load.get("cross_kv", "auto")
         )
-        self._transcriber.model.captures_steps = device == "cuda"
 
     def one(self, samples: Samples) -> str:
         """See `Engine.one`."""

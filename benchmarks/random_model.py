@@ -23,7 +23,12 @@ _DRAWN = 1 << 20
 
 
 def random_transcriber(
-    name: str, device: str, compute_type: str, cross_kv: str = "auto", cross_attention: str = "auto"
+    name: str,
+    device: str,
+    compute_type: str,
+    cross_kv: str = "auto",
+    cross_attention: str = "auto",
+    cuda_graphs: str = "auto",
 ) -> Transcriber:
     """A model of a published size; `WeightsError` for a name that is none, `OptionError` as in `model.compute`."""
     canonical = canonical_name(name)
@@ -33,7 +38,9 @@ def random_transcriber(
     weights = Weights(DIMENSIONS[canonical], random_tensors(DIMENSIONS[canonical]), canonical, None)
     chosen = choose_compute_type(compute_type, place)
     kept = choose_cross_kv(cross_kv, chosen)
-    return Transcriber.from_weights(weights, place, chosen, cross_kv=kept, cross_attention=cross_attention)
+    return Transcriber.from_weights(
+        weights, place, chosen, cross_kv=kept, cross_attention=cross_attention, cuda_graphs=cuda_graphs
+    )
 
 
 def forced_options(tokenizer: Tokenizer, tokens: int) -> TranscribeOptions:

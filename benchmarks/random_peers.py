@@ -46,7 +46,6 @@ class Ours:
 
     def __init__(self, size: str, device: torch.device, rows: int, tokens: int) -> None:
         transcriber = random_transcriber(size, str(device), "float16" if device.type == "cuda" else "float32")
-        transcriber.model.captures_steps = device.type == "cuda"
         self.dims, self._tokens = transcriber.dims, tokens
         encoded = 8 if device.type == "cuda" else 1
         self._engine = Saturation(transcriber, rows=rows, windows_per_encode=encoded, tokens=tokens)

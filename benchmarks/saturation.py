@@ -127,13 +127,19 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write("no CUDA device here: nothing was measured (--device cpu tries the path)\n")
         return 2
     transcriber = random_transcriber(
-        options.random, options.device, options.compute_type, options.cross_kv, options.cross_attention
+        options.random,
+        options.device,
+        options.compute_type,
+        options.cross_kv,
+        options.cross_attention,
+        "auto" if options.cuda_graphs else "false",
     )
     model = transcriber.model
     model.captures_steps = options.cuda_graphs
     run: dict[str, Any] = {"bench": "saturation", "model": options.random, "device": device_name(model.device)}
     run |= {"torch": torch.__version__, "compute_type": model.compute_type, "decoder": decoder_name(model)}
     run |= {"cross_kv": cross_kv_name(model), "cuda_graphs": options.cuda_graphs, "rows": options.rows}
+    run |= {"left_out": dict(transcriber.left_out)}
     sys.stdout.write(", ".join(f"{name} {value}" for name, value in run.items()) + "\n")
     card = measure_card(model.device, model.dtype)
     bounds = CardBounds(transcriber.dims, card, model.dtype.itemsize, model.cross_kv)

@@ -35,7 +35,7 @@ from model.inference import make_inference
 from model.mel import MelSpan
 from model.options import TranscribeOptions
 from model.quantize import cross_kv_name, decoder_name
-from model.split_check import CROSS_ATTENTIONS, choose_cross_attention
+from model.split_check import CROSS_ATTENTIONS
 from model.whisper import Whisper
 from model.window import Window
 
@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings |= {"device": device_name(transcriber.model.device), "threads": options.threads}
     settings |= {"cuda_graphs": options.cuda_graphs and transcriber.model.device.type == "cuda"}
     settings |= {"compute_type": transcriber.model.compute_type, "decoder": decoder_name(transcriber.model)}
-    settings |= {"cross_kv": cross_kv_name(transcriber.model)}
+    settings |= {"cross_kv": cross_kv_name(transcriber.model), "left_out": dict(transcriber.left_out)}
     sys.stdout.write(", ".join(f"{name} {value}" for name, value in settings.items()) + "\n")
     result = {"bench": "stages", **settings, "dims": asdict(transcriber.dims)}
     result |= _report(transcriber.model, stages, options.rows, whole=bool(options.random))
@@ -181,11 +181,16 @@ def _loaded(options: argparse.Namespace) -> tuple[Transcriber, Tensor]:
     if options.random is None:
         from benchmarks.waveform import read_waveform
 
-        transcriber = load(options.model, options.device, options.compute_type, cross_kv=options.cross_kv)
-        model = transcriber.model
-        model.cross_attention = choose_cross_attention(options.cross_attention, model)
+        transcriber = load(
+            options.model,
+            options.device,
+            options.compute_type,
+            cross_kv=options.cross_kv,
+            cross_attention=options.cross_attention,
+            cuda_graphs="auto" if options.cuda_graphs else "false",
+        )
         return transcriber, torch.from_numpy(read_waveform(CLIP))
-    kept = (options.cross_kv, options.cross_attention)
+    kept = (options.cross_kv, options.cross_attention, "auto" if options.cuda_graphs else "false")
     return random_transcriber(options.random, options.device, options.compute_type, *kept), made_sound()
 
 

@@ -30,6 +30,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--cross-kv", default="auto", help="auto, int8 or fp8: how the audio's keys and values are kept"
     )
+    parser.add_argument("--cross-attention", default="auto", help="on a GPU: auto, torch or triton")
+    parser.add_argument("--cuda-graphs", default="auto", help="on a GPU, replay captured steps: auto, true or false")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is torch's choice")
     parser.add_argument("--task", default="transcribe", choices=("transcribe", "translate"))
     parser.add_argument("--language", help="code or English name; left out, it is detected")
@@ -92,7 +94,15 @@ def main(arguments: list[str] | None = None) -> int:
             import torch
 
             torch.set_num_threads(args.threads)
-        transcriber = load(args.model, args.device, args.compute_type, args.encoder_context, args.cross_kv)
+        transcriber = load(
+            args.model,
+            args.device,
+            args.compute_type,
+            args.encoder_context,
+            args.cross_kv,
+            cross_attention=args.cross_attention,
+            cuda_graphs=args.cuda_graphs,
+        )
     except WhisperError as error:
         print(error, file=sys.stderr)
         return 2

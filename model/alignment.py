@@ -23,6 +23,7 @@ from torch import Tensor
 from model.dims import FRAMES_PER_SECOND, ModelDimensions
 from model.inference import Inference
 from model.options import TranscribeOptions
+from model.send import send
 from model.tokenizer import Tokenizer
 from model.window import DecodingResult, TokenTimes, Window, finished_tokens, is_silent
 
@@ -66,7 +67,7 @@ class Aligner:
         logits, scores = self._inference.attention(tokens, window=slot, heads=self._heads, keep=keep)
         # Special tokens take no part in the text's probabilities.
         logits = logits[:, : self._tokenizer.eot]
-        chosen = logits.gather(1, torch.tensor(text, device=logits.device)[:, None])[:, 0]
+        chosen = logits.gather(1, send(text, logits.device)[:, None])[:, 0]
         probabilities = (chosen - logits.logsumexp(-1)).exp().tolist()
         cost = -attention_map(scores[:, :, :n_positions].softmax(-1))[n_start:-1]
         frames = first_frames(cost.double().cpu().numpy())

@@ -12,8 +12,6 @@ Here what is read is made whole again in torch's operators, on any device; `mode
 themselves.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -60,6 +58,14 @@ class AudioMemory:
             target, heads = target.view(torch.int8), heads.view(torch.int8)
         target[slots, :, :n_ctx] = heads
 
+    def gather(self, layer: int, slots: Tensor) -> Tensor:
+        """A copy of a layer's slots (n,), wherever they lie, in the model's format: (n, n_head, n_audio_ctx, head)."""
+        data = self.data[layer]
+        if data.dtype == torch.float8_e4m3fn:  # as in `write`
+            return data.view(torch.int8)[slots].view(data.dtype).to(self._dtype)
+        whole = data[slots].to(self._dtype)
+        return whole if self.scales is None else whole.mul_(self.scales[layer, slots][..., None])
+
     def read(self, layer: int, slots: int | slice, n_ctx: int | None = None) -> Tensor:
         """A layer's numbers in the model's format, (n_head, n_ctx, head), or (slots, n_head, n_ctx, head)."""
         data = self.data[layer, slots, ..., :n_ctx, :]
@@ -67,9 +73,3 @@ class AudioMemory:
             return data
         whole = data.to(self._dtype)
         return whole if self.scales is None else whole.mul_(self.scales[layer, slots, ..., :n_ctx, None])
-
-
-def place(slots: Sequence[int], device: torch.device) -> Tensor:
-    """Slots (n,) on a device, sent without a wait."""
-    host = torch.tensor(list(slots))
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)

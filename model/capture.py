@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.cache import KVCache, PrefillView
+from model.send import send
 from model.whisper import merge_heads, split_heads
 
 
@@ -35,8 +36,9 @@ class CaptureView:
         """See `model.whisper.Attention`."""
         chosen = [head for at, head in self._heads if at == layer]
         if chosen:
-            q = split_heads(query[None].float(), self._cache.n_head)[0, chosen]
-            k = self._cache.cross(layer, self._window)[0][chosen].float()
+            heads = send(chosen, query.device)
+            q = split_heads(query[None].float(), self._cache.n_head)[0, heads]
+            k = self._cache.cross(layer, self._window)[0][heads].float()
             scale = q.shape[-1] ** -0.25
             self._scores.append((q * scale) @ (k * scale).transpose(1, 2))
         return self._audio.cross_attention(layer, query)

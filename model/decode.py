@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model.alignment import Aligner
 from model.choice import Choice
-from model.device_choice import make_choice
+from model.device_choice import DeviceChoice, make_choice
 from model.doubt import salvage
 from model.inference import Inference, make_inference
 from model.opening import Opening, Start
@@ -43,7 +43,7 @@ class DecodingBatch:
         self._aligner = Aligner(self._inference, tokenizer, model.dims, model.alignment_heads)
         self._rules = Rules(model.dims, tokenizer, model.device)
         self._choice: Choice = make_choice(model, self._inference, self._rules, tokenizer, n_rows=n_rows)
-        self._opening = Opening(self._inference, tokenizer, self._rules, model.device)
+        self._opening = Opening(self._inference, tokenizer, self._rules)
         self._free = list(reversed(range(max_windows)))
         self._rows: list[Row] = []
         self._decodings: dict[int, Decoding] = {}
@@ -67,6 +67,15 @@ class DecodingBatch:
     def active_rows(self) -> int:
         """Rows that the next step will advance."""
         return len(self._rows)
+
+    @torch.inference_mode()
+    def prepare(self, together: int) -> None:
+        """Have what a GPU records recorded now and not while somebody waits; nothing elsewhere. While no row is there.
+
+        `together`: windows that begin at once at most.
+        """
+        if isinstance(self._choice, DeviceChoice):
+            self._choice.prepare(together)
 
     @torch.inference_mode()
     def encode(self, mel: Tensor, n_frames: Sequence[int] | None = None) -> list[int]:

@@ -17,12 +17,14 @@ from torch import Tensor
 
 from model.choice import Choice, HostChoice
 from model.fetch import Fetched
+from model.graphs import LONGEST_PROMPT
 from model.inference import Inference, PyTorchInference
 from model.native.inference import NativeInference
 from model.native_choice import NativeChoice
 from model.row import Row
 from model.rules import Rules
 from model.selection import Selection
+from model.shapes import SIZES
 from model.tokenizer import Tokenizer
 from model.whisper import Whisper
 
@@ -69,6 +71,26 @@ class DeviceChoice:
         self._free = list(range(selection.scratch))
         self._flights: deque[_Flight] = deque()
 
+    def prepare(self, together: int) -> None:
+        """Have the steps of greedy rows and of draws recorded, and the prompts of up to so many windows that begin.
+
+        To be called while there are no rows: what it writes, whoever comes writes over.
+        """
+        most = min(self._inference.n_windows, self._selection.scratch)
+        for n in dict.fromkeys(min(size, most) for size in SIZES):
+            for drawing in (False, True):
+                self._inference.advance(
+                    self._selection,
+                    homes=range(n),
+                    counts=[0] * n,
+                    lengths=[0] * n,
+                    windows=range(n),
+                    drawing=drawing,
+                )
+        for length in range(1, LONGEST_PROMPT + 1):
+            for n in range(1, min(together, most) + 1):
+                self._inference.prefill_many([(0,) * length] * n, row=0, windows=range(n), keep=[(0,)] * n)
+
     def begin(self, rows: Sequence[Row], logits: Tensor) -> None:
         """See `Choice`."""
         for row in rows:
@@ -80,7 +102,7 @@ class DeviceChoice:
         if alone:
             for i in alone:
                 self._settle_in(rows[i])
-            self._choose([rows[i] for i in alone], logits[alone])
+            self._choose([rows[i] for i in alone], logits if len(alone) == len(rows) else logits[alone])
         if not self._ahead:
             self._land(0)
 

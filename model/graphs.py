@@ -26,8 +26,12 @@ from torch import Tensor
 
 from model.cache import KVCache
 from model.selection import Selection
+from model.send import pinned
 from model.shapes import AskedShape, Shape, StepShape
 from model.whisper import Attention, TextDecoder
+
+LONGEST_PROMPT = 4
+"""Tokens of a prompt without a text before it: start, language, task, no timestamps."""
 
 Run: TypeAlias = Callable[[], Tensor]
 """Work on fixed memory; the answer lies in memory that the next run may overwrite."""
@@ -82,7 +86,8 @@ class StepGraphs:
         """
         self._decoder, self._cache, self._backend = decoder, cache, backend
         self._max_windows, self._max_rows = max_windows, max_rows
-        self._shapes = StepShape if view is None else AskedShape
+        self._is_listed = view is not None
+        self._shapes = AskedShape if self._is_listed else StepShape
         self._view = view or FixedStepView
         most = 6 * max_rows + max_windows * (2 + max_rows)
         self._inputs = torch.zeros(most, dtype=torch.long, device=cache.keys.device)
@@ -97,6 +102,25 @@ class StepGraphs:
         shape = self._shape(windows)
         self._write(shape, tokens, lengths, windows)
         return self._replay((shape, None), partial(self._run, shape))[: len(tokens)].clone()
+
+    def takes(self, prompts: Sequence[Sequence[int]]) -> bool:
+        """Whether `prompts` can read these: short ones, as most are, for each length is a shape of its own."""
+        tokens = sum(len(prompt) for prompt in prompts)
+        return self._is_listed and len(prompts[0]) <= LONGEST_PROMPT and tokens <= self._max_rows
+
+    def prompts(self, prompts: Sequence[Sequence[int]], *, row: int, windows: Sequence[int]) -> Tensor:
+        """Logits (tokens, n_vocab) after every token of prompts of one length, in the rows from `row` on.
+
+        A step as any other, in which each token is a row: all are written before any of them looks back, and none
+        looks beyond itself. The answer's memory may be used again by the next step. Raises what `step` does.
+        """
+        length = len(prompts[0])
+        tokens = [token for prompt in prompts for token in prompt]
+        slots = [row + i for i in range(len(prompts)) for _ in range(length)]
+        heard = [window for window in windows for _ in range(length)]
+        shape = self._shape(heard)
+        self._write(shape, tokens, [*range(length)] * len(prompts), heard, slots=slots)
+        return self._replay((shape, None), partial(self._run, shape))[: len(tokens)]
 
     def advance(
         self,
@@ -139,16 +163,14 @@ class StepGraphs:
         lengths: Sequence[int],
         windows: Sequence[int],
         before: Sequence[int] = (),
+        slots: Sequence[int] | None = None,
     ) -> None:
         """One copy to the device, which does not wait: the pinned memory is not used again before it has ended."""
         n, padding = len(tokens), shape.rows - len(tokens)
         values = [*before, *tokens, *[0] * padding, *lengths, *[0] * padding]
-        values += [*range(n), *[self._max_rows] * padding]
+        values += [*(range(n) if slots is None else slots), *[self._max_rows] * padding]
         values += shape.table(windows, self._cache.filled)
-        host = torch.tensor(values)
-        if self._inputs.is_cuda:
-            host = host.pin_memory()
-        self._inputs[: len(values)].copy_(host, non_blocking=True)
+        self._inputs[: len(values)].copy_(pinned(torch.tensor(values), self._inputs.device), non_blocking=True)
 
     def _run(self, shape: Shape) -> Tensor:
         """What is captured: logits (rows, n_vocab) of the buffer's rows."""

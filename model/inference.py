@@ -18,6 +18,7 @@ from model.graphs import Backend, FixedView, Immediate, StepGraphs
 from model.native.inference import NativeInference
 from model.native.weights import NativeDecoder
 from model.selection import Selection
+from model.send import send
 from model.whisper import TextDecoder, Whisper
 
 
@@ -79,17 +80,27 @@ class PyTorchInference:
     """`Inference` with torch's own operators, on any device and in any float format.
 
     With a backend, steps are captured and replayed (`model.graphs`); without, they run as they come. Their attention is
-    torch's, or with `model.cross_attention` of `triton` the kernel of `model.split_attention`.
+    torch's, or with `model.cross_attention` of `triton` the kernel of `model.split_attention`; that one reads short
+    prompts as well.
     """
 
-    def __init__(self, model: Whisper, *, n_windows: int, n_rows: int, backend: Backend | None = None) -> None:
-        """Allocate the memory of all slots at once."""
-        self._is_split = model.cross_attention == "triton"
+    def __init__(
+        self,
+        model: Whisper,
+        *,
+        n_windows: int,
+        n_rows: int,
+        backend: Backend | None = None,
+        cross_attention: str | None = None,
+    ) -> None:
+        """Allocate the memory of all slots at once. `cross_attention`: None is the model's."""
+        self._is_split = (cross_attention or model.cross_attention) == "triton"
         if self._is_split and backend is None:
             backend = Immediate()
         if not isinstance(model.decoder, TextDecoder):
             raise TypeError(f"{type(model.decoder).__name__} is not made of torch's operators")
         self._decoder, self._device = model.decoder, model.device
+        self.n_windows = n_windows
         slots = n_rows if backend is None else n_rows + 1  # the last one is scratch
         self._cache = KVCache(
             model.dims,
@@ -119,10 +130,13 @@ class PyTorchInference:
     ) -> Tensor:
         """See `Inference`."""
         length = len(prompts[0])
-        tokens = torch.tensor([list(prompt) for prompt in prompts], device=self._device).flatten()
+        kept = send([i * length + position for i, asked in enumerate(keep) for position in asked], self._device)
+        if self._graphs is not None and self._graphs.takes(prompts):
+            logits = self._graphs.prompts(prompts, row=row, windows=windows)[kept]
+            return logits.view(len(prompts), -1, logits.shape[1])
+        tokens = send([token for prompt in prompts for token in prompt], self._device)
         positions = torch.arange(length, device=self._device).repeat(len(prompts))
         hidden = self._decoder(tokens, positions, PrefillView(self._cache, row=row, windows=windows))
-        kept = [i * length + position for i, asked in enumerate(keep) for position in asked]
         logits = self._decoder.logits(hidden[kept])
         return logits.view(len(prompts), -1, logits.shape[1])
 
@@ -131,7 +145,7 @@ class PyTorchInference:
         if (graphs := self._graphs_for(windows)) is not None:
             return graphs.step(tokens, lengths=lengths, windows=windows)
         view = StepView(self._cache, lengths=lengths, windows=windows)
-        last = torch.tensor(tokens, device=self._device)
+        last = send(tokens, self._device)
         return self._decoder.logits(self._decoder(last, view.positions, view))
 
     def advance(
@@ -168,11 +182,11 @@ class PyTorchInference:
         self, tokens: Sequence[int], *, window: int, heads: tuple[tuple[int, int], ...], keep: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """See `Inference`."""
-        text = torch.tensor(tokens, device=self._device)
+        text = send(tokens, self._device)
         positions = torch.arange(len(tokens), device=self._device)
         view = CaptureView(self._cache, window=window, heads=heads)
         hidden = self._decoder(text, positions, view)
-        return self._decoder.logits(hidden[list(keep)]), view.scores
+        return self._decoder.logits(hidden[send(keep, self._device)]), view.scores
 
     def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
         """See `Inference`."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from model.dims import HOP_LENGTH, N_FFT, N_FRAMES, SAMPLE_RATE
 from model.fetch import Fetched
+from model.send import send
 
 _BINS = N_FFT // 2 + 1
 _HALF = N_FFT // 2
@@ -31,7 +32,7 @@ _FLOOR = 1e-10
 _RANGE = 8.0
 """Powers of ten between the loudest bin of a recording and the quietest that is kept."""
 _FEWEST_FRAMES = 8
-"""Frames transformed at least: the product of fewer rounds otherwise on a CPU, so neighbours would change last bits."""
+"""Frames transformed at least on a CPU: the product of fewer rounds otherwise, so neighbours would change last bits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +76,9 @@ class LogMel:
 
     def loudest(self, samples: Tensor, seek: int, n_frames: int) -> Tensor:
         """Power () of the loudest bin in a stretch of a recording."""
-        audio = torch.zeros(1, _extent(n_frames), device=self.device)
-        _cut(samples, seek, audio[0])
-        return self._power(audio).max()
+        audio = torch.zeros(1, _extent(self._transformed(n_frames)), device=self.device)
+        _cut(samples, seek, audio[0, : _extent(n_frames)])
+        return self._power(audio)[:, :n_frames].max()
 
     def windows(self, spans: Sequence[MelSpan]) -> Tensor:
         """One window per span, (batch, n_mels, 3000) float32 on this device, by a single transform."""
@@ -85,7 +86,7 @@ class LogMel:
         longest = max((span.n_frames for span in spans), default=0)
         if longest == 0:
             return result
-        audio = torch.zeros(len(spans), _extent(max(longest, _FEWEST_FRAMES)), device=self.device)
+        audio = torch.zeros(len(spans), _extent(self._transformed(longest)), device=self.device)
         for row, span in zip(audio, spans, strict=True):
             _cut(span.samples, span.seek, row[: _extent(span.n_frames)])
         log_power = self._power(audio).clamp_(min=_FLOOR).log10_()
@@ -94,6 +95,13 @@ class LogMel:
             content = frames[: span.n_frames].clamp_(min=span.maximum - _RANGE).add_(4.0).div_(4.0)
             window[:, : span.n_frames] = content.T
         return result
+
+    def _transformed(self, n_frames: int) -> int:
+        """Frames that are transformed where so many are asked for; nobody looks at those behind them.
+
+        On a CPU those alone. A GPU's library plans every new size anew, which takes longer than a whole window does.
+        """
+        return max(n_frames, _FEWEST_FRAMES) if self.device.type == "cpu" else N_FRAMES
 
     def _power(self, audio: Tensor) -> Tensor:
         """Mel power of every whole frame: (batch, samples) -> (batch, frames, n_mels)."""
@@ -198,16 +206,6 @@ def _cut(samples: Tensor, seek: int, out: Tensor) -> None:
 
 def _copy(samples: Tensor, out: Tensor) -> None:
     # As they are: a copy that also converts would convert here first, send twice the bytes, and wait.
-    out.copy_(_send(samples, out.device))
+    out.copy_(send(samples, out.device))
     if samples.dtype == torch.int16:
         out.div_(32768.0)
-
-
-def _send(samples: Tensor, device: torch.device) -> Tensor:
-    """The samples on a device, in their own format. To a GPU from pinned memory, so that nobody waits for the copy.
-
-    That memory is not used again before the copy has ended (torch sees to it).
-    """
-    if device.type == "cuda" and samples.device.type == "cpu":
-        samples = samples.pin_memory()
-    return samples.to(device, non_blocking=True)

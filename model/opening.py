@@ -32,8 +32,8 @@ class Start:
 class Opening:
     """Turns encoded windows into decodings that have read their prompt."""
 
-    def __init__(self, inference: Inference, tokenizer: Tokenizer, rules: Rules, device: torch.device) -> None:
-        self._inference, self._tokenizer, self._rules, self._device = inference, tokenizer, rules, device
+    def __init__(self, inference: Inference, tokenizer: Tokenizer, rules: Rules) -> None:
+        self._inference, self._tokenizer, self._rules = inference, tokenizer, rules
 
     def languages(self, slots: Sequence[int], *, row: int) -> list[dict[str, float]]:
         """Probability of every language for each window, most probable first; {} for English-only models.
@@ -46,8 +46,7 @@ class Opening:
             return [{} for _ in slots]
         prompts = [(self._tokenizer.sot,)] * len(slots)
         logits = self._inference.prefill_many(prompts, row=row, windows=slots, keep=[(0,)] * len(slots))[:, 0]
-        index = torch.tensor(self._tokenizer.language_tokens, device=self._device)
-        every = logits[:, index].softmax(-1).tolist()
+        every = logits[:, self._rules.index(self._tokenizer.language_tokens)].softmax(-1).tolist()
         return [dict(sorted(zip(codes, probs, strict=True), key=lambda item: -item[1])) for probs in every]
 
     def open(self, starts: Sequence[Start], *, row: int) -> list[Decoding]:

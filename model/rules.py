@@ -15,6 +15,7 @@ from torch import Tensor
 
 from model.dims import ModelDimensions
 from model.options import TranscribeOptions
+from model.send import send
 from model.tokenizer import Tokenizer
 
 
@@ -113,9 +114,9 @@ class Rules:
 
     def constrain(self, logits: Tensor, limits: Sequence[Limits]) -> None:
         """Apply the rows' grammar to `logits` (rows, n_vocab), in place."""
-        bounds = torch.tensor([(x.text_from, x.time_from, x.time_to) for x in limits]).to(self._device)
         if any(x.timed for x in limits):
-            timed = torch.tensor([x.timed for x in limits], device=self._device)[:, None]
+            bounds = send(torch.tensor([(x.text_from, x.time_from, x.time_to) for x in limits]), self._device)
+            timed = send(torch.tensor([x.timed for x in limits]), self._device)[:, None]
             self.bound(logits, bounds, timed, bounds_text=any(x.text_from for x in limits))
 
     def bound(self, logits: Tensor, bounds: Tensor, timed: Tensor, *, bounds_text: bool = True) -> None:
@@ -142,5 +143,5 @@ class Rules:
         """These token ids on the device, (n,)."""
         index = self._indices.get(tokens)
         if index is None:
-            index = self._indices[tokens] = torch.tensor(tokens, dtype=torch.long, device=self._device)
+            index = self._indices[tokens] = send(tokens, self._device)
         return index

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from model.dims import ModelDimensions
 from model.rules import Rules
+from model.send import pinned, send
 from model.tokenizer import Tokenizer
 
 _TEMPERATURE, _TIMED, _FIRST_TO, _UNIFORMS = 0, 1, 2, 3
@@ -56,13 +57,13 @@ class Selection:
         if seed is not None:
             generator = torch.Generator().manual_seed(seed)
             settings = torch.cat((settings, torch.rand(self._most + 1, generator=generator)))
-        self._settings[home, : len(settings)].copy_(self._sent(settings), non_blocking=True)
+        self._settings[home, : len(settings)].copy_(pinned(settings, self._device), non_blocking=True)
         self._suppressed[home] = False
         self._suppressed[home].index_fill_(0, self._rules.index(suppressed), True)
 
     def rows(self, homes: Sequence[int], counts: Sequence[int]) -> Tensor:
         """(2, rows): what `last` and `choose` want to know of rows, on the device."""
-        return self._sent(torch.tensor([list(homes), self.within(counts)])).to(self._device, non_blocking=True)
+        return send(torch.tensor([list(homes), self.within(counts)]), self._device)
 
     def within(self, counts: Sequence[int]) -> list[int]:
         """Numbers of tokens that the tables can hold: a row may be taken one step too far before that is known."""
@@ -107,10 +108,6 @@ class Selection:
         time_to = torch.where(nothing, settings[:, _FIRST_TO].long(), self._end)
         bounds = torch.stack((text_from, time_from, time_to), dim=1)
         self._rules.bound(logits, bounds, timed[:, None])
-
-    def _sent(self, values: Tensor) -> Tensor:
-        """Values on the host from where a copy to the device makes nobody wait."""
-        return values.pin_memory() if self._device.type == "cuda" else values
 
 
 def draw(scaled: Tensor, uniforms: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-_SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+"""To which a number of rows, or of windows, is padded."""
 _SIZE_STEP = 32
 """Beyond the largest of them: its multiples."""
 
@@ -20,7 +21,7 @@ def bucket(count: int, most: int) -> int:
     """The size, at most `most`, to which so many are padded; ValueError unless 1 <= count <= most."""
     if not 1 <= count <= most:
         raise ValueError(f"{count} is not between 1 and {most}")
-    fitting = (size for size in _SIZES if size >= count)
+    fitting = (size for size in SIZES if size >= count)
     return min(next(fitting, -(-count // _SIZE_STEP) * _SIZE_STEP), most)
 
 
@@ -103,10 +104,11 @@ class AskedShape:
     def table(self, windows: Sequence[int], filled: Sequence[int]) -> list[int]:
         """Slot and length of each group, its rows, and where each row stands among them; -1 is nobody. See `Shape`."""
         groups: dict[int, list[int]] = {}
+        firsts: dict[int, int] = {}
         places = []
         for row, window in enumerate(windows):
             members = groups.setdefault(window, [])
-            places.append(list(groups).index(window) * self.width + len(members))
+            places.append(firsts.setdefault(window, len(firsts) * self.width) + len(members))
             members.append(row)
         padding = self.groups - len(groups)
         slots = [*groups, *[-1] * padding]

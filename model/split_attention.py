@@ -68,6 +68,12 @@ def attend(query: Tensor, memory: Memory, asked: Asked, *, processors: int) -> T
 
     `processors`: of the card; how a step is cut follows from it.
     """
+    # Triton launches on the current card, whose memory it takes this to be.
+    with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
+        return _attend(query, memory, asked, processors)
+
+
+def _attend(query: Tensor, memory: Memory, asked: Asked, processors: int) -> Tensor:
     rows, n_head, size = query.shape[0], memory.keys.shape[1], memory.keys.shape[3]
     groups, width = asked.members.shape
     block = _BLOCK_BYTES // memory.keys.element_size()

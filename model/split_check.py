@@ -9,9 +9,10 @@ from importlib.util import find_spec
 import torch
 import torch.nn.functional as F
 
-from model.audio_memory import AudioMemory, place
+from model.audio_memory import AudioMemory
 from model.dims import ModelDimensions
 from model.errors import OptionError
+from model.send import send
 from model.whisper import Whisper
 
 CROSS_ATTENTIONS = ("auto", "torch", "triton")
@@ -22,22 +23,22 @@ _FARTHEST = 0.05
 """Difference to torch's answers, which are of the order of 1, from which the kernel is not trusted."""
 
 
-def choose_cross_attention(name: str, model: Whisper) -> str:
-    """`torch` or `triton` for a model whose `cross_kv` is settled; `OptionError` for what is not there.
+def choose_cross_attention(name: str, model: Whisper) -> tuple[str, str | None]:
+    """`torch` or `triton` for a model whose `cross_kv` is settled, and why not triton where `auto` would have had it.
 
-    `auto` is triton on a GPU where it works.
+    `auto` is triton on a GPU where it works. `OptionError` for what is not there.
     """
     if name not in CROSS_ATTENTIONS:
         known = ", ".join(CROSS_ATTENTIONS)
         raise OptionError("cross_attention", f"cross attention {name!r} is not supported; use one of {known}")
     if name == "torch" or (name == "auto" and model.device.type != "cuda"):
-        return "torch"
+        return "torch", None
     reason = reason_against(model)
     if reason is None:
-        return "triton"
+        return "triton", None
     if name == "triton":
         raise OptionError("cross_attention", f"cross attention in Triton cannot be used on {model.device}: {reason}")
-    return "torch"
+    return "torch", reason
 
 
 def reason_against(model: Whisper) -> str | None:
@@ -68,7 +69,7 @@ def deviation(device: torch.device, dtype: torch.dtype, cross_kv: str, *, size: 
     keys, values = (AudioMemory(dims, 3, device=device, dtype=dtype, cross_kv=cross_kv) for _ in range(2))
     for memory in (keys, values):
         heads = torch.randn(3, n_head, _POSITIONS, size, generator=generator).to(device, dtype)
-        memory.write(0, place((0, 1, 2), device), heads)
+        memory.write(0, send((0, 1, 2), device), heads)
     query = torch.randn(rows, n_head * size, generator=generator).to(device, dtype)
 
     def numbers(*values: int) -> torch.Tensor:

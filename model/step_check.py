@@ -1,10 +1,10 @@
 """Whether a GPU's steps may be captured, chosen on the device and taken beside the encoder: the choice behind
 `cuda_graphs`.
 
-Asked once, when a worker starts, with the weights loaded and no slot allocated. What was never run on a card is not
-believed: a few short rows go through both paths, the plain one telling how far the fast one is off. Whoever differs or
-raises is not used. What breaks the device itself, as an illegal access does, cannot be caught like that; then
-`cuda_graphs=false` leaves the fast path alone.
+Asked once, when a model is loaded and no slot allocated. What was never run on a card is not believed: a few short rows
+go through both paths, the plain one, which is torch's operators alone, telling how far the fast one is off. Whoever
+differs or raises is not used. What breaks the device itself, as an illegal access does, cannot be caught like that;
+then `cuda_graphs=false` leaves the fast path alone.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,12 @@ from model.cuda import CudaBackend
 from model.dims import N_FRAMES, ModelDimensions
 from model.errors import OptionError
 from model.fetch import Fetched
-from model.graphs import Backend
+from model.graphs import LONGEST_PROMPT, Backend
 from model.inference import PyTorchInference
 from model.options import TranscribeOptions
 from model.rules import Rules
 from model.selection import Selection
+from model.split_check import choose_cross_attention
 from model.tokenizer import Tokenizer
 from model.whisper import TextDecoder, Whisper
 
@@ -33,6 +34,20 @@ _WINDOWS = (0, 1, 0)
 """The window of each row."""
 _COURSE = (1, 2, 3, 3, 2, 3)
 """Rows of each step."""
+
+
+def settle_steps(model: Whisper, tokenizer: Tokenizer, *, cross_attention: str, cuda_graphs: str) -> dict[str, str]:
+    """Set how a loaded model steps; by setting, why it has not what `auto` would have had. Raises `OptionError`.
+
+    The kernel's own check is a small question. Where steps of the model's size fail with it they may do without.
+    """
+    reasons: dict[str, str | None] = {}
+    model.cross_attention, reasons["cross_attention"] = choose_cross_attention(cross_attention, model)
+    model.captures_steps, reasons["cuda_graphs"] = choose_steps(cuda_graphs, model, tokenizer)
+    if reasons["cuda_graphs"] is not None and (cross_attention, model.cross_attention) == ("auto", "triton"):
+        model.cross_attention, reasons["cross_attention"] = "torch", reasons["cuda_graphs"]
+        model.captures_steps, reasons["cuda_graphs"] = choose_steps(cuda_graphs, model, tokenizer)
+    return {setting: reason for setting, reason in reasons.items() if reason is not None}
 
 
 def choose_steps(name: str, model: Whisper, tokenizer: Tokenizer) -> tuple[bool, str | None]:
@@ -69,8 +84,8 @@ def deviation(model: Whisper, tokenizer: Tokenizer, backend: Backend, beside: Be
     """
     if not isinstance(model.decoder, TextDecoder):
         raise TypeError("only steps of torch's operators can be captured")
-    n_windows, n_rows = max(_WINDOWS) + 1, len(_WINDOWS)
-    plain = PyTorchInference(model, n_windows=n_windows, n_rows=n_rows)
+    n_windows, n_rows = max(_WINDOWS) + 1, LONGEST_PROMPT * len(_WINDOWS)
+    plain = PyTorchInference(model, n_windows=n_windows, n_rows=n_rows, cross_attention="torch")
     fast = PyTorchInference(model, n_windows=n_windows, n_rows=n_rows, backend=backend)
     noise = torch.randn(n_windows, model.dims.n_mels, N_FRAMES, generator=torch.Generator().manual_seed(0))
     mel, slots = noise.to(model.device, model.dtype), range(n_windows)
@@ -141,7 +156,9 @@ class _Rows:
 def choices_agree(dims: ModelDimensions, tokenizer: Tokenizer, device: torch.device) -> bool:
     """Whether the grammar and the draws of `model.selection` are on a device what they are on the host."""
     generator = torch.Generator().manual_seed(0)
-    every = [torch.randn(2, dims.n_vocab, generator=generator) * 3 for _ in range(4)]
+    # Steep: where all tokens are about as probable, a draw falls now and then so near to the border of two of them that
+    # the last bit of a sum decides.
+    every = [torch.randn(2, dims.n_vocab, generator=generator) * 10 for _ in range(4)]
     return _choices(dims, tokenizer, device, every) == _choices(dims, tokenizer, torch.device("cpu"), every)
 
 

@@ -4,7 +4,7 @@ Puts `model.audio`, `model.mel`, `model.decode` and `model.transcript` together 
 service puts the same pieces together for many at once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from model.padding_store import PaddingStore, learned_folder
 from model.quantize import quantise
 from model.recording import Recording, needs_speech
 from model.segments import Transcription
-from model.split_check import choose_cross_attention
+from model.step_check import settle_steps
 from model.tokenizer import get_tokenizer
 from model.vad import SpeechDetector
 from model.weights import Weights, load_weights
@@ -47,17 +47,23 @@ _CPU_WINDOWS, _GPU_WINDOWS = 4, 16
 class Transcriber:
     """A loaded model. `load()` makes one."""
 
-    def __init__(self, model: Whisper, name: str) -> None:
+    def __init__(self, model: Whisper, name: str, left_out: Mapping[str, str] | None = None) -> None:
         self.model, self.name = model, name
+        self.left_out: Mapping[str, str] = left_out or {}
+        """What a GPU might have had and has not, and why: see `model.step_check.settle_steps`."""
         self.dims = model.dims
         self.tokenizer = get_tokenizer(model.dims)
         self.log_mel = LogMel(model.dims.n_mels, model.device)
-        self._batch = DecodingBatch(model, self.tokenizer, max_windows=1, max_rows=MAX_WIDTH)
 
     @cached_property
     def detector(self) -> SpeechDetector:
         """The voice activity detector, read when it is first needed; `WeightsError` where it is not installed."""
         return SpeechDetector(self.model.device)
+
+    @cached_property
+    def _batch(self) -> DecodingBatch:
+        """The batch of whoever goes window by window; not made for a service, which has its own."""
+        return DecodingBatch(self.model, self.tokenizer, max_windows=1, max_rows=MAX_WIDTH)
 
     @cached_property
     def _side_by_side(self) -> DecodingBatch:
@@ -74,12 +80,14 @@ class Transcriber:
         encoder_context: str = "full",
         cross_kv: str = "auto",
         cross_attention: str = "auto",
+        cuda_graphs: str = "auto",
         cache_dir: Path | None = None,
     ) -> "Transcriber":
         """The model of these weights on a device, laid out for one each of what `model.compute` chooses from.
 
-        `cross_attention`: see `model.split_check`; `OptionError` where it is asked for and cannot be had. `cache_dir`:
-        where to keep what takes long to work out (`model.padding_store`); None for nowhere.
+        `cross_attention`: see `model.split_check`; `cuda_graphs`: see `model.step_check`. `OptionError` where they are
+        asked for and cannot be had. `cache_dir`: where to keep what takes long to work out (`model.padding_store`);
+        None for nowhere.
         """
         int8, dtype = compute_type == "int8", COMPUTE_TYPES[compute_type]
         model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype, weights.name, pack=not int8)
@@ -88,8 +96,9 @@ class Transcriber:
         if encoder_context == "short":
             shorten(model, PaddingStore(cache_dir, model, weights.sha256) if cache_dir and weights.sha256 else None)
         model.cross_kv = cross_kv
-        model.cross_attention = choose_cross_attention(cross_attention, model)
-        return cls(model, weights.name)
+        tokenizer = get_tokenizer(weights.dims)
+        left_out = settle_steps(model, tokenizer, cross_attention=cross_attention, cuda_graphs=cuda_graphs)
+        return cls(model, weights.name, left_out)
 
     @property
     def can_translate(self) -> bool:
@@ -235,17 +244,21 @@ def load(
     encoder_context: str = "auto",
     cross_kv: str = "auto",
     *,
+    cross_attention: str = "auto",
+    cuda_graphs: str = "auto",
     download_dir: Path | None = None,
 ) -> Transcriber:
     """Load a model by published name, or from a `.pt` file or a folder, onto a device.
 
     `compute_type`: `auto`, `int8` (CPU), `float32`, `float16` (GPU) or `bfloat16`. `encoder_context`: `auto`, `full` or
     `short` (`model.padding`, CPU). `cross_kv`: `auto`, or `int8` or `fp8` to keep the audio's keys and values in 8 bits
-    (`model.audio_memory`). Raises `WeightsError` or `OptionError`.
+    (`model.audio_memory`). On a GPU, `cross_attention`: `auto`, `torch` or `triton` (`model.split_check`), and
+    `cuda_graphs`: `auto`, `true` or `false` (`model.step_check`). Raises `WeightsError` or `OptionError`.
     """
     place = choose_device(device)
     chosen = choose_compute_type(compute_type, place)
     context = choose_encoder_context(encoder_context, place, chosen)
     kept = choose_cross_kv(cross_kv, chosen)
     weights = load_weights(name, download_dir=download_dir)
-    return Transcriber.from_weights(weights, place, chosen, context, kept, cache_dir=learned_folder(download_dir))
+    cache = learned_folder(download_dir)
+    return Transcriber.from_weights(weights, place, chosen, context, kept, cross_attention, cuda_graphs, cache)

@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.errors import WeightsError
+from model.fetch import Fetched
+from model.send import send
 from model.weights.blob import open_blob
 from model.weights.registry import PackageSource
 from model.weights.sources import Found, installed
@@ -96,32 +98,41 @@ class SpeechDetector:
 
 @dataclass(eq=False)
 class SpeechScan:
-    """How far the detector has come in one recording."""
+    """How far the detector has come in one recording. What a device says of it is read when somebody asks."""
 
     detector: SpeechDetector
     samples: Tensor
-    probabilities: list[float] = field(default_factory=list)
-    """One for each 32 ms heard so far."""
+    _heard: list[Fetched] = field(default_factory=list)
+    _n_chunks: int = 0
     _state: tuple[Tensor, Tensor] | None = None
 
     @property
     def done(self) -> bool:
         """Whether the recording has been heard to its end."""
-        return len(self.probabilities) * CHUNK >= len(self.samples)
+        return self._n_chunks * CHUNK >= len(self.samples)
+
+    @property
+    def probabilities(self) -> list[float]:
+        """One for each 32 ms heard so far."""
+        return [probability for block in self._heard for probability in block.read().tolist()]
 
     def advance(self) -> None:
         """Hear the next 8 s at most."""
-        start = len(self.probabilities) * CHUNK
+        start = self._n_chunks * CHUNK
         block = self.samples[max(0, start - _CONTEXT) : start + _BLOCK_CHUNKS * CHUNK]
         before = min(start, _CONTEXT)
         n_chunks = -(-(len(block) - before) // CHUNK)
         audio = torch.zeros(_CONTEXT + n_chunks * CHUNK, device=self.detector.device)
         content = audio[_CONTEXT - before : _CONTEXT - before + len(block)]
-        content.copy_(block)
+        content.copy_(send(block, audio.device))
         if block.dtype == torch.int16:
             content.div_(32768.0)
-        probabilities, self._state = self.detector.probabilities(audio.unfold(0, _CONTEXT + CHUNK, CHUNK), self._state)
-        self.probabilities += probabilities.tolist()
+        probabilities, state = self.detector.probabilities(audio.unfold(0, _CONTEXT + CHUNK, CHUNK), self._state)
+        self._heard.append(Fetched(probabilities))
+        self._state, self._n_chunks = (
+            state,
+            self._n_chunks + n_chunks,
+        )  # last: it may be repeated
 
     def finish(self) -> list[float]:
         """Hear the rest; all probabilities."""

@@ -7,11 +7,14 @@ pipe or clock, so a test drives it call by call.
 A request that raises fails alone: its slot comes back and the others go on. Where a step or an encoder pass of many
 rows raises, nobody knows whose fault it was: each is done again by itself, and the one that raises again is the one.
 Where the device's memory is used up nobody is at fault: fewer windows share it from then on, and those in it wait
-again.
+again; what is done for one request alone is done once more.
 """
 
 from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -29,6 +32,8 @@ from service.messages import DetectLanguage, Failed, Finished, Message, Segments
 from service.room import Room
 from service.scheduler import Scheduler
 from service.seats import Seats
+
+Result = TypeVar("Result")
 
 _HEARD_A_TURN = 8
 """What is spent on hearing recordings in one turn (`Job.listen`): some 40 ms, so that a long one stalls nobody."""
@@ -61,6 +66,8 @@ class Engine:
         """
         self._transcriber = transcriber
         self.batch = DecodingBatch(transcriber.model, transcriber.tokenizer, max_windows=max_rows)
+        with suppress(torch.OutOfMemoryError):  # then steps are recorded as they come, by whom there is room for
+            self.batch.prepare(windows_per_encode)
         self.seats = Seats(self.batch)
         self._intake = Intake(transcriber, self.batch, self.seats, beside or Inline())
         self._scheduler = Scheduler(
@@ -156,7 +163,7 @@ class Engine:
         while self._listening and spent < _HEARD_A_TURN:
             job = self._listening.popleft()
             try:
-                spent += job.listen()
+                spent += _twice(job.listen)
             except Exception as error:
                 messages.append(self._fail(job.request_id, "internal_error", _inside(error)))
                 continue
@@ -262,7 +269,8 @@ class Engine:
 
     def _feed(self, job: Job, lane: int, result: DecodingResult, now: float) -> list[Message]:
         messages: list[Message] = []
-        result = self._transcriber.weigh(result, job.recording.window(lane), job.samples, job.options)
+        window = job.recording.window(lane)
+        result = _twice(lambda: self._transcriber.weigh(result, window, job.samples, job.options))
         if segments := job.recording.feed(lane, result):
             messages.append(SegmentsReady(job.request_id, segments))
         if job.recording.done:
@@ -282,6 +290,19 @@ class Engine:
     def _fail(self, request_id: str, code: str, message: str) -> Message:
         self.cancel(request_id)
         return Failed(request_id, code, message)  # type: ignore[arg-type]
+
+
+def _twice(work: Callable[[], Result]) -> Result:
+    """What it gives, the second time if memory ran out in the first: with what torch keeps for later given back.
+
+    For what is done for one request alone, and takes so little that a smaller batch would be no help.
+    """
+    try:
+        return work()
+    except torch.OutOfMemoryError:
+        pass  # and not here, where the error's frames hold the memory
+    torch.cuda.empty_cache()
+    return work()
 
 
 def _inside(error: Exception) -> str:

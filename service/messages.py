@@ -122,6 +122,8 @@ class ModelInfo:
     """Whether steps run as they come, or as a GPU may have them (`model.step_check`)."""
     plain_because: str | None = None
     """Why steps of a GPU are plain where nobody asked for that."""
+    torch_because: str | None = None
+    """Why a GPU's attention is torch's (`model.split_check`) where nobody asked for that."""
     kind: Literal["model_info"] = "model_info"
 
 

@@ -223,6 +223,8 @@ class WorkerPool:
                 )  # fmt: skip
                 if message.plain_because is not None:
                     logs.event("steps_not_captured", level=30, device=worker.device, reason=message.plain_because)
+                if message.torch_because is not None:
+                    logs.event("kernel_not_used", level=30, device=worker.device, reason=message.torch_because)
                 self._dispatch()
             elif isinstance(message, WorkerStats) and message.out_of_memory > out_of_memory:
                 out_of_memory = message.out_of_memory

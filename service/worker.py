@@ -129,7 +129,6 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     from model.compute import choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
     from model.padding_store import learned_folder
     from model.quantize import cross_kv_name, decoder_name
-    from model.step_check import choose_steps
     from model.transcriber import Transcriber, can_translate
     from model.weights import load_weights
     from service.engine import Engine
@@ -137,25 +136,27 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     if args.threads:
         torch.set_num_threads(args.threads)
     device = choose_device(args.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # or pinned memory, streams and kernels would go by the first card as well
     compute_type = choose_compute_type(args.compute_type, device)
     cross_kv = choose_cross_kv(args.cross_kv, compute_type)
     weights = load_weights(args.model, download_dir=args.download_dir)
     context = choose_encoder_context(args.encoder_context, device, compute_type)
     folder = learned_folder(args.download_dir)
     transcriber = Transcriber.from_weights(
-        weights, device, compute_type, context, cross_kv, args.cross_attention, folder
+        weights, device, compute_type, context, cross_kv, args.cross_attention, args.cuda_graphs, folder
     )
     model = transcriber.model
-    model.captures_steps, reason = choose_steps(args.cuda_graphs, model, transcriber.tokenizer)
     transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
     max_rows = args.max_rows or choose_rows(transcriber.dims, device, model.dtype, args.memory_share, cross_kv)
+    windows_per_encode = 8 if device.type == "cuda" else 1
     engine = Engine(
         transcriber,
         max_rows=max_rows,
-        windows_per_encode=8 if device.type == "cuda" else 1,
+        windows_per_encode=windows_per_encode,
         beside=SideStream(device) if model.captures_steps else None,
     )
-    warm_up(engine)
+    warm_up(engine, windows_per_encode)
     info = ModelInfo(
         name=weights.name,
         languages=transcriber.tokenizer.language_codes or ("en",),
@@ -167,7 +168,8 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
         decoder=decoder_name(model),
         max_rows=max_rows,
         steps="captured" if model.captures_steps else "plain",
-        plain_because=reason,
+        plain_because=transcriber.left_out.get("cuda_graphs"),
+        torch_because=transcriber.left_out.get("cross_attention"),
         sha256=weights.sha256,
     )
     return engine, info
@@ -196,10 +198,10 @@ def choose_rows(
     return rows
 
 
-def warm_up(engine: "Engine") -> None:
+def warm_up(engine: "Engine", windows: int) -> None:
     """Run faint noise through every stage, so that the first request finds all memory in place.
 
-    A whole window, or a clip where the encoder has heard whole windows already, to learn their padding.
+    So many whole windows at once, or clips where the encoder has heard whole windows already, to learn their padding.
     """
     import torch
 
@@ -209,7 +211,8 @@ def warm_up(engine: "Engine") -> None:
     n_samples = N_SAMPLES // 10 if engine.batch.model.encoder_context == "short" else N_SAMPLES
     noise = torch.randn(n_samples, generator=torch.Generator().manual_seed(0)) * 1e-3
     options = TranscribeOptions(temperature=(0.0,), sample_len=_WARM_UP_STEPS)
-    engine.submit(Transcribe("warm-up", "float32", n_samples, options, None), noise, 0.0)
+    for number in range(windows):
+        engine.submit(Transcribe(f"warm-up {number}", "float32", n_samples, options, None), noise, 0.0)
     while engine.busy:
         engine.iterate(0.0)
     engine.reset_stats()

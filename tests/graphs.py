@@ -1,5 +1,9 @@
 """Stand-ins for a GPU: what was captured is run again, and answers into the same memory; tokens chosen as there."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import Tensor
@@ -39,6 +43,18 @@ class Again:
 
     def reset(self) -> None:
         self.resets += 1
+
+
+@contextmanager
+def no_waits() -> Iterator[None]:
+    """On a GPU, whatever makes the host wait for it raises; waits for an event, which say what for, do not."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")  # said once a process
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def capture_steps(monkeypatch: pytest.MonkeyPatch, again: Again) -> None:

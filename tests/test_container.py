@@ -72,17 +72,30 @@ def test_the_image_runs_without_root() -> None:
 def test_the_final_stages_install_nothing() -> None:
     for name in ("", "cpu", "cuda"):
         for word, rest in stages()[name]:
-            assert word != "RUN" or not re.search(r"\b(apt|apt-get|pip|curl|wget|gcc|build-essential)\b", rest), rest
+            if word == "RUN" and not (name == "cuda" and rest.startswith("command -v cc ")):
+                assert not re.search(r"\b(apt|apt-get|pip|curl|wget|gcc|build-essential)\b", rest), rest
     assert all("apt" not in rest.split() for _, rest in instructions())
 
 
 def test_the_last_stage_is_the_cpu_image() -> None:
     assert final_stage()[:-1] == stages()["cpu"]
     cpu, cuda = ({rest for _, rest in stages()[name]} for name in ("cpu", "cuda"))
-    assert {line for line in cuda - cpu if "NVIDIA" not in line} == {
+    assert {line for line in cuda - cpu if "NVIDIA" not in line and not line.startswith("command -v cc ")} == {
         "runtime AS cuda",
+        "0",
         "--from=build-cuda /app/.venv /app/.venv",
     }
+
+
+def test_the_cuda_image_has_what_triton_needs_and_no_root_when_it_runs() -> None:
+    cuda = stages()["cuda"]
+    (compiler,) = [rest for word, rest in cuda if word == "RUN" and "gcc" in rest]
+    assert " gcc libc6-dev " in compiler
+    assert [rest for word, rest in cuda if word == "USER"][-1] == "10001:10001"
+    (cache,) = re.findall(r"TRITON_CACHE_DIR=(\S+)", " ".join(rest for _, rest in cuda))
+    # A volume, so that compiled programs may be loaded from there, and its owner is who runs the service.
+    assert any(mount.split(":")[1] == str(Path(cache).parent) for mount in compose()["volumes"])
+    assert any(f"chown 10001:10001 {Path(cache).parent}" in rest for _, rest in cuda)
 
 
 def test_the_base_is_pinned_by_digest() -> None:

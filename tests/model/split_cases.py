@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
-from model.audio_memory import AudioMemory, place
+from model.audio_memory import AudioMemory
 from model.decode import DecodingBatch
 from model.dims import ModelDimensions
 from model.inference import PyTorchInference
 from model.options import TranscribeOptions
+from model.send import send
 from model.shapes import AskedShape
 from model.split_attention import Asked, Memory, attend
 from model.split_check import deviation
@@ -74,7 +75,7 @@ def _audio(kept: str, dtype: torch.dtype, slots: int, n_ctx: int, n_head: int, s
     both = [AudioMemory(dims, slots, device=DEVICE, dtype=dtype, cross_kv=kept) for _ in range(2)]
     for memory in both:
         heads = 3 * torch.randn(slots, n_head, n_ctx, size, generator=generator)
-        memory.write(0, place(range(slots), DEVICE), heads.to(DEVICE, dtype))
+        memory.write(0, send(range(slots), DEVICE), heads.to(DEVICE, dtype))
     return both
 
 
@@ -175,6 +176,25 @@ def test_steps_give_what_torchs_steps_give(monkeypatch) -> None:
         step = {"lengths": lengths, "windows": windows}
         tokens = [draw.randrange(50_000) for _ in windows]
         torch.testing.assert_close(split.step(tokens, **step), torchs.step(tokens, **step), atol=2e-4, rtol=1e-4)
+
+
+def test_short_prompts_are_steps_of_their_tokens_and_give_what_torchs_prompts_give(monkeypatch) -> None:
+    torchs, split = _pair(monkeypatch)
+    shapes = []
+    replay = split._graphs._replay
+    monkeypatch.setattr(split._graphs, "_replay", lambda key, run: (shapes.append(key[0]), replay(key, run))[1])
+    for prompts, windows, row in (
+        ([(50_258, 7, 9), (50_258, 8, 9)], [5, 2], 3),
+        ([(50_258,), (50_258,)], [0, 2], 5),
+        ([(1, 2, 3, 4)] * 3, [0, 1, 3], 0),  # more tokens than there are rows
+    ):
+        keep = [(0, len(prompts[0]) - 1)] * len(prompts)
+        ours, theirs = (x.prefill_many(prompts, row=row, windows=windows, keep=keep) for x in (split, torchs))
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4)
+    assert shapes == [AskedShape(8, 2, 4), AskedShape(2, 2, 1)]
+    torch.testing.assert_close(split._cache.keys[:, 3:5, :, :3], torchs._cache.keys[:, 3:5, :, :3], atol=1e-4, rtol=0)
+    step = {"lengths": [4, 4, 4, 3, 3], "windows": [0, 1, 3, 5, 2]}
+    torch.testing.assert_close(split.step([7] * 5, **step), torchs.step([7] * 5, **step), atol=2e-4, rtol=1e-4)
 
 
 def test_a_batch_of_greedy_rows_and_beams_says_the_same(monkeypatch) -> None:

@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.audio_memory import AudioMemory, place
+from model.audio_memory import AudioMemory
 from model.inference import PyTorchInference, make_inference
 from model.quantize import cross_kv_name, quantise
+from model.send import send
 from model.transcriber import Transcriber
 from model.weights import Weights
 from model.whisper import TextDecoder
@@ -27,7 +28,7 @@ def _memory(cross_kv: str, dtype: torch.dtype = torch.float32) -> AudioMemory:
 @given(scale=st.sampled_from([1e-6, 1e-2, 1.0, 40.0, 1e4]), seed=st.integers(0, 99))
 def test_int8_is_off_by_half_a_step_of_its_own_scale(scale, seed) -> None:
     heads, memory = _heads(7, scale=scale, seed=seed), _memory("int8")
-    memory.write(1, place([2], CPU), heads)
+    memory.write(1, send([2], CPU), heads)
     error = (memory.read(1, 2, 7) - heads[0]).abs()
     # Half a step, and a scale that was rounded down cuts the largest number off by as much.
     assert (error <= heads[0].abs().amax(-1, keepdim=True) / 127 * 0.51).all()
@@ -36,20 +37,20 @@ def test_int8_is_off_by_half_a_step_of_its_own_scale(scale, seed) -> None:
 @given(scale=st.sampled_from([1.0, 40.0]), seed=st.integers(0, 99))
 def test_fp8_is_off_by_a_sixteenth_of_the_number(scale, seed) -> None:
     heads, memory = _heads(7, scale=scale, seed=seed), _memory("fp8")
-    memory.write(0, place([3], CPU), heads)
+    memory.write(0, send([3], CPU), heads)
     assert ((memory.read(0, 3, 7) - heads[0]).abs() <= heads[0].abs() / 16 + 2**-10).all()
 
 
 def test_what_fp8_cannot_hold_is_cut_off_and_stays_a_number() -> None:
     memory = _memory("fp8")
-    memory.write(0, place([0], CPU), torch.full((1, HEADS, 2, SIZE), -1e6))
+    memory.write(0, send([0], CPU), torch.full((1, HEADS, 2, SIZE), -1e6))
     assert (memory.read(0, 0, 2) == -448.0).all()
 
 
 @pytest.mark.parametrize("cross_kv", ["auto", "int8", "fp8"])
 def test_a_batch_fills_slots_in_any_order_and_leaves_the_others(cross_kv) -> None:
     memory, heads = _memory(cross_kv), _heads(1500, batch=3)
-    memory.write(1, place([3, 0, 2], CPU), heads)
+    memory.write(1, send([3, 0, 2], CPU), heads)
     both = memory.read(1, slice(0, 4))
     for i, slot in enumerate([3, 0, 2]):
         torch.testing.assert_close(both[slot], heads[i], atol=0.2, rtol=1 / 16)
@@ -60,9 +61,9 @@ def test_a_batch_fills_slots_in_any_order_and_leaves_the_others(cross_kv) -> Non
 
 def test_zeros_stay_zeros_and_a_short_window_leaves_the_rest() -> None:
     memory = _memory("int8")
-    memory.write(0, place([1], CPU), _heads(1500))
+    memory.write(0, send([1], CPU), _heads(1500))
     before = memory.read(0, 1).clone()
-    memory.write(0, place([1], CPU), torch.zeros(1, HEADS, 700, SIZE))
+    memory.write(0, send([1], CPU), torch.zeros(1, HEADS, 700, SIZE))
     assert not memory.read(0, 1, 700).any()
     assert torch.equal(memory.read(0, 1)[:, 700:], before[:, 700:])
 
@@ -71,7 +72,7 @@ def test_zeros_stay_zeros_and_a_short_window_leaves_the_rest() -> None:
 def test_what_is_read_has_the_models_format(dtype) -> None:
     for cross_kv in ("auto", "int8", "fp8"):
         memory = _memory(cross_kv, dtype)
-        memory.write(0, place([1], CPU), _heads(9).to(dtype))
+        memory.write(0, send([1], CPU), _heads(9).to(dtype))
         assert memory.read(0, 1, 9).dtype == dtype
         torch.testing.assert_close(memory.read(0, 1, 9).float(), _heads(9)[0], atol=0.05, rtol=0.08)
 

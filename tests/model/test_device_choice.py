@@ -170,6 +170,23 @@ def test_a_row_at_the_end_of_its_context_goes_one_step_too_far_without_harm(monk
     assert _same(_decode(0, _batch(), options, prompt), wanted)
 
 
+def test_what_is_recorded_beforehand_is_not_recorded_again_and_changes_nothing(alone, monkeypatch) -> None:
+    choose_on_device(monkeypatch, ahead=True)
+    again = Again()
+    capture_steps(monkeypatch, again)
+    batch = _batch(5)
+    batch.prepare(3)
+    assert again.captures == 2 * len({1, 2, 4, 5})
+    greedy = [i for i in DETERMINED if OPTIONS[i].width == 1]
+    slots = dict(zip(batch.encode(MEL[greedy]), greedy, strict=True))
+    for slot, i in slots.items():
+        batch.start(slot, Window(i, 0, 3000, OPTIONS[i].language, ()), OPTIONS[i])
+    for slot, result in [*run_to_end(batch), *batch.step()]:
+        assert _same(result, alone[slots.pop(slot)])
+    assert not slots
+    assert again.captures == 2 * len({1, 2, 4, 5})
+
+
 @pytest.mark.weights
 def test_real_weights_say_the_same_along_the_whole_ladder(base, clips, monkeypatch) -> None:
     """A clip that is clear, and pushed down the ladder by a threshold that nothing passes."""

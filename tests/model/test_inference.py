@@ -47,6 +47,20 @@ def test_rows_exchange_their_past_as_if_all_were_read_first() -> None:
     assert not torch.allclose(after, before, atol=1e-2)
 
 
+@pytest.mark.parametrize("cross_kv", ["auto", "int8", "fp8"])
+@torch.inference_mode()
+def test_prompts_that_hear_whole_windows_are_read_together_as_each_is_alone(cross_kv, monkeypatch) -> None:
+    monkeypatch.setattr(MODEL, "cross_kv", cross_kv)
+    together, alone = _inference(), _inference()
+    for inference in (together, alone):
+        inference.fill_windows(FEATURES, [1, 0])
+    prompts, windows, keep = [(1, 2, 3), (4, 5, 6), (7, 8, 9)], [1, 0, 1], [(0, 2), (1, 2), (0, 2)]
+    logits = together.prefill_many(prompts, row=1, windows=windows, keep=keep)
+    for i, (prompt, window, kept) in enumerate(zip(prompts, windows, keep, strict=True)):
+        wanted = alone.prefill(prompt, row=1 + i, window=window, keep=kept)
+        assert torch.allclose(logits[i], wanted, atol=1e-5)
+
+
 @torch.inference_mode()
 def test_prompts_of_one_length_are_read_together_as_each_is_alone() -> None:
     together, alone = _inference(), _inference()

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.dims import HOP_LENGTH, N_FRAMES, N_SAMPLES, SAMPLE_RATE
 from model.mel import LogMel, MelSpan, mel_filters
+from tests.graphs import no_waits
 
 CLIPS = Path(__file__).parent.parent / "audio"
 MEL = LogMel(80)
@@ -212,6 +213,22 @@ def test_another_device_gets_the_samples_of_a_window_as_they_are(convert) -> Non
     assert of_sound == [(samples.dtype, 2999 * 160 + 400), (samples.dtype, 499 * 160 + 200)]
 
 
+@pytest.mark.parametrize("n", [37, 700, 4_000, 70_000])
+def test_frames_that_a_gpu_transforms_beyond_those_asked_for_change_nothing(n, monkeypatch) -> None:
+    samples = sound(n)
+    maximum, alone = MEL.maximum(samples), window(samples, 1, min(n // HOP_LENGTH, 180))
+    padded = LogMel(80)
+    monkeypatch.setattr(padded, "_transformed", lambda n_frames: N_FRAMES)
+    assert padded.maximum(samples) == pytest.approx(maximum, abs=1e-5)
+    torch.testing.assert_close(window(samples, 1, min(n // HOP_LENGTH, 180), padded), alone, atol=1e-5, rtol=0)
+
+
+def test_a_gpu_plans_one_transform_for_each_number_of_windows() -> None:
+    mel = LogMel(80, "meta")
+    assert {mel._transformed(n_frames) for n_frames in (1, 17, 2999)} == {N_FRAMES}
+    assert [MEL._transformed(n_frames) for n_frames in (1, 17, 2999)] == [8, 17, 2999]
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_hears_the_same_without_waiting() -> None:
@@ -219,11 +236,8 @@ def test_a_gpu_hears_the_same_without_waiting() -> None:
     recordings = [sound(700_000), as_int16(sound(600_000, 2)), as_int16(sound(30_000, 1)).cuda()]
     spans = [MelSpan(samples, 5, 180, mel.maximum(samples)) for samples in recordings]
     mel.windows(spans)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waits():
         windows = mel.windows(spans)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     here = LogMel(128)
     for row, samples in zip(windows.cpu(), recordings, strict=True):
         torch.testing.assert_close(row, window(samples.cpu(), 5, 180, here), atol=1e-4, rtol=0)

@@ -32,7 +32,7 @@ def _card(monkeypatch: pytest.MonkeyPatch, *, capability=(9, 0), triton: bool = 
 
 
 def test_a_cpu_has_torchs() -> None:
-    assert choose_cross_attention("auto", MODEL) == choose_cross_attention("torch", MODEL) == "torch"
+    assert choose_cross_attention("auto", MODEL) == choose_cross_attention("torch", MODEL) == ("torch", None)
     with pytest.raises(OptionError, match="cannot be used on cpu: it is for GPUs") as caught:
         choose_cross_attention("triton", MODEL)
     assert caught.value.param == "cross_attention"
@@ -53,9 +53,9 @@ def test_a_name_that_is_none_is_refused() -> None:
 def test_a_gpu_where_the_kernel_agrees_has_the_kernel(monkeypatch) -> None:
     _card(monkeypatch)
     assert [choose_cross_attention(name, _OnCard()) for name in ("auto", "triton", "torch")] == [
-        "triton",
-        "triton",
-        "torch",
+        ("triton", None),
+        ("triton", None),
+        ("torch", None),
     ]
 
 
@@ -70,7 +70,9 @@ def test_a_gpu_where_the_kernel_agrees_has_the_kernel(monkeypatch) -> None:
 )
 def test_a_gpu_where_it_does_not_work_has_torchs_and_says_why(monkeypatch, card, reason) -> None:
     _card(monkeypatch, **card)
-    assert choose_cross_attention("auto", _OnCard()) == "torch"
+    chosen, why = choose_cross_attention("auto", _OnCard())
+    assert chosen == "torch"
+    assert reason in str(why)
     with pytest.raises(OptionError, match=reason):
         choose_cross_attention("triton", _OnCard())
 
@@ -78,6 +80,6 @@ def test_a_gpu_where_it_does_not_work_has_torchs_and_says_why(monkeypatch, card,
 def test_fp8_needs_a_newer_card(monkeypatch) -> None:
     _card(monkeypatch, capability=(8, 6))
     model = _OnCard()
-    assert choose_cross_attention("auto", model) == "triton"
+    assert choose_cross_attention("auto", model) == ("triton", None)
     model.cross_kv = "fp8"
-    assert choose_cross_attention("auto", model) == "torch"
+    assert choose_cross_attention("auto", model) == ("torch", "the card's compute capability is below 8.9")

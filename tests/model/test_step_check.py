@@ -10,7 +10,7 @@ from model import step_check
 from model.beside import Inline
 from model.errors import OptionError
 from model.graphs import Run
-from model.step_check import choices_agree, choose_steps, deviation, reason_against
+from model.step_check import choices_agree, choose_steps, deviation, reason_against, settle_steps
 from model.tokenizer import get_tokenizer
 from tests import tiny
 from tests.graphs import Again
@@ -108,6 +108,30 @@ def test_who_insists_is_told_why_not(monkeypatch) -> None:
     assert raised.value.param == "cuda_graphs"
     with pytest.raises(OptionError, match="maybe"):
         choose_steps("maybe", MODEL, TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    ("cross_attention", "without", "wanted"),
+    [
+        ("auto", None, ("torch", True, {"cross_attention": "it is off"})),
+        ("auto", "so is this", ("torch", False, {"cross_attention": "it is off", "cuda_graphs": "so is this"})),
+        ("triton", None, ("triton", False, {"cuda_graphs": "it is off"})),
+    ],
+)
+def test_a_kernel_with_which_whole_steps_fail_is_left_out(monkeypatch, cross_attention, without, wanted) -> None:
+    model = tiny.transcriber().model
+    monkeypatch.setattr(type(model), "device", torch.device("cuda"))
+    monkeypatch.setattr(step_check, "choose_cross_attention", lambda *_: ("triton", None))
+    reasons = {"triton": "it is off", "torch": without}
+    monkeypatch.setattr(step_check, "reason_against", lambda model, _: reasons[model.cross_attention])
+    left_out = settle_steps(model, TOKENIZER, cross_attention=cross_attention, cuda_graphs="auto")
+    assert (model.cross_attention, model.captures_steps, left_out) == wanted
+
+
+def test_nothing_is_left_out_of_a_cpu() -> None:
+    model = tiny.transcriber().model
+    assert settle_steps(model, TOKENIZER, cross_attention="auto", cuda_graphs="auto") == {}
+    assert (model.cross_attention, model.captures_steps) == ("torch", False)
 
 
 @pytest.mark.cuda

@@ -247,6 +247,29 @@ def test_a_capture_without_memory_shrinks_the_batch_too(model, monkeypatch) -> N
     assert again.replays > 2 * again.captures
 
 
+@pytest.mark.parametrize("fails", [1, 2])
+@pytest.mark.parametrize("where", ["loudest", "weigh"])
+def test_what_is_done_for_one_request_alone_is_tried_again(model, monkeypatch, where, fails) -> None:
+    owner, failures = (model.log_mel if where == "loudest" else model), []
+    method = getattr(owner, where)
+
+    def failing(*arguments):
+        if len(failures) < fails:
+            failures.append(where)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return method(*arguments)
+
+    expected = alone(model, 3.0, 1)
+    monkeypatch.setattr(owner, where, failing)
+    engine = make_engine(model)
+    submit(engine, request_of("unlucky", 3.0), 1)
+    messages = run(engine)
+    if fails == 1:
+        assert [s.tokens for s in answer_of(messages, "unlucky")[0]] == [s.tokens for s in expected.segments]
+    else:
+        assert [type(m) for m in messages] == [Failed]
+
+
 @TOGETHER
 @pytest.mark.parametrize("name", ["encode", "step"])
 def test_a_window_that_does_not_fit_alone_fails(model, monkeypatch, name, together) -> None:
@@ -332,7 +355,7 @@ def test_tokens_chosen_on_the_device_a_step_ahead_change_no_answer(model, monkey
     expected = {name: alone(model, seconds, seed) for seed, (name, seconds) in enumerate(sizes.items())}
     choose_on_device(monkeypatch, ahead=True)
     again = Again()
-    again.failures = [torch.OutOfMemoryError("CUDA out of memory")]
+    again.failures = [torch.OutOfMemoryError("CUDA out of memory") for _ in range(2)]  # before there is work, and in it
     capture_steps(monkeypatch, again)
     engine = make_engine(model, together=3)
     step = engine.batch.step
