@@ -1,47 +1,112 @@
 #!/usr/bin/env bash
-# Everything that is to be seen on a GPU, in one go: tests marked `cuda`, a card's ceilings, stages, saturation, peers.
+# Everything that is to be seen on a GPU, in parts that can be had one at a time: tests, speed, stages, peers, texts.
 #
-#   benchmarks/gpu.sh [FOLDER]          results as text and JSON lines; default results/gpu
+#   benchmarks/gpu.sh [PART...]         default: all of them, in that order; what matters most comes first in each
 #
-# Needs torch with CUDA, Triton and a C compiler, numpy, tiktoken, safetensors, pydantic, pytest and hypothesis; transformers
-# and openai-whisper where they are to be compared. Nothing is fetched; what fails is told and passed over. SIZES="base"
-# WINDOWS=64 is a short run.
+# Writes FOLDER/log.txt (what people read) and FOLDER/results.jsonl (a line a run), which grow from call to call. What
+# fails, or takes longer than EACH seconds, is told and passed over; after BUDGET seconds nothing new is begun.
+#
+# Needs torch with CUDA, Triton and a C compiler; numpy, tiktoken, safetensors, tqdm, httpx, pydantic, pytest, hypothesis;
+# transformers and openai-whisper where they are to be compared. No network. Settings, all optional:
+#   FOLDER=results/gpu   BUDGET=3600   EACH=240   SIZES="large-v3 large-v3-turbo base small"   ROWS=64   WINDOWS=512
+#   WHEELS=dir           wheels that this Python lacks: used from a folder of their own, installed nowhere
+#   CLIPS=clips.npz      for texts: what `benchmarks.texts take` wrote; ANSWERS=dir keeps what was heard, for `compare`
+#   MODEL=base.pt        for texts: the weights, or base.pt.* which are its pieces
 set -uo pipefail
 cd "$(dirname "$0")/.."
-folder="${1:-results/gpu}"
-sizes="${SIZES:-base small large-v3-turbo large-v3}"
+folder="${FOLDER:-results/gpu}"
+budget="${BUDGET:-3600}"
+each="${EACH:-240}"
+sizes="${SIZES:-large-v3 large-v3-turbo base small}"
 rows="${ROWS:-64}"
 windows="${WINDOWS:-512}"
+export PYTHONUNBUFFERED=1
 failed=0
 mkdir -p "$folder"
 
-run() { # run NAME COMMAND...
-    local name="$1"
+run() { # run NAME COMMAND...: within the budget, and within EACH seconds; partial output is kept
+    local name="$1" output status
     shift
-    echo "== $name: $*"
-    "$@" >"$folder/$name.txt" 2>&1 || { echo "failed, see $folder/$name.txt"; failed=1; }
-    tail -n 30 "$folder/$name.txt" | cut -c -160
-    grep '^{' "$folder/$name.txt" >>"$folder/results.jsonl" || true
+    if [ "$SECONDS" -ge "$budget" ]; then
+        echo "== $name: not begun, the budget of $budget s is used up" | tee -a "$folder/log.txt"
+        failed=1
+        return
+    fi
+    echo "== $name after $SECONDS s: $*" | tee -a "$folder/log.txt"
+    output="$(mktemp)"
+    timeout --kill-after=10 "$each" "$@" >"$output" 2>&1
+    status=$?
+    if [ "$status" -ne 0 ]; then
+        echo "$name: failed with status $status (124: it took more than $each s)" >>"$output"
+        failed=1
+    fi
+    grep '^{' "$output" >>"$folder/results.jsonl" || true
+    tail -n 60 "$output" | cut -c -400 >>"$folder/log.txt"
+    tail -n 12 "$output" | cut -c -160
+    rm -f "$output"
 }
 
-nvidia-smi >"$folder/card.txt" 2>&1 || { echo "no GPU here: nothing was measured"; exit 2; }
-run tests python3 -m pytest -q -p no:cacheprovider -m cuda tests/model/test_cuda.py tests/model/test_mel.py \
-    tests/model/test_split_attention.py
-for size in $sizes; do
-    common=(--random "$size" --device cuda)
-    for attention in torch triton; do
-        run "stages-$size-$attention" python3 -m benchmarks.stages "${common[@]}" --cross-attention "$attention" \
-            --encode 1 2 4 8 16 --rows 1 8 32 64 --repeats 5
-        run "stages-$size-$attention-graphs" python3 -m benchmarks.stages "${common[@]}" --cross-attention "$attention" \
-            --cuda-graphs --rows 1 2 4 8 16 32 64 --repeats 5
-        run "saturation-$size-$attention-graphs" python3 -m benchmarks.saturation "${common[@]}" --cuda-graphs \
-            --cross-attention "$attention" --rows "$rows" --windows "$windows"
+# Warnings of versions that were never tried are no failures here.
+tests() {
+    local pytest=(env PYTEST_ADDOPTS="-W default" python3 -m pytest -q -p no:cacheprovider -m cuda)
+    run tests-steps "${pytest[@]}" tests/model/test_step_check.py tests/model/test_cuda.py tests/model/test_mel.py
+    run tests-kernel "${pytest[@]}" tests/model/test_split_attention.py
+}
+
+speed() {
+    for size in $sizes; do
+        saturation=(python3 -m benchmarks.saturation --random "$size" --device cuda --rows "$rows" --windows "$windows")
+        run "speed-$size" "${saturation[@]}" --cuda-graphs
+        run "speed-$size-int8" "${saturation[@]}" --cuda-graphs --cross-kv int8
+        run "speed-$size-torch" "${saturation[@]}" --cuda-graphs --cross-attention torch
     done
-    for kept in int8 fp8; do
-        run "saturation-$size-$kept-graphs" python3 -m benchmarks.saturation "${common[@]}" --cuda-graphs \
-            --cross-kv "$kept" --rows "$rows" --windows "$windows"
+    for size in $sizes; do
+        saturation=(python3 -m benchmarks.saturation --random "$size" --device cuda --rows "$rows" --windows "$windows")
+        run "speed-$size-fp8" "${saturation[@]}" --cuda-graphs --cross-kv fp8
+        run "speed-$size-plain" "${saturation[@]}"
     done
-    run "saturation-$size-no-graphs" python3 -m benchmarks.saturation "${common[@]}" --rows "$rows" --windows "$windows"
-    run "peers-$size" python3 -m benchmarks.random_peers "${common[@]}" --rows "$rows"
+}
+
+stages() {
+    for size in $sizes; do
+        run "stages-$size" python3 -m benchmarks.stages --random "$size" --device cuda --cuda-graphs --encode 1 2 4 8 16 \
+            --rows 1 2 8 32 64 --repeats 3
+    done
+}
+
+peers() {
+    for size in $sizes; do
+        run "peers-$size" python3 -m benchmarks.random_peers --random "$size" --device cuda --rows "$rows" --rounds 2
+    done
+}
+
+texts() {
+    local model="${MODEL:-base}" answers="${ANSWERS:-$folder}"
+    if [ -z "${CLIPS:-}" ]; then
+        echo "texts: CLIPS names no file; benchmarks.texts take writes one" | tee -a "$folder/log.txt"
+        return
+    fi
+    if [ ! -e "$model" ] && ls "$model".* >/dev/null 2>&1; then cat "$model".* >"$model"; fi
+    hear=(python3 -m benchmarks.texts hear "$CLIPS")
+    run texts-float16 "${hear[@]}" "$answers/float16.json" --model "$model" --device cuda
+    run texts-int8 "${hear[@]}" "$answers/int8.json" --model "$model" --device cuda --cross-kv int8
+    run texts-plain "${hear[@]}" "$answers/plain.json" --model "$model" --device cuda --cuda-graphs false \
+        --cross-attention torch
+    run texts-float32 "${hear[@]}" "$answers/float32.json" --model "$model" --device cpu --compute-type float32
+}
+
+for part in "$@"; do
+    case "$part" in
+        tests | speed | stages | peers | texts) ;;
+        *) echo "gpu.sh: unknown part '$part'; tests, speed, stages, peers or texts" >&2; exit 2 ;;
+    esac
 done
+nvidia-smi >>"$folder/log.txt" 2>&1 || { echo "no GPU here: nothing was measured"; exit 2; }
+if [ -n "${WHEELS:-}" ]; then
+    site="$(mktemp -d)"
+    python3 -m pip install --quiet --no-index --no-deps --target "$site" "$WHEELS"/*.whl || exit 1
+    export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
+fi
+[ $# -gt 0 ] || set -- tests speed stages peers texts
+for part in "$@"; do "$part"; done
 exit "$failed"

@@ -141,15 +141,23 @@ def peers(size: str, device: torch.device, rows: int, tokens: int) -> tuple[dict
     return found, missing
 
 
-def measure(found: dict[str, Peer], device: torch.device, rows: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of every round; one before them warms up."""
+def measure(
+    found: dict[str, Peer], missing: dict[str, str], device: torch.device, rows: int, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of every round; one before them warms up. A peer that raises becomes a missing one, with its reason."""
     seconds: dict[str, list[float]] = {name: [] for name in found}
     order = list(found)
     for number in range(rounds + 1):
-        for name in order:
+        for name in list(order):
             wait(device)
             begin = time.perf_counter()
-            found[name].decode(rows)
+            try:
+                found[name].decode(rows)
+            except Exception as error:
+                missing[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                order.remove(name)
+                del seconds[name]
+                continue
             wait(device)
             if number:
                 seconds[name].append(time.perf_counter() - begin)
@@ -171,7 +179,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     device = torch.device(options.device)
     found, missing = peers(options.random, device, options.rows, options.tokens)
-    seconds = measure(found, device, options.rows, options.rounds)
+    seconds = measure(found, missing, device, options.rows, options.rounds)
+    if OURS not in seconds:
+        sys.stderr.write(f"ours failed: {missing[OURS]}\n")
+        return 1
     run = {"bench": "random_peers", "model": options.random, "device": device_name(device), "rows": options.rows}
     run |= {"tokens": options.tokens, "seconds": seconds, "missing": missing}
     for name, times in seconds.items():

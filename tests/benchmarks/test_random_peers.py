@@ -22,9 +22,20 @@ class _Noted:
 
 def test_rounds_go_forth_and_back_and_the_first_is_not_counted() -> None:
     calls: list[str] = []
-    seconds = measure({"a": _Noted("a", calls), "b": _Noted("b", calls)}, CPU, 4, 2)
+    seconds = measure({"a": _Noted("a", calls), "b": _Noted("b", calls)}, {}, CPU, 4, 2)
     assert calls == ["a4", "b4", "b4", "a4", "a4", "b4"]
     assert [len(times) for times in seconds.values()] == [2, 2]
+
+
+def test_a_peer_that_raises_costs_itself_only() -> None:
+    class Broken:
+        def decode(self, rows: int) -> int:
+            raise torch.OutOfMemoryError("CUDA out of\n memory")
+
+    missing: dict[str, str] = {}
+    seconds = measure({"a": _Noted("a", []), "b": Broken(), "c": _Noted("c", [])}, missing, CPU, 4, 2)
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "c": 2}
+    assert missing == {"b": "OutOfMemoryError: CUDA out of memory"}
 
 
 def test_who_is_not_installed_is_named(monkeypatch, capsys) -> None:

@@ -12,12 +12,16 @@ import torch
 from torch import Tensor
 
 from model.cuda import CudaBackend
+from model.decode import DecodingBatch, run_to_end
 from model.inference import PyTorchInference
+from model.opening import Start
 from model.options import TranscribeOptions
 from model.rules import Rules
 from model.selection import Selection
+from model.step_check import settle_steps
 from model.tokenizer import get_tokenizer
 from model.whisper import Whisper
+from model.window import Window
 from tests import tiny
 from tests.graphs import no_waits
 
@@ -173,3 +177,36 @@ def test_tokens_chosen_on_a_device_are_those_chosen_on_the_host_and_nobody_waits
                 ).clone()
             said.append(chosen_now[0].tolist())
     assert said[:6] == said[6:]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("cross_attention", ["torch", "auto"])
+def test_windows_come_and_go_and_nobody_waits_but_for_tokens(cross_attention) -> None:
+    tokenizer, device = get_tokenizer(tiny.DIMS), torch.device("cuda", 0)
+    model = Whisper.from_tensors(tiny.DIMS, tiny.tensors(), device, torch.float16)
+    settle_steps(model, tokenizer, cross_attention=cross_attention, cuda_graphs="true")
+    batch = DecodingBatch(model, tokenizer, max_windows=6)
+    batch.prepare(3)
+    mel = torch.randn(6, 80, 3000, generator=torch.Generator().manual_seed(7)).to(device, torch.float16)
+
+    def decode() -> list[tuple[int, ...]]:
+        texts = {}
+        for first in (0, 3):
+            slots = batch.encode(mel[first : first + 3])
+            lengths = [3 + 2 * (first + i) for i in range(3)]
+            options = [
+                TranscribeOptions(language="en", temperature=(0.0,), sample_len=n, guards=False) for n in lengths
+            ]
+            starts = [Start(s, Window(0, 0, 3000, "en"), o) for s, o in zip(slots, options, strict=True)]
+            batch.start_all(starts)
+            for _ in range(2):
+                texts |= {len(result.tokens): result.tokens for _, result in batch.step()}
+        texts |= {len(result.tokens): result.tokens for _, result in [*run_to_end(batch), *batch.step()]}
+        return [texts[length] for length in sorted(texts)]
+
+    first = decode()
+    with no_waits():
+        second = decode()
+    assert len(first) >= 1
+    assert second == first

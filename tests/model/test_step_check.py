@@ -136,8 +136,12 @@ def test_nothing_is_left_out_of_a_cpu() -> None:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_card_that_is_there_is_believed() -> None:
+@pytest.mark.parametrize("cross_kv", ["auto", "int8", "fp8"])
+@pytest.mark.parametrize("cross_attention", ["torch", "triton"])
+def test_a_card_that_is_there_is_believed(cross_attention, cross_kv) -> None:
     from model.whisper import Whisper
 
     model = Whisper.from_tensors(tiny.DIMS, tiny.tensors(), torch.device("cuda", 0), torch.float16)
-    assert reason_against(model, TOKENIZER) is None
+    model.cross_kv = cross_kv
+    assert settle_steps(model, TOKENIZER, cross_attention=cross_attention, cuda_graphs="true") == {}
+    assert (model.cross_attention, model.captures_steps) == (cross_attention, True)
