@@ -4,7 +4,7 @@
 #   benchmarks/gpu.sh [PART...]         default: all of them, in that order; what matters most comes first in each
 #
 # Writes FOLDER/log.txt (what people read) and FOLDER/results.jsonl (a line a run), which grow from call to call. What
-# fails, or takes longer than EACH seconds, is told and passed over; after BUDGET seconds nothing new is begun.
+# fails, or takes longer than EACH seconds, is told and passed over; after BUDGET seconds everything has ended.
 #
 # Needs torch with CUDA, Triton and a C compiler; numpy, tiktoken, safetensors, tqdm, httpx, pydantic, pytest, hypothesis;
 # transformers and openai-whisper where they are to be compared. No network. Settings, all optional:
@@ -24,20 +24,21 @@ export PYTHONUNBUFFERED=1
 failed=0
 mkdir -p "$folder"
 
-run() { # run NAME COMMAND...: within the budget, and within EACH seconds; partial output is kept
-    local name="$1" output status
+run() { # run NAME COMMAND...: within EACH seconds, and within what is left of the budget; partial output is kept
+    local name="$1" output status limit="$((budget - SECONDS))"
     shift
-    if [ "$SECONDS" -ge "$budget" ]; then
+    if [ "$limit" -gt "$each" ]; then limit="$each"; fi
+    if [ "$limit" -le 0 ]; then
         echo "== $name: not begun, the budget of $budget s is used up" | tee -a "$folder/log.txt"
         failed=1
         return
     fi
     echo "== $name after $SECONDS s: $*" | tee -a "$folder/log.txt"
     output="$(mktemp)"
-    timeout --kill-after=10 "$each" "$@" >"$output" 2>&1
+    timeout --kill-after=5 "$limit" "$@" >"$output" 2>&1
     status=$?
     if [ "$status" -ne 0 ]; then
-        echo "$name: failed with status $status (124: it took more than $each s)" >>"$output"
+        echo "$name: failed with status $status (124: it took more than $limit s)" >>"$output"
         failed=1
     fi
     grep '^{' "$output" >>"$folder/results.jsonl" || true
@@ -64,6 +65,7 @@ speed() {
         saturation=(python3 -m benchmarks.saturation --random "$size" --device cuda --rows "$rows" --windows "$windows")
         run "speed-$size-fp8" "${saturation[@]}" --cuda-graphs --cross-kv fp8
         run "speed-$size-plain" "${saturation[@]}"
+        run "speed-$size-8-steps" "${saturation[@]}" --cuda-graphs --steps-between-encodes 8
     done
 }
 

@@ -136,8 +136,8 @@ def peers(size: str, device: torch.device, rows: int, tokens: int) -> tuple[dict
         try:
             importlib.import_module(package)
             found[name] = make()
-        except ImportError as error:
-            missing[name] = str(error)
+        except Exception as error:  # not there, or of a version that wants to be asked otherwise
+            missing[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return found, missing
 
 

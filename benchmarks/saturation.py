@@ -31,7 +31,7 @@ from model.compute import CROSS_KVS
 from model.dims import CHUNK_LENGTH
 from model.quantize import cross_kv_name, decoder_name
 from model.split_check import CROSS_ATTENTIONS
-from service.engine import Engine
+from service.engine import STEPS_BETWEEN_ENCODES, Engine
 from service.messages import Failed, Finished, Transcribe
 
 
@@ -54,13 +54,27 @@ class Saturated:
 class Saturation:
     """An engine of so many rows, and requests of a whole window."""
 
-    def __init__(self, transcriber: Transcriber, *, rows: int, windows_per_encode: int, tokens: int = TOKENS) -> None:
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        *,
+        rows: int,
+        windows_per_encode: int,
+        tokens: int = TOKENS,
+        steps_between_encodes: int = STEPS_BETWEEN_ENCODES,
+    ) -> None:
         """`tokens`: what every window is made to have, its first one included."""
         self._device = transcriber.model.device
         self._rows = rows
         fast = self._device.type == "cuda" and transcriber.model.captures_steps
         beside = SideStream(self._device) if fast else None
-        self._engine = Engine(transcriber, max_rows=rows, windows_per_encode=windows_per_encode, beside=beside)
+        self._engine = Engine(
+            transcriber,
+            max_rows=rows,
+            windows_per_encode=windows_per_encode,
+            beside=beside,
+            steps_between_encodes=steps_between_encodes,
+        )
         # Without timestamps a window is heard to its end whatever the text, so a request is one window.
         self._options = replace(forced_options(transcriber.tokenizer, tokens), without_timestamps=True)
         self._sound: Tensor = made_sound()
@@ -139,12 +153,17 @@ def main(arguments: list[str] | None = None) -> int:
     run: dict[str, Any] = {"bench": "saturation", "model": options.random, "device": device_name(model.device)}
     run |= {"torch": torch.__version__, "compute_type": model.compute_type, "decoder": decoder_name(model)}
     run |= {"cross_kv": cross_kv_name(model), "cuda_graphs": options.cuda_graphs, "rows": options.rows}
-    run |= {"left_out": dict(transcriber.left_out)}
+    run |= {"left_out": dict(transcriber.left_out), "windows_per_encode": options.windows_per_encode}
+    run |= {"steps_between_encodes": options.steps_between_encodes}
     sys.stdout.write(", ".join(f"{name} {value}" for name, value in run.items()) + "\n")
     card = measure_card(model.device, model.dtype)
     bounds = CardBounds(transcriber.dims, card, model.dtype.itemsize, model.cross_kv)
     engine = Saturation(
-        transcriber, rows=options.rows, windows_per_encode=options.windows_per_encode, tokens=options.tokens
+        transcriber,
+        rows=options.rows,
+        windows_per_encode=options.windows_per_encode,
+        tokens=options.tokens,
+        steps_between_encodes=options.steps_between_encodes,
     )
     run |= {"tokens": options.tokens, "card": asdict(card), "alone_s": engine.alone(options.repeats)}
     many = engine.saturated(options.windows)
@@ -166,6 +185,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--rows", type=int, default=64)
     command.add_argument("--windows", type=int, default=256, help="counted, beyond the first rows")
     command.add_argument("--windows-per-encode", type=int, default=8)
+    command.add_argument("--steps-between-encodes", type=int, default=STEPS_BETWEEN_ENCODES)
     command.add_argument("--tokens", type=int, default=TOKENS)
     command.add_argument("--repeats", type=int, default=5, help="requests by themselves")
     return command

@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 
 _HEARD_A_TURN = 8
 """What is spent on hearing recordings in one turn (`Job.listen`): some 40 ms, so that a long one stalls nobody."""
-_STEPS_BETWEEN_ENCODES = 4
+STEPS_BETWEEN_ENCODES = 4
 _STEPS_BETWEEN_LANES = 32
 """Where a window keeps the device busy: a short request is rarely held up by more than one window of a long one."""
 
@@ -58,11 +58,18 @@ class Engine:
     """All requests of one device; one thread drives it."""
 
     def __init__(
-        self, transcriber: Transcriber, *, max_rows: int, windows_per_encode: int, beside: Beside | None = None
+        self,
+        transcriber: Transcriber,
+        *,
+        max_rows: int,
+        windows_per_encode: int,
+        beside: Beside | None = None,
+        steps_between_encodes: int = STEPS_BETWEEN_ENCODES,
     ) -> None:
         """`windows_per_encode`: windows that share an encoder pass (1 on a CPU, which one window keeps busy).
 
-        `beside`: where encoder passes are done; None is at once.
+        `beside`: where encoder passes are done; None is at once. `steps_between_encodes`: steps that rows get
+        before the next pass.
         """
         self._transcriber = transcriber
         self.batch = DecodingBatch(transcriber.model, transcriber.tokenizer, max_windows=max_rows)
@@ -71,8 +78,8 @@ class Engine:
         self.seats = Seats(self.batch)
         self._intake = Intake(transcriber, self.batch, self.seats, beside or Inline())
         self._scheduler = Scheduler(
-            steps_between_encodes=_STEPS_BETWEEN_ENCODES,
-            steps_between_lanes=_STEPS_BETWEEN_LANES if windows_per_encode == 1 else _STEPS_BETWEEN_ENCODES,
+            steps_between_encodes=steps_between_encodes,
+            steps_between_lanes=_STEPS_BETWEEN_LANES if windows_per_encode == 1 else steps_between_encodes,
         )
         self.room = Room(max_rows)
         self._passes = Room(windows_per_encode)

@@ -12,6 +12,8 @@ from model.errors import OptionError
 from model.graphs import Run
 from model.step_check import choices_agree, choose_steps, deviation, reason_against, settle_steps
 from model.tokenizer import get_tokenizer
+from model.transcriber import Transcriber
+from model.weights import Weights
 from tests import tiny
 from tests.graphs import Again
 
@@ -126,6 +128,12 @@ def test_a_kernel_with_which_whole_steps_fail_is_left_out(monkeypatch, cross_att
     monkeypatch.setattr(step_check, "reason_against", lambda model, _: reasons[model.cross_attention])
     left_out = settle_steps(model, TOKENIZER, cross_attention=cross_attention, cuda_graphs="auto")
     assert (model.cross_attention, model.captures_steps, left_out) == wanted
+
+
+def test_a_model_is_not_loaded_with_steps_that_are_named_wrongly() -> None:
+    weights = Weights(tiny.DIMS, tiny.tensors(), "tiny-random", None)
+    with pytest.raises(OptionError, match="maybe"):
+        Transcriber.from_weights(weights, torch.device("cpu"), "float32", cuda_graphs="maybe")
 
 
 def test_nothing_is_left_out_of_a_cpu() -> None:

@@ -1,9 +1,16 @@
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
 from model.budget import row_bytes, window_bytes
 from model.dims import DIMENSIONS
 from model.errors import OptionError
+from service import logs
+from service.channel import ChannelClosed
+from service.messages import ModelInfo
 from service.pool import WorkerPool
 from service.worker import choose_rows, parse
 from tests.serving import make_settings
@@ -55,3 +62,30 @@ def test_workers_on_one_card_plan_with_their_part_of_it() -> None:
     required = ["--fd", "3", "--parent", "1"]
     shares = {device: parse([*required, *pool._arguments(device)]).memory_share for device in ("cuda:0", "cuda:1")}
     assert shares == {"cuda:0": 0.4, "cuda:1": 0.8}
+
+
+def test_the_log_says_why_a_gpu_has_less_than_it_might(monkeypatch) -> None:
+    info = ModelInfo(
+        "base", ("en",), True, "cuda:0", "float16", None, plain_because="they are off", torch_because="no compiler"
+    )
+    messages: list[ModelInfo | ChannelClosed] = [info, ChannelClosed("it ended")]
+    noted: list[tuple[str, dict[str, Any]]] = []
+
+    async def receive() -> ModelInfo:
+        message = messages.pop(0)
+        if isinstance(message, ChannelClosed):
+            raise message
+        return message
+
+    worker: Any = SimpleNamespace(
+        device="cuda:0",
+        channel=SimpleNamespace(receive=receive),
+        process=SimpleNamespace(pid=1),
+        hangs=lambda *_: False,
+        take=lambda *_: None,
+    )
+    monkeypatch.setattr(logs, "event", lambda name, **fields: noted.append((name, fields)))
+    assert asyncio.run(WorkerPool(make_settings(), command=[])._serve(worker)) == "it ended"
+    assert [name for name, _ in noted] == ["worker_ready", "steps_not_captured", "kernel_not_used"]
+    assert [fields["reason"] for _, fields in noted[1:]] == ["they are off", "no compiler"]
+    assert {key for _, fields in noted for key in fields} - {"level"} <= logs.KEYS
