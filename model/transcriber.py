@@ -47,9 +47,9 @@ _CPU_WINDOWS, _GPU_WINDOWS = 4, 16
 class Transcriber:
     """A loaded model. `load()` makes one."""
 
-    def __init__(self, model: Whisper, name: str, left_out: Mapping[str, str] | None = None) -> None:
+    def __init__(self, model: Whisper, name: str) -> None:
         self.model, self.name = model, name
-        self.left_out: Mapping[str, str] = left_out or {}
+        self.left_out: Mapping[str, str] = {}
         """What a GPU might have had and has not, and why: see `model.step_check.settle_steps`."""
         self.dims = model.dims
         self.tokenizer = get_tokenizer(model.dims)
@@ -96,9 +96,9 @@ class Transcriber:
         if encoder_context == "short":
             shorten(model, PaddingStore(cache_dir, model, weights.sha256) if cache_dir and weights.sha256 else None)
         model.cross_kv = cross_kv
-        tokenizer = get_tokenizer(weights.dims)
-        left_out = settle_steps(model, tokenizer, cross_attention=cross_attention, cuda_graphs=cuda_graphs)
-        return cls(model, weights.name, left_out)
+        made = cls(model, weights.name)
+        made.left_out = settle_steps(model, made.tokenizer, cross_attention=cross_attention, cuda_graphs=cuda_graphs)
+        return made
 
     @property
     def can_translate(self) -> bool:
