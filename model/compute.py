@@ -20,7 +20,10 @@ CROSS_KVS = ("auto", "int8", "fp8")
 
 
 def choose_device(device: str | None) -> torch.device:
-    """`auto` or None: the first CUDA device where there is one, else the CPU. `OptionError` for one that is absent."""
+    """`auto` or None: the first CUDA device where there is one, else the CPU. `OptionError` for one that is absent.
+
+    A GPU's name has its number: torch takes one without it for whichever is current, where it takes it at all.
+    """
     if device is None or device == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
@@ -29,9 +32,12 @@ def choose_device(device: str | None) -> torch.device:
         raise OptionError("device", f"device {device!r} is not a device name; try 'cpu' or 'cuda:0'") from error
     if chosen.type not in ("cpu", "cuda"):
         raise OptionError("device", f"device {device!r} is not supported; use 'cpu' or 'cuda:N'")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+    if chosen.type == "cpu":
+        return chosen
+    number = chosen.index or 0
+    if number >= torch.cuda.device_count():
         raise OptionError("device", f"device {device!r} is not there: {torch.cuda.device_count()} CUDA device(s) found")
-    return chosen
+    return torch.device("cuda", number)
 
 
 def choose_compute_type(compute_type: str, device: torch.device) -> str:

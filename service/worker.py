@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.errors import OptionError
 from service.channel import Channel, ChannelClosed
 from service.memory import read_all
 from service.messages import (
@@ -20,7 +19,6 @@ from service.messages import (
     DetectLanguage,
     Failed,
     Message,
-    ModelInfo,
     SampleFormat,
     StartFailed,
     Stop,
@@ -28,17 +26,15 @@ from service.messages import (
     WorkerStats,
 )
 from service.process import die_with_parent, leave_signals_to_parent, resident_bytes
+from service.worker_start import describe, start
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from model.dims import ModelDimensions
     from service.engine import Engine
 
 _STATS_SECONDS = 0.5
-_WARM_UP_STEPS = 8
-_CPU_ROWS = 16
 
 
 class Worker:
@@ -121,103 +117,6 @@ def to_tensor(data: bytearray, sample_format: SampleFormat) -> "Tensor":
     return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
 
 
-def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
-    """Load and warm the model. Raises `WhisperError` for weights or options, `MemoryError` or the like for the rest."""
-    import torch
-
-    from model.beside import SideStream
-    from model.compute import choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
-    from model.padding_store import learned_folder
-    from model.quantize import cross_kv_name, decoder_name
-    from model.transcriber import Transcriber, can_translate
-    from model.weights import load_weights
-    from service.engine import Engine
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = choose_device(args.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # or pinned memory, streams and kernels would go by the first card as well
-    compute_type = choose_compute_type(args.compute_type, device)
-    cross_kv = choose_cross_kv(args.cross_kv, compute_type)
-    weights = load_weights(args.model, download_dir=args.download_dir)
-    context = choose_encoder_context(args.encoder_context, device, compute_type)
-    folder = learned_folder(args.download_dir)
-    transcriber = Transcriber.from_weights(
-        weights, device, compute_type, context, cross_kv, args.cross_attention, args.cuda_graphs, folder
-    )
-    model = transcriber.model
-    transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
-    max_rows = args.max_rows or choose_rows(transcriber.dims, device, model.dtype, args.memory_share, cross_kv)
-    windows_per_encode = 8 if device.type == "cuda" else 1
-    engine = Engine(
-        transcriber,
-        max_rows=max_rows,
-        windows_per_encode=windows_per_encode,
-        beside=SideStream(device) if model.captures_steps else None,
-    )
-    warm_up(engine, windows_per_encode)
-    info = ModelInfo(
-        name=weights.name,
-        languages=transcriber.tokenizer.language_codes or ("en",),
-        can_translate=can_translate(weights.name, model),
-        device=str(device),
-        compute_type=compute_type,
-        encoder_context=context,
-        cross_kv=cross_kv_name(model),
-        decoder=decoder_name(model),
-        max_rows=max_rows,
-        steps="captured" if model.captures_steps else "plain",
-        plain_because=transcriber.left_out.get("cuda_graphs"),
-        torch_because=transcriber.left_out.get("cross_attention"),
-        sha256=weights.sha256,
-    )
-    return engine, info
-
-
-def choose_rows(
-    dims: "ModelDimensions", device: "torch.device", dtype: "torch.dtype", share: float, cross_kv: str = "auto"
-) -> int:
-    """Rows for a batch that nobody sized: what a GPU has memory for, with its weights loaded.
-
-    `OptionError` where that is none.
-    """
-    import torch
-
-    from model.budget import DeviceMemory, fitting_rows
-
-    if device.type != "cuda":
-        return _CPU_ROWS
-    torch.cuda.empty_cache()
-    free, total = torch.cuda.mem_get_info(device)
-    memory = DeviceMemory(total=total, free=free, held=torch.cuda.memory_reserved(device))
-    rows = fitting_rows(dims, itemsize=dtype.itemsize, memory=memory, share=share, cross_kv=cross_kv)
-    if rows == 0:
-        usable = memory.usable(share) // 1024**2
-        raise OptionError("max_batch_rows", f"{device} has memory left for no row: {usable} MiB beside the weights")
-    return rows
-
-
-def warm_up(engine: "Engine", windows: int) -> None:
-    """Run faint noise through every stage, so that the first request finds all memory in place.
-
-    So many whole windows at once, or clips where the encoder has heard whole windows already, to learn their padding.
-    """
-    import torch
-
-    from model.dims import N_SAMPLES
-    from model.options import TranscribeOptions
-
-    n_samples = N_SAMPLES // 10 if engine.batch.model.encoder_context == "short" else N_SAMPLES
-    noise = torch.randn(n_samples, generator=torch.Generator().manual_seed(0)) * 1e-3
-    options = TranscribeOptions(temperature=(0.0,), sample_len=_WARM_UP_STEPS)
-    for number in range(windows):
-        engine.submit(Transcribe(f"warm-up {number}", "float32", n_samples, options, None), noise, 0.0)
-    while engine.busy:
-        engine.iterate(0.0)
-    engine.reset_stats()
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line that `service.pool` writes."""
     parser = argparse.ArgumentParser(prog="service.worker", description="One model on one device.")
@@ -256,14 +155,6 @@ def main() -> None:
         Worker(channel, engine).run()
     except ChannelClosed:
         return
-
-
-def describe(error: Exception) -> str:
-    """One line for the operator: our own refusals as they are, anything else with its type."""
-    from model.errors import WhisperError
-
-    text = " ".join(str(error).split())
-    return text if isinstance(error, WhisperError) else f"{type(error).__name__}: {text}"
 
 
 if __name__ == "__main__":

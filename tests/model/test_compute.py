@@ -27,6 +27,13 @@ def test_what_a_device_does_not_do_is_refused(name: str, device: torch.device) -
     assert caught.value.param == "compute_type"
 
 
+def test_a_gpu_is_called_by_its_number(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [choose_device(name) for name in ("cuda", "cuda:0", "cuda:1")] == [GPU, GPU, torch.device("cuda", 1)]
+    with pytest.raises(OptionError, match="2 CUDA"):
+        choose_device("cuda:2")
+
+
 def test_the_others_are_taken_as_they_are() -> None:
     for name in COMPUTE_TYPES:
         assert choose_compute_type(name, GPU if name == "float16" else CPU) == name
