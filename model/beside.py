@@ -7,7 +7,8 @@ far.**
 - The work begins after everything that was launched before it: the slots that it fills are read by nobody any more. A
   captured step reads them all the same where they lie below others that are in use; what it makes of them no row asks.
 - What the work allocates and frees, it uses on its own stream only. What it leaves behind lies in memory that is never
-  freed (`model.cache`), so no tensor needs to be recorded for a second stream.
+  freed (`model.cache`), and what it reads of a request (`MaximumSearch.found`) the caller keeps until it has joined. So
+  no tensor needs to be recorded for a second stream.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,8 @@
 """Numbers on their way from a device to the host, which need not wait for them at once.
 
-Used by `model.opening` and `model.device_choice`. On a GPU the copy goes into pinned memory behind the work that makes
-the numbers, and an event says when it is there: whoever reads waits for that event, and not for what was begun later.
+Used by `model.opening`, `model.device_choice` and `model.vad`. On a GPU the copy goes into pinned memory behind the
+work that makes the numbers, and an event says when it is there: whoever reads waits for that event, and not for what
+was begun later.
 """
 
 import torch

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from model.dims import HOP_LENGTH, N_FFT, N_FRAMES, SAMPLE_RATE
-from model.fetch import Fetched
 from model.send import send
 
 _BINS = N_FFT // 2 + 1
@@ -45,8 +44,8 @@ class MelSpan:
     """First frame of the window (10 ms each)."""
     n_frames: int
     """Frames that have content, at most 3000; the window is 0.0 after them."""
-    maximum: float
-    """What `LogMel.maximum` says of the whole recording."""
+    maximum: float | Tensor
+    """What `LogMel.maximum` says of the whole recording; or (), on the device, what `MaximumSearch.found` says."""
 
     def __post_init__(self) -> None:
         _check_samples(self.samples)
@@ -72,7 +71,7 @@ class LogMel:
         search = MaximumSearch(self, samples)
         while not search.advance(1):
             pass
-        return search.maximum
+        return float(search.found)
 
     def loudest(self, samples: Tensor, seek: int, n_frames: int) -> Tensor:
         """Power () of the loudest bin in a stretch of a recording."""
@@ -91,9 +90,13 @@ class LogMel:
             _cut(span.samples, span.seek, row[: _extent(span.n_frames)])
         log_power = self._power(audio).clamp_(min=_FLOOR).log10_()
         for window, frames, span in zip(result, log_power, spans, strict=True):
-            # Row by row: each has its own length and floor, and a Python number costs no copy to the device.
-            content = frames[: span.n_frames].clamp_(min=span.maximum - _RANGE).add_(4.0).div_(4.0)
-            window[:, : span.n_frames] = content.T
+            # Row by row: each has its own length and floor, and neither kind of number costs a copy to the device.
+            content, floor = frames[: span.n_frames], span.maximum - _RANGE
+            if isinstance(floor, Tensor):
+                torch.maximum(content, floor, out=content)
+            else:
+                content.clamp_(min=floor)
+            window[:, : span.n_frames] = content.add_(4.0).div_(4.0).T
         return result
 
     def _transformed(self, n_frames: int) -> int:
@@ -122,7 +125,7 @@ class MaximumSearch:
         self._n_frames = (len(samples) + _HALF - 1) // HOP_LENGTH + 1 if len(samples) else 0
         self._seek = 0
         self._loudest = torch.full((), _FLOOR, device=log_mel.device)
-        self._found: Fetched | None = None
+        self._found: Tensor | None = None
 
     def advance(self, windows: int) -> bool:
         """Hear the next `windows` windows of 30 s; whether the recording has been heard to its end."""
@@ -134,15 +137,15 @@ class MaximumSearch:
             self._loudest = torch.maximum(self._loudest, loudest)
             self._seek += n_frames
         if self._seek >= self._n_frames and self._found is None:
-            self._found = Fetched(self._loudest.log10())
+            self._found = self._loudest.log10()
         return self._seek >= self._n_frames
 
     @property
-    def maximum(self) -> float:
-        """What was found; ValueError before the end."""
+    def found(self) -> Tensor:
+        """`LogMel.maximum`, (), on the device, where nobody need wait for it; ValueError before the end."""
         if self._found is None:
             raise ValueError("the recording has not been heard to its end")
-        return float(self._found.read())
+        return self._found
 
 
 def mel_filters(n_mels: int) -> Tensor:

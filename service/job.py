@@ -81,7 +81,7 @@ class Job:
 
     def span(self, window: Window) -> MelSpan:
         """The sound of a window."""
-        return MelSpan(self.samples, window.seek, window.n_frames, self._maximum.maximum)
+        return MelSpan(self.samples, window.seek, window.n_frames, self._maximum.found)
 
     def _begin(self, probabilities: Sequence[float]) -> None:
         model = self._transcriber

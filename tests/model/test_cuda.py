@@ -186,7 +186,7 @@ def test_windows_come_and_go_and_nobody_waits_but_for_tokens(cross_attention) ->
     tokenizer, device = get_tokenizer(tiny.DIMS), torch.device("cuda", 0)
     model = Whisper.from_tensors(tiny.DIMS, tiny.tensors(), device, torch.float16)
     settle_steps(model, tokenizer, cross_attention=cross_attention, cuda_graphs="true")
-    batch = DecodingBatch(model, tokenizer, max_windows=6)
+    batch = DecodingBatch(model, tokenizer, max_windows=12)
     batch.prepare(3)
     mel = torch.randn(6, 80, 3000, generator=torch.Generator().manual_seed(7)).to(device, torch.float16)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.dims import HOP_LENGTH, N_FRAMES, N_SAMPLES, SAMPLE_RATE
-from model.mel import LogMel, MelSpan, mel_filters
+from model.mel import LogMel, MaximumSearch, MelSpan, mel_filters
 from tests.graphs import no_waits
 
 CLIPS = Path(__file__).parent.parent / "audio"
@@ -211,6 +211,18 @@ def test_another_device_gets_the_samples_of_a_window_as_they_are(convert) -> Non
     assert (mel.shape, mel.device.type) == ((2, 80, N_FRAMES), "meta")
     of_sound = [copy for copy in sent.copies if copy[1] > 80 * 201]
     assert of_sound == [(samples.dtype, 2999 * 160 + 400), (samples.dtype, 499 * 160 + 200)]
+
+
+def test_a_maximum_that_stayed_on_the_device_gives_the_same_window() -> None:
+    samples = sound(70_000)
+    search = MaximumSearch(MEL, samples)
+    with pytest.raises(ValueError, match="end"):
+        _ = search.found
+    while not search.advance(1):
+        pass
+    assert float(search.found) == MEL.maximum(samples)
+    ours = MEL.windows([MelSpan(samples, 7, 180, search.found)])[0]
+    assert torch.equal(ours, window(samples, 7, 180))
 
 
 @pytest.mark.parametrize("n", [37, 700, 4_000, 70_000])
