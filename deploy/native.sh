@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compile model/native/decoder.c, one variant for each kind of CPU, into its own folder or another one.
+# Compile model/native/*.c to one library, a variant for each kind of CPU, into their own folder or another one.
 # Usage: deploy/native.sh [check|FOLDER]
 #
 # The service chooses a variant when it starts, so what is compiled here may run elsewhere. Without a C compiler (CC, cc,
@@ -32,7 +32,7 @@ trap 'rm -rf "$new"' EXIT
 compile() { # compile VARIANT FLAG...
     local variant="$1"
     shift
-    "$compiler" "${flags[@]}" "$@" "$source/decoder.c" -o "$new/decoder-$variant.so" -lm
+    "$compiler" "${flags[@]}" "$@" "$source"/{attention,decoder}.c -o "$new/decoder-$variant.so" -lm
 }
 
 compile generic

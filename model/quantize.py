@@ -1,17 +1,21 @@
 """A float32 `Whisper` on a CPU becomes an int8 one: what `compute_type=int8` means.
 
 The encoder's projections and those of the audio's keys and values are `model.native.rowwise.Int8Linear`, where torch
-has a fast int8 product; the decoder runs in `model.native`, where that was compiled. What is missing stays in float32
-and torch: the same results within the rounding of int8, slower.
+has a fast int8 product; the decoder runs in `model.native`, where that was compiled, and so does the encoder's
+attention where that is faster. What is missing stays in float32 and torch: the same results within the rounding of
+int8, slower.
 """
 
+import ctypes
 from pathlib import Path
+from typing import cast
 
-from model.compute import can_multiply_int8
+from model.compute import can_attend_in_int16, can_multiply_int8
+from model.native.attention import HEAD, NativeAttention
 from model.native.library import load_library
 from model.native.rowwise import quantise_projections
 from model.native.weights import NativeDecoder
-from model.whisper import TextDecoder, Whisper
+from model.whisper import AudioEncoder, EncoderBlock, TextDecoder, Whisper
 
 
 def quantise(model: Whisper) -> None:
@@ -21,11 +25,23 @@ def quantise(model: Whisper) -> None:
     library = load_library()
     if can_multiply_int8():
         quantise_projections(model, library)
+    if library is not None and can_attend_in_int16():
+        give_attention(model, library)
     if library is None:
         model.decoder.pack()
     else:
         model.decoder = NativeDecoder(model.decoder, model.dims, library)
     model.compute_type = "int8"
+
+
+def give_attention(model: Whisper, library: ctypes.CDLL) -> None:
+    """Let the encoder's blocks attend in C; heads that it is not made for stay with torch."""
+    dims = model.dims
+    if dims.n_audio_state != dims.n_audio_head * HEAD:
+        return
+    attention = NativeAttention(library, n_state=dims.n_audio_state, n_head=dims.n_audio_head, n_ctx=dims.n_audio_ctx)
+    for block in cast(AudioEncoder, model.encoder).blocks:
+        cast(EncoderBlock, block).attention = attention
 
 
 def decoder_name(model: Whisper) -> str:

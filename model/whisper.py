@@ -38,6 +38,14 @@ class Attention(Protocol):
         ...
 
 
+class EncoderAttention(Protocol):
+    """Self-attention of the encoder: `attend_in_torch`, or `model.native.attention` in int8."""
+
+    def __call__(self, query: Tensor, keys_values: Tensor, n_head: int) -> Tensor:
+        """Queries (batch, n, n_state), keys beside values (batch, n_ctx, 2 * n_state) -> (batch, n, n_state)."""
+        ...
+
+
 def split_heads(x: Tensor, n_head: int) -> Tensor:
     """(batch, n_ctx, n_state) -> (batch, n_head, n_ctx, n_state / n_head), a view."""
     return x.view(*x.shape[:-1], n_head, -1).transpose(1, 2)
@@ -51,6 +59,12 @@ def merge_heads(x: Tensor) -> Tensor:
 def gelu_(x: Tensor) -> Tensor:
     """GELU in place: a fresh result of a whole window would be fresh pages from the system."""
     return torch.ops.aten.gelu_(x)  # type: ignore[no-any-return]
+
+
+def attend_in_torch(query: Tensor, keys_values: Tensor, n_head: int) -> Tensor:
+    """See `EncoderAttention`."""
+    q, k, v = (split_heads(t, n_head) for t in (query, *keys_values.chunk(2, dim=-1)))
+    return merge_heads(F.scaled_dot_product_attention(q, k, v))
 
 
 class MLP(nn.Sequential):
@@ -70,6 +84,7 @@ class EncoderBlock(nn.Module):
     def __init__(self, n_state: int, n_head: int) -> None:
         super().__init__()
         self.n_head = n_head
+        self.attention: EncoderAttention = attend_in_torch
         self.attn_ln = nn.LayerNorm(n_state)
         self.attn_qkv = nn.Linear(n_state, 3 * n_state)
         self.attn_out = nn.Linear(n_state, n_state)
@@ -88,9 +103,7 @@ class EncoderBlock(nn.Module):
 
     def attend(self, x: Tensor, query: Tensor, keys_values: Tensor) -> Tensor:
         """The rest of the block, `x` overwritten; there may be keys and values of more positions than queries."""
-        q, k, v = (split_heads(t, self.n_head) for t in (query, *keys_values.chunk(2, dim=-1)))
-        heads = F.scaled_dot_product_attention(q, k, v)
-        x += self.attn_out(merge_heads(heads))
+        x += self.attn_out(self.attention(query, keys_values, self.n_head))
         x += self.mlp(self.mlp_ln(x))
         return x
 

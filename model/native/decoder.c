@@ -26,6 +26,9 @@
 #include "pool.h"
 #include "rows.h"
 
+DEFINE_PRODUCT(multiply_i8, int8_t, int16_t, ints, shorts, 2, load_pairs, all_pairs, add_pairs, to_f32)
+DEFINE_PRODUCT(multiply_f32, float, float, floats, floats, 1, load_f32, all_of, add_product, itself)
+
 #define BLOCK 64 /* tokens in one pass; more are worked on block after block */
 #define CHUNK 4  /* panels in one unit of work */
 #define PHASES_PER_LAYER 8

@@ -1,11 +1,11 @@
-"""Finds and loads the compiled decoder that fits this CPU, and says what its functions take.
+"""Finds and loads the compiled library that fits this CPU, and says what its functions take.
 
 An image may be built on one machine and run on another: the variants differ in the instructions that they use, and the
 choice is made here, by what torch has found out about the CPU.
 """
 
 import ctypes
-from ctypes import POINTER, c_int, c_int32, c_void_p
+from ctypes import POINTER, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
 
 import torch
@@ -61,4 +61,10 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.decoder_pass.restype = None
     library.decoder_choose.argtypes = (c_void_p, c_int, c_void_p, ints, c_int, ints, c_void_p)
     library.decoder_choose.restype = None
+    library.attention_open.argtypes = (c_int, c_int, c_int)
+    library.attention_open.restype = c_void_p
+    library.attention_close.argtypes = (c_void_p,)
+    library.attention_close.restype = None
+    library.attention_run.argtypes = (c_void_p, c_int, c_void_p, c_int64, c_int, c_void_p, c_int64, c_void_p)
+    library.attention_run.restype = None
     return library

@@ -1,9 +1,10 @@
-/* Rows times panels, the one product that the whole decoder is made of: int16 by int8, or float32 by float32.
+/* Rows times panels, the one product that the decoder and the encoder's attention are made of: int16 by int8 or by
+ * int16, or float32 by float32.
  *
- * A panel holds 16 neighbouring outputs, input by input, (n_in, 16), or pair of inputs by pair in int8,
- * (n_in / 2, 16, 2). Sums of int8 are whole numbers in 32 bits: `largest_input` is how large an int16 may be for them to
- * fit. Each float32 output of each row is one chain of multiply-adds over the inputs in their order. So a row's result is
- * the same bits alone and among others, whatever rows and panels are worked on beside it.
+ * A panel holds 16 neighbouring outputs, input by input, (n_in, 16), or pair of inputs by pair where they are whole
+ * numbers, (n_in / 2, 16, 2). Their sums are whole numbers in 32 bits: with int8, `largest_input` is how large an int16
+ * may be for them to fit. Each float32 output of each row is one chain of multiply-adds over the inputs in their order.
+ * So a row's result is the same bits alone and among others, whatever rows and panels are worked on beside it.
  */
 #ifndef MULTIPLY_H
 #define MULTIPLY_H
@@ -79,9 +80,6 @@
 INLINE floats all_of(const float *p) { return all(*p); }
 INLINE floats add_product(floats sum, floats a, floats b) { return sum + a * b; }
 INLINE floats itself(floats v) { return v; }
-
-DEFINE_PRODUCT(multiply_i8, int8_t, int16_t, ints, shorts, 2, load_pairs, all_pairs, add_pairs, to_f32)
-DEFINE_PRODUCT(multiply_f32, float, float, floats, floats, 1, load_f32, all_of, add_product, itself)
 
 /* The largest magnitude that inputs may have: n_in products with an int8 stay below 2^31. */
 INLINE float largest_input(int n_in) {

@@ -7,8 +7,6 @@
 
 #include "vectors.h"
 
-#define EXPORT __attribute__((visibility("default")))
-
 INLINE float magnitude_of(const float *row, int n) {
     floats top = all(0.0f);
     for (int i = 0; i < n; i += LANES) top = larger(top, larger(load_f32(row + i), -load_f32(row + i)));
