@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from model.compute import can_multiply_int8, has_vnni
 from model.dims import ModelDimensions
 from model.native.library import load_library
 from model.native.rowwise import Int8Linear, quantise_rows
-from model.whisper import Whisper
+from model.whisper import EncoderBlock, Whisper
 
 _REPEATS = 7
 _MEMORY_BYTES = 256 * 2**20
@@ -34,7 +35,7 @@ class Ceilings:
     float_products: float
     """The same in the model's float format: what convolutions are made of."""
     attention: float
-    """Operations a second of a window's self-attention."""
+    """Operations a second of a window's self-attention, as the encoder has it."""
     memory: float
     """Bytes a second read by a product with one row."""
 
@@ -80,7 +81,8 @@ def measure(model: Whisper) -> Ceilings:
     d, n = model.dims.n_audio_state, model.dims.n_audio_ctx
     linear = nn.Linear(d, 4 * d, device=model.device, dtype=model.dtype)
     x = torch.randn(n, d, device=model.device, dtype=model.dtype)
-    heads = torch.randn(1, model.dims.n_audio_head, n, d // model.dims.n_audio_head, device=model.device, dtype=x.dtype)
+    block = next(module for module in model.encoder.modules() if isinstance(module, EncoderBlock))
+    attend = partial(block.attention, x[None], torch.cat([x, x], dim=-1)[None], block.n_head)
     matrix = torch.randn(_MEMORY_BYTES // (4096 * x.element_size()), 4096, device=model.device, dtype=x.dtype)
     row = torch.randn(1, 4096, device=model.device, dtype=x.dtype)
     with torch.inference_mode():
@@ -91,7 +93,7 @@ def measure(model: Whisper) -> Ceilings:
             quantised = Int8Linear(linear, 127 if has_vnni() else 64, load_library())
             rows = quantise_rows(x, load_library())
             products = operations / _median(lambda: quantised.product(*rows), model.device)
-        attention = 4 * n * n * d / _median(lambda: F.scaled_dot_product_attention(heads, heads, heads), model.device)
+        attention = 4 * n * n * d / _median(attend, model.device)
         memory = matrix.numel() * matrix.element_size() / _median(lambda: F.linear(row, matrix), model.device)
     return Ceilings(products, plain, attention, memory)
 

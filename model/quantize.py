@@ -8,14 +8,13 @@ int8, slower.
 
 import ctypes
 from pathlib import Path
-from typing import cast
 
 from model.compute import can_attend_in_int16, can_multiply_int8
 from model.native.attention import HEAD, NativeAttention
 from model.native.library import load_library
 from model.native.rowwise import quantise_projections
 from model.native.weights import NativeDecoder
-from model.whisper import AudioEncoder, EncoderBlock, TextDecoder, Whisper
+from model.whisper import EncoderBlock, TextDecoder, Whisper
 
 
 def quantise(model: Whisper) -> None:
@@ -40,8 +39,9 @@ def give_attention(model: Whisper, library: ctypes.CDLL) -> None:
     if dims.n_audio_state != dims.n_audio_head * HEAD:
         return
     attention = NativeAttention(library, n_state=dims.n_audio_state, n_head=dims.n_audio_head, n_ctx=dims.n_audio_ctx)
-    for block in cast(AudioEncoder, model.encoder).blocks:
-        cast(EncoderBlock, block).attention = attention
+    for block in model.encoder.modules():
+        if isinstance(block, EncoderBlock):
+            block.attention = attention
 
 
 def decoder_name(model: Whisper) -> str:

@@ -1,6 +1,7 @@
 """compute_type=int8, with the decoder in C and without."""
 
 import ctypes
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import torch
 import model.quantize
 from model import load
 from model.inference import PyTorchInference, make_inference
+from model.native.attention import NativeAttention
 from model.native.inference import NativeInference
 from model.native.library import load_library
-from model.quantize import decoder_name, quantise
+from model.padding import shorten
+from model.quantize import decoder_name, give_attention, quantise
 from model.transcriber import Transcriber
 from model.whisper import Whisper
 from tests import tiny
@@ -48,6 +51,49 @@ def test_the_decoder_runs_in_c_where_it_was_compiled(native_library: ctypes.CDLL
     assert 0 < (_logits(whisper) - wanted).norm() < 0.05 * wanted.norm()
     with pytest.raises(TypeError, match="int8 already"):
         quantise(whisper)
+
+
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512", "DEFAULT"])
+@torch.inference_mode()
+def test_the_encoder_attends_in_c_where_that_is_faster(
+    native_library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, capability: str
+) -> None:
+    whisper, small_heads = _with_heads_of_64(), tiny.transcriber().model
+    mel = torch.randn(2, 80, 3000, generator=torch.Generator().manual_seed(0)) * 0.3
+    wanted = whisper.encoder(mel)
+    monkeypatch.setattr(model.quantize, "can_multiply_int8", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(model.quantize, "load_library", lambda: native_library)
+    quantise(whisper)
+    quantise(small_heads)
+    in_c = [isinstance(block.attention, NativeAttention) for block in whisper.encoder.blocks]
+    assert in_c == [capability == "AVX2"] * 2
+    assert not any(isinstance(block.attention, NativeAttention) for block in small_heads.encoder.blocks)
+    got = whisper.encoder(mel)
+    if capability == "AVX2":
+        assert 0 < (got - wanted).norm() < 2e-3 * wanted.norm()
+        assert torch.equal(got, torch.cat([whisper.encoder(window[None]) for window in mel]))
+    else:
+        assert torch.equal(got, wanted)
+
+
+@torch.inference_mode()
+def test_a_clip_without_its_padding_attends_in_c(native_library: ctypes.CDLL) -> None:
+    mel = torch.zeros(1, 80, 3000)
+    mel[:, :, :400] = torch.randn(80, 400, generator=torch.Generator().manual_seed(0)) * 0.3
+    whisper = _with_heads_of_64()
+    shorten(whisper)
+    wanted = whisper.encode(mel, [400])
+    give_attention(whisper, native_library)
+    got = whisper.encode(mel, [400])
+    assert 0 < (got - wanted).norm() < 2e-3 * wanted.norm()
+
+
+def _with_heads_of_64() -> Whisper:
+    dims = replace(
+        tiny.DIMS, n_audio_state=128, n_audio_head=2, n_text_state=128, n_text_head=2, n_vocab=1000, n_text_layer=1
+    )
+    return Whisper.from_tensors(dims, tiny.tensors(dims))
 
 
 @pytest.fixture
