@@ -17,6 +17,8 @@ class Candidate:
 
     tokens: tuple[int, ...]
     sum_logprob: float
+    logprobs: tuple[float, ...] = ()
+    """Of each token, where it is known: not of a beam's."""
 
     @property
     def avg_logprob(self) -> float:

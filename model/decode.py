@@ -6,6 +6,7 @@ Gets log-Mel windows from `model.mel` and what to do with each from `model.trans
 - A row joins when its window is encoded and leaves when it ends; nobody waits for a batch to form or to finish.
 - The fallback ladder runs here: a retry goes back to the end of the prompt, whose keys, values and logits are kept, so
   that it neither encodes nor prefills again.
+- A doubtful text is heard again by witnesses (`model.doubt`), in the same row, as if they were rungs behind the ladder.
 - Beams and candidates are rows of one window, whose audio is read once for all of them.
 - Everything is per row: language, task, prompt, temperature, generator, rules.
 """
@@ -144,12 +145,12 @@ class DecodingBatch:
             self._free.sort(reverse=True)  # the lowest is next: a captured step reads all slots up to the highest
 
     def _begin(self, decodings: Sequence[Decoding], rung: int) -> None:
-        """Start windows at a rung of their ladders: the prompt is in the first row of each, the other rows copy it."""
+        """Start windows at a rung of their ladders, or behind them: the first row of each has the prompt for all."""
         logits: list[Tensor] = []
         for decoding in decodings:
             if decoding.first_logits is None:
                 raise ValueError("the window has no prompt yet")
-            width = decoding.options.width_at(rung)
+            width = decoding.width_at(rung)
             if width > 1:
                 (home,) = decoding.rows
                 self._add_rows(decoding, width - 1)
@@ -164,21 +165,32 @@ class DecodingBatch:
         """Take out the windows that are done, or begin them again where the fallback ladder says so."""
         for decoding in list(self._decodings.values()):
             while self._is_complete(decoding):
-                result = self._result(decoding)
-                reason = fallback_reason(result, decoding.options)
-                decoding.attempts.append(result)
-                if reason is None or decoding.is_last_rung:
-                    if decoding.options.guards and (reason is not None or decoding.rung > 0):
-                        failed = reason is not None
-                        result = salvage(decoding.attempts, decoding.options, self.tokenizer, failed=failed)
+                rung = self._note(decoding, self._result(decoding))
+                if rung is None:
+                    result = self._kept(decoding)
                     result = self._aligner.add_times(result, decoding.slot, decoding.window, decoding.options)
                     self._ended.append((decoding.slot, result))
                     self._remove_rows(decoding, keep=0)
                     del self._decodings[decoding.slot]
                     break
-                self.fallbacks[reason] += 1
                 self._remove_rows(decoding, keep=1)
-                self._begin([decoding], decoding.rung + 1)
+                self._begin([decoding], rung)
+
+    def _note(self, decoding: Decoding, result: DecodingResult) -> int | None:
+        """Take the result of an attempt; what to try next, None if nothing."""
+        (decoding.witnesses if decoding.is_witness else decoding.attempts).append(result)
+        reason = fallback_reason(decoding.attempts[-1], decoding.options)
+        rung = decoding.next_rung(self.tokenizer, failed=reason is not None)
+        if rung is not None and rung < len(decoding.options.temperature):
+            self.fallbacks[str(reason)] += 1
+        return rung
+
+    def _kept(self, decoding: Decoding) -> DecodingResult:
+        """What becomes of a window's attempts: the last one, or with guards what `model.doubt` makes of them."""
+        if not decoding.options.guards:
+            return decoding.attempts[-1]
+        failed = fallback_reason(decoding.attempts[-1], decoding.options) is not None
+        return salvage(decoding.attempts, decoding.witnesses, decoding.options, self.tokenizer, failed=failed)
 
     def _result(self, decoding: Decoding) -> DecodingResult:
         return decoding.result(self.tokenizer)

@@ -7,7 +7,8 @@ nothing is left.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+
+from model.cuts import Place, leave_out, place_of
 
 _ROUNDS = 3
 """So often a text says the same before it counts as a loop."""
@@ -15,9 +16,6 @@ _LEAST_LOOP = 12
 """Tokens that a loop has at least: "no, no, no" is none."""
 _PHRASE = 7
 """Tokens from which on the same again is a repeated phrase (benchmarks/LOG.md)."""
-
-Place = tuple[int, int | None]
-"""The timestamp tokens around something that was left out; None where the text ends without one."""
 
 
 def cut_loop(tokens: Sequence[int], timestamp_begin: int) -> tuple[int, ...] | None:
@@ -55,14 +53,8 @@ def cut_repeats(tokens: Sequence[int], timestamp_begin: int) -> tuple[tuple[int,
             continue
         phrase, texts = texts[:length], texts[length:]
         cut.update(phrase)
-        before = [token for token in tokens[: phrase[0]] if token >= timestamp_begin]
-        after = [token for token in tokens[phrase[-1] :] if token >= timestamp_begin]
-        places.append((before[-1] if before else timestamp_begin, after[0] if after else None))
-    times = [i for i, token in enumerate(tokens) if token >= timestamp_begin]
-    for first, last in pairwise([*times, len(tokens)]):
-        if first + 1 < last and cut.issuperset(range(first + 1, last)):
-            cut |= {first, last}
-    return tuple(token for i, token in enumerate(tokens) if i not in cut), tuple(places)
+        places.append(place_of(tokens, phrase[0], phrase[-1], timestamp_begin))
+    return leave_out(tokens, cut, timestamp_begin), tuple(places)
 
 
 def _repeated(text: Sequence[int], said: Sequence[int]) -> int:
@@ -73,13 +65,3 @@ def _repeated(text: Sequence[int], said: Sequence[int]) -> int:
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
     length = min(len(one), len(other))
     return next((i for i in range(length) if one[i] != other[i]), length)
-
-
-def edit_distance(one: Sequence[int], other: Sequence[int]) -> int:
-    """Insertions, deletions and replacements that make one sequence of the other."""
-    row = list(range(len(other) + 1))
-    for i, token in enumerate(one, start=1):
-        corner, row[0] = row[0], i
-        for j, wanted in enumerate(other, start=1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (token != wanted))
-    return row[-1]

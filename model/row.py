@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model.beam import BeamSearch, Candidate, Extension, best_candidate
+from model.doubt import WITNESS_TEMPERATURE, is_worth_heating, needs_witness
 from model.options import TranscribeOptions
 from model.rules import Rules, TimestampGrammar
 from model.sampling import row_seed
@@ -30,6 +31,7 @@ class Row:
         self.candidate, self.grammar, self.seed = candidate, grammar, seed
         self.generator: torch.Generator | None = None
         self.tokens: list[int] = []
+        self.logprobs: list[float] = []
         self.sum_logprob = 0.0
         self.in_flight = 0
         """Tokens that it has said and nobody has read yet (`model.device_choice`)."""
@@ -37,6 +39,7 @@ class Row:
     def push(self, token: int, logprob: float) -> None:
         """Note a sampled token."""
         self.tokens.append(token)
+        self.logprobs.append(logprob)
         self.sum_logprob += logprob
         self.grammar.push(token)
 
@@ -71,20 +74,34 @@ class Decoding:
         self.beams: BeamSearch | None = None
         self.attempts: list[DecodingResult] = []
         """What each rung of the ladder so far gave."""
+        self.witnesses: list[DecodingResult] = []
+        """What the attempts after the ladder gave, which only say what others hear (`model.consensus`)."""
         self._ended: dict[int, Candidate] = {}
 
     @property
     def temperature(self) -> float:
-        """That of the present rung of the ladder."""
-        return self.options.temperature[self.rung]
+        """That of the present attempt."""
+        return WITNESS_TEMPERATURE if self.is_witness else self.options.temperature[self.rung]
 
     @property
-    def is_last_rung(self) -> bool:
-        """Whether no further temperature is left to try."""
-        return self.rung + 1 == len(self.options.temperature)
+    def is_witness(self) -> bool:
+        """Whether the ladder is behind it."""
+        return self.rung >= len(self.options.temperature)
+
+    def next_rung(self, tokenizer: Tokenizer, *, failed: bool) -> int | None:
+        """What to try next: a rung, a witness behind them, or nothing. `failed`: whether the last rung did."""
+        if failed and not self.is_witness and is_worth_heating(self.attempts, self.options, self.rung + 1):
+            return self.rung + 1
+        if needs_witness(self.attempts, self.witnesses, self.options, tokenizer, failed=failed):
+            return len(self.options.temperature) + len(self.witnesses)
+        return None
+
+    def width_at(self, rung: int) -> int:
+        """Rows that it needs there."""
+        return self.options.width_at(rung) if rung < len(self.options.temperature) else 1
 
     def begin(self, rung: int, rules: Rules, tokenizer: Tokenizer) -> None:
-        """Start every row at this rung of the temperature ladder."""
+        """Start every row at this rung of the temperature ladder, or as a witness behind it."""
         self.rung, self._ended = rung, {}
         options = self.options
         greedy = self.temperature == 0
@@ -106,7 +123,7 @@ class Decoding:
     def end(self, row: Row, eot: int) -> None:
         """A sampled row has said its last token."""
         tokens = row.tokens[:-1] if row.tokens[-1] == eot else row.tokens
-        self._ended[row.candidate] = Candidate(tuple(tokens), row.sum_logprob)
+        self._ended[row.candidate] = Candidate(tuple(tokens), row.sum_logprob, tuple(row.logprobs[: len(tokens)]))
 
     def result(self, tokenizer: Tokenizer) -> DecodingResult:
         """The best hypothesis."""
@@ -126,4 +143,5 @@ class Decoding:
             temperature=self.temperature,
             compression_ratio=compression_ratio(text),
             language_probs=self.language_probs,
+            logprobs=best.logprobs,
         )

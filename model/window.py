@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from model.cuts import Place
 from model.options import TranscribeOptions
 from model.tokenizer import Tokenizer
 
@@ -71,10 +72,16 @@ class DecodingResult:
     """Where words were asked for, and the window is not silent."""
     failed: bool = False
     """Whether every temperature failed a threshold; told only where `guards` are on."""
+    logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    """Of each token, where it is known: not of a beam's, nor of a text that was changed."""
     looped: bool = False
     """Whether the text was cut because it went on in a loop."""
-    repeats: tuple[tuple[int, int | None], ...] = ()
-    """The timestamp tokens around phrases that were left out because the text says them before; None is its end."""
+    repeats: tuple[Place, ...] = ()
+    """Around what was left out because the text says it before."""
+    confirmed: int = 0
+    """Words that most of the witnesses have too, where there were any."""
+    unconfirmed: tuple[Place, ...] = ()
+    """Around what was left out because other attempts have nothing in its place."""
     speech: tuple[float, ...] = ()
     """Speech probability of each 32 ms of the window, where there was a reason to ask (`model.doubt`)."""
 

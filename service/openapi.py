@@ -46,7 +46,8 @@ _SKIPPED = _object(
         "description": "`no_speech`: the model heard no speech in a window (`no_speech_threshold`). `hallucination`: "
         "the text there looked invented between silences (`hallucination_silence_threshold`). "
         "`vad`: the voice activity detector heard nobody. `no_voice`: a window's text was doubtful, and the detector "
-        "heard nobody there either. `repetition`: the text there said again what it had said (`guards`).",
+        "heard nobody there either. `repetition`: the text there said again what it had said. "
+        "`unconfirmed`: words of a doubtful text there that other attempts leave out (all three: `guards`).",
     },
     start={**_NUMBER, "description": "Seconds."},
     end={**_NUMBER, "description": "Seconds."},

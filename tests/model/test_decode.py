@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from model.decode import DecodingBatch, run_to_end
 from model.options import TranscribeOptions
+from model.row import Decoding
 from model.window import DecodingResult, Window
 from tests import tiny
 from tests.decodings import OPTIONS
@@ -105,6 +106,36 @@ def test_the_ladder_ends_at_the_last_temperature_and_encodes_once(alone) -> None
     assert (result.temperature, batch.fallbacks["logprob"], len(encodes)) == (0.9, 2, 1)
 
 
+def test_with_guards_witnesses_stand_behind_the_ladder_and_are_the_same_in_any_company() -> None:
+    options = TranscribeOptions(language="en", temperature=(0.0, 0.2, 0.9), sample_len=5, no_speech_threshold=None)
+
+    def decode(company: int) -> tuple[DecodingResult, DecodingBatch, list[float]]:
+        batch, temperatures = _batch(1 + company), []
+        original = batch._result
+
+        def noted(decoding: Decoding) -> DecodingResult:
+            result = original(decoding)
+            if decoding.slot == slots[0]:
+                temperatures.append(result.temperature)
+            return result
+
+        batch._result = noted  # type: ignore[method-assign]
+        slots = batch.encode(MEL[: 1 + company])
+        for slot in slots:
+            batch.start(slot, _window(0), options)
+        return dict(run_to_end(batch))[slots[0]], batch, temperatures
+
+    result, batch, temperatures = decode(0)
+    # A random model believes nothing that it says; 0.9 is for loops alone.
+    assert temperatures[:2] == [0.0, 0.2]
+    assert 2 <= len(temperatures[2:]) <= 4
+    assert set(temperatures[2:]) == {0.4}
+    assert (result.temperature, result.failed, batch.fallbacks) == (0.0, True, {"logprob": 1})
+    among, _, others = decode(2)
+    assert others == temperatures
+    assert _close(among, result)
+
+
 def test_the_ladder_stops_when_the_thresholds_are_off() -> None:
     batch = _batch(1)
     (slot,) = batch.encode(MEL[:1])
@@ -113,7 +144,7 @@ def test_the_ladder_stops_when_the_thresholds_are_off() -> None:
     )
     batch.start(slot, _window(0), lenient)
     ((_, result),) = run_to_end(batch)
-    assert (result.temperature, batch.fallbacks.total()) == (0.0, 0)
+    assert (result.temperature, batch.fallbacks.total(), batch.steps.total()) == (0.0, 0, 4)
 
 
 def test_a_prompt_of_full_length_still_leaves_the_rest_of_the_context() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from model.dims import DIMENSIONS
-from model.doubt import is_doubtful, is_voiceless, salvage
+from model.doubt import is_doubtful, is_voiceless, is_worth_heating, needs_witness, salvage
 from model.options import TranscribeOptions
 from model.recording import Recording
 from model.segments import Skipped
@@ -24,35 +24,94 @@ def _result(text: str = " Hello.", *, logprob: float = -0.3, end: float = 2.0, *
     return DecodingResult(language="en", tokens=tokens, text=text.strip(), avg_logprob=logprob, **values)
 
 
-def test_the_attempt_that_the_others_agree_with_is_kept_and_a_loop_or_a_hot_one_never_counts() -> None:
+def _salvage(attempts, witnesses=(), *, failed: bool) -> DecodingResult:
+    return salvage(attempts, witnesses, OPTIONS, TOKENIZER, failed=failed)
+
+
+def test_the_first_attempt_that_is_no_loop_is_kept_and_a_hotter_one_never() -> None:
     attempts = [
-        _result(" Turn off the light in the office.", logprob=-1.3),
-        _result(" na" * 90, logprob=-0.1, temperature=0.2),
+        _result(" na" * 90, logprob=-0.1),
         _result(" Turn off the lights in the office.", logprob=-1.5, temperature=0.2),
-        _result(" I turn off lights in an office.", logprob=-1.1, temperature=0.4),
-        *[_result(" Such a8", logprob=-1.05, temperature=0.8)] * 3,
+        _result(" Turn off the light in the office.", logprob=-1.3, temperature=0.4),
+        _result(" Such a8", logprob=-1.05, temperature=0.8),
     ]
-    assert salvage(attempts, OPTIONS, TOKENIZER, failed=True) == replace(attempts[2], failed=True)
-    assert salvage(attempts[-2:], OPTIONS, TOKENIZER, failed=True) == replace(attempts[-2], failed=True)
+    assert _salvage(attempts, failed=True) == replace(attempts[1], failed=True)
+    assert _salvage(attempts[2:], failed=True) == replace(attempts[2], failed=True)
+    assert _salvage(attempts, failed=False) == attempts[-1]
 
 
-def test_the_coldest_of_attempts_that_agree_alike_is_kept() -> None:
-    attempts = [_result(" Yes.", logprob=-1.9), _result(" No.", logprob=-1.1, temperature=0.2)]
-    assert salvage(attempts, OPTIONS, TOKENIZER, failed=True) == replace(attempts[0], failed=True)
+@pytest.mark.parametrize(
+    ("attempts", "options", "worth"),
+    [
+        ([_result(logprob=-1.2)], {}, True),  # 0.2 is next
+        ([_result(logprob=-1.2)] * 2, {}, True),
+        ([_result(logprob=-1.2)] * 3, {}, False),  # 0.6 is next, and improbable is all that they are
+        ([_result(" na" * 90)] * 3, {}, True),
+        ([_result(" na" * 90), _result(logprob=-1.2)] * 2, {}, False),
+        ([_result(logprob=-1.2)] * 3, {"guards": False}, True),
+        ([_result(" na" * 90)] * 6, {}, False),  # there is no further one
+    ],
+)
+def test_hotter_attempts_are_for_loops(attempts, options, worth) -> None:
+    assert is_worth_heating(attempts, replace(OPTIONS, **options), len(attempts)) == worth
+
+
+SAME, LONGER = _result(logprob=-1.1), _result(" Hello you.", logprob=-1.1)
+
+
+@pytest.mark.parametrize(
+    ("kept", "witnesses", "options", "needed"),
+    [
+        (_result(logprob=-0.5), [], {}, False),  # the model is sure
+        (_result(logprob=-0.8), [], {}, True),
+        (_result(logprob=-0.8), [SAME], {}, True),
+        (_result(logprob=-0.8), [SAME] * 2, {}, False),
+        (_result(logprob=-0.8), [SAME, LONGER], {}, False),
+        (replace(LONGER, avg_logprob=-0.8), [SAME, LONGER], {}, True),
+        (replace(LONGER, avg_logprob=-0.8), [SAME] * 3, {}, True),
+        (replace(LONGER, avg_logprob=-0.8), [SAME] * 4, {}, False),
+        (_result(logprob=-0.8), [], {"guards": False}, False),
+        (_result(logprob=-0.8), [], {"task": "translate"}, False),
+        (_result(logprob=-0.8), [], {"temperature": (0.0,)}, False),
+        (_result(logprob=-0.8), [], {"logprob_threshold": None}, False),
+        (_result(logprob=-1.2, no_speech_prob=0.9), [], {}, False),  # silence
+    ],
+)
+def test_witnesses_are_heard_about_doubtful_texts_and_more_of_them_where_words_are_disputed(
+    kept, witnesses, options, needed
+) -> None:
+    settings = replace(OPTIONS, **options)
+    assert needs_witness([kept], witnesses, settings, TOKENIZER, failed=False) == needed
+
+
+def test_a_ladder_of_loops_has_nothing_to_confirm() -> None:
+    loops = [_result(" na" * 90)] * 6
+    assert not needs_witness(loops, [], OPTIONS, TOKENIZER, failed=True)
+    assert needs_witness([*loops, _result(logprob=-1.2)], [], OPTIONS, TOKENIZER, failed=True)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_words_that_the_witnesses_leave_out_are_cut_and_loops_have_no_vote(failed: bool) -> None:
+    loops = [_result(" na" * 90)] * 3
+    cut = _salvage([LONGER], [SAME] * 3 + loops, failed=failed)
+    assert (cut.text, cut.confirmed, cut.failed) == ("Hello", 1, failed)
+    assert cut.unconfirmed == ((BEGIN, BEGIN + 100),)
+    whole = _salvage([LONGER], [SAME] * 2 + loops, failed=failed)
+    assert (whole.text, whole.confirmed, whole.unconfirmed) == ("Hello you.", 1, ())
 
 
 @pytest.mark.parametrize("failed", [False, True])
 def test_a_phrase_that_a_doubtful_text_says_twice_is_left_out(failed: bool) -> None:
     phrase = " and I will not go to the sea with him"
     twice = _result(phrase + " again" + phrase, logprob=-0.9, end=4.0)
-    kept = salvage([_result(" na" * 90), twice], OPTIONS, TOKENIZER, failed=failed)
+    kept = _salvage([_result(" na" * 90), twice], failed=failed)
     assert kept.text == (phrase + " again").strip()
     assert (kept.repeats, kept.failed) == (((BEGIN, BEGIN + 200),), failed)
 
 
 def test_where_every_attempt_is_a_loop_one_round_is_kept() -> None:
     attempts = [_result(" Well," + " I will not do it." * 20, logprob=-0.2), _result(" na" * 90, logprob=-0.1)]
-    kept = salvage(attempts, OPTIONS, TOKENIZER, failed=True)
+    kept = _salvage(attempts, failed=True)
     assert kept.text == "Well, I will not do it."
     assert kept.looped
     assert kept.failed
@@ -63,7 +122,7 @@ def test_a_text_that_compresses_well_but_does_not_end_in_a_loop_stays_whole() ->
     text = " one two three four five" * 12 + " and out"
     first = _result(text)
     assert first.compression_ratio > 2.4
-    assert salvage([first], OPTIONS, TOKENIZER, failed=True) == replace(first, failed=True)
+    assert _salvage([first], failed=True) == replace(first, failed=True)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +137,9 @@ def test_a_text_that_compresses_well_but_does_not_end_in_a_loop_stays_whole() ->
         (_result(failed=True, speech=DOUBTFUL), True),
         (_result(failed=True, no_speech_prob=0.7, speech=SPOKEN), False),
         (_result(failed=True), False),  # the detector was not asked
+        (_result(failed=True, confirmed=3, speech=SILENT), False),  # whispered
+        (_result(failed=True, confirmed=2, speech=SILENT), True),
+        (_result(failed=True, confirmed=3, no_speech_prob=0.5, speech=SILENT), True),
     ],
 )
 def test_text_is_dropped_where_both_the_model_and_the_detector_doubt_it(result, dropped) -> None:
@@ -115,9 +177,13 @@ def test_what_a_loop_stood_for_is_named_and_no_prompt_comes_of_it() -> None:
     assert recording.result().warnings == (Skipped("repetition", 4.0, 30.0),)
 
 
-def test_where_a_repeated_phrase_stood_is_named() -> None:
+def test_where_something_was_cut_is_named() -> None:
     recording = _recording(50.0)
     lane, _ = recording.take()
     places = ((BEGIN + 25, BEGIN + 50), (BEGIN + 100, None))
-    recording.feed(lane, _result(repeats=places, speech=SPOKEN, end=4.0))
-    assert recording.result().warnings == (Skipped("repetition", 0.5, 1.0), Skipped("repetition", 2.0, 30.0))
+    recording.feed(lane, _result(repeats=places, unconfirmed=places[:1], speech=SPOKEN, end=4.0))
+    assert recording.result().warnings == (
+        Skipped("repetition", 0.5, 1.0),
+        Skipped("unconfirmed", 0.5, 1.0),
+        Skipped("repetition", 2.0, 30.0),
+    )

@@ -2,9 +2,8 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from rapidfuzz.distance import Levenshtein
 
-from model.repetition import cut_loop, cut_repeats, edit_distance
+from model.repetition import cut_loop, cut_repeats
 
 BEGIN = 100
 PHRASE = (1, 2, 3, 4, 5, 6, 7)
@@ -64,8 +63,3 @@ def test_nothing_is_said_twice_afterwards_and_nothing_is_new(tokens) -> None:
     text = [token for token in kept if token < BEGIN]
     assert bool(places) == (len(text) < sum(token < BEGIN for token in tokens))
     assert cut_repeats(text, BEGIN)[0] == tuple(text)
-
-
-@given(st.lists(st.integers(0, 4), max_size=12), st.lists(st.integers(0, 4), max_size=12))
-def test_edit_distance_is_levenshtein_s(one, other) -> None:
-    assert edit_distance(one, other) == Levenshtein.distance(one, other)

@@ -1,0 +1,129 @@
+"""Words that a doubtful text has too many: those that other attempts at its window leave out. Pure.
+
+Gets the attempts of a window from `model.doubt`. Laid beside the text in the way that needs least changes, each attempt
+confirms a word, has another one in its place, or has none there. What is heard comes again in some form; of what is
+made up the attempts have more or less. So a word stays unless enough of the others have nothing in its place: wrong
+words are not put right here, and nothing is added.
+
+Source: the null votes of J. Fiscus, "A post-processing system to yield reduced word error rates: ROVER" (1997).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from model.cuts import Place, leave_out, place_of
+from model.tokenizer import Tokenizer
+from model.window import DecodingResult
+
+_LEAST_SHARE, _CERTAIN_SHARE = 0.25, 0.5
+"""Share of the witnesses that must miss a word of probability 0, and what is added to it up to one of 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    key: str
+    """Letters and digits alone, case folded: what is compared."""
+    positions: tuple[int, ...]
+    """Of its tokens among those of the window, with the marks behind it."""
+
+
+def cut_unconfirmed(
+    result: DecodingResult, witnesses: Sequence[DecodingResult], tokenizer: Tokenizer
+) -> tuple[tuple[int, ...], tuple[Place, ...]]:
+    """The tokens of a window without the words that too many of the witnesses leave out, and where those stood.
+
+    The less probable a word is, the fewer are needed: more than a quarter, or three quarters for one that is certain.
+    """
+    words, missing = _votes(result, witnesses, tokenizer)
+    unconfirmed = [
+        word
+        for word, count in zip(words, missing, strict=True)
+        if count > (_LEAST_SHARE + _CERTAIN_SHARE * _probability(word, result)) * len(witnesses)
+    ]
+    begin = tokenizer.timestamp_begin
+    places = {place_of(result.tokens, word.positions[0], word.positions[-1], begin): None for word in unconfirmed}
+    cut = [position for word in unconfirmed for position in word.positions]
+    return leave_out(result.tokens, cut, begin), tuple(places)
+
+
+def confirmed_words(result: DecodingResult, witnesses: Sequence[DecodingResult], tokenizer: Tokenizer) -> int:
+    """How many words of the window most of the witnesses have too, somewhere."""
+    heard = [{word.key for word in _words(one.tokens, tokenizer, result.language)} for one in witnesses]
+    words = _words(result.tokens, tokenizer, result.language)
+    return sum(2 * sum(word.key in keys for keys in heard) > len(heard) for word in words if word.key)
+
+
+def is_disputed(result: DecodingResult, witnesses: Sequence[DecodingResult], tokenizer: Tokenizer) -> bool:
+    """Whether any of the witnesses leaves out a word."""
+    return any(_votes(result, witnesses, tokenizer)[1])
+
+
+def _votes(
+    result: DecodingResult, witnesses: Sequence[DecodingResult], tokenizer: Tokenizer
+) -> tuple[list[_Word], list[int]]:
+    """The words of a window, and how many witnesses leave each out."""
+    words = _words(result.tokens, tokenizer, result.language)
+    keys = [word.key for word in words]
+    missing = [0] * len(words)
+    for one in witnesses:
+        for i in left_out(keys, [word.key for word in _words(one.tokens, tokenizer, result.language)]):
+            missing[i] += 1
+    return words, missing
+
+
+def _probability(word: _Word, result: DecodingResult) -> float:
+    """Mean of a word's tokens, or of the whole text where those are not known."""
+    if not result.logprobs:
+        return math.exp(result.avg_logprob)
+    return math.exp(sum(result.logprobs[i] for i in word.positions) / len(word.positions))
+
+
+def left_out(words: Sequence[str], other: Sequence[str]) -> list[int]:
+    """Which of the words have nothing in their place in the other text, by a cheapest alignment; in order.
+
+    Words that look alike are rather in each other's place than others: a replacement costs between a half and one.
+    """
+    costs = [[_cost(word, match) for match in other] for word in words]
+    table = [[float(j) for j in range(len(other) + 1)]]
+    for i, row in enumerate(costs, start=1):
+        above, line = table[-1], [float(i)]
+        for j, cost in enumerate(row):
+            line.append(min(above[j] + cost, above[j + 1] + 1.0, line[j] + 1.0))
+        table.append(line)
+    i, j, gone = len(words), len(other), []
+    while i > 0:
+        if j > 0 and table[i][j] == table[i - 1][j - 1] + costs[i - 1][j - 1]:
+            i, j = i - 1, j - 1
+        elif j > 0 and table[i][j] == table[i][j - 1] + 1.0:
+            j -= 1
+        else:
+            i -= 1
+            gone.append(i)
+    return gone[::-1]
+
+
+def _cost(word: str, other: str) -> float:
+    """0 for the same word, 1 for one that shares no pair of letters with it."""
+    if word == other:
+        return 0.0
+    pairs, others = (set(pairwise(f" {text} ")) for text in (word, other))
+    return 1.0 - len(pairs & others) / (len(pairs) + len(others))
+
+
+def _words(tokens: Sequence[int], tokenizer: Tokenizer, language: str) -> list[_Word]:
+    """The words of a window's text; marks belong to the word before them."""
+    positions = [i for i, token in enumerate(tokens) if token < tokenizer.eot]
+    texts, ids = tokenizer.split_to_word_tokens([tokens[i] for i in positions], language)
+    words: list[_Word] = []
+    start = 0
+    for text, part in zip(texts, ids, strict=True):
+        place = tuple(positions[start : start + len(part)])
+        start += len(part)
+        key = "".join(char for char in text.casefold() if char.isalnum())
+        if key or not words:
+            words.append(_Word(key, place))
+        else:
+            words[-1] = _Word(words[-1].key, words[-1].positions + place)
+    return words

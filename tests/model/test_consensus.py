@@ -1,0 +1,106 @@
+"""Which words of a text the witnesses leave out."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rapidfuzz.distance import LCSseq
+
+from model.consensus import confirmed_words, cut_unconfirmed, is_disputed, left_out
+from model.dims import DIMENSIONS
+from model.tokenizer import get_tokenizer
+from model.window import DecodingResult
+
+TOKENIZER = get_tokenizer(DIMENSIONS["base"])
+BEGIN = TOKENIZER.timestamp_begin
+
+
+def _result(text: str, *, language: str = "en", word: str = "", probability: float = 0.4) -> DecodingResult:
+    """A window of one segment of 2 s; `word` is so probable, the others 0.9."""
+    tokens, logprobs = [BEGIN], [0.0]
+    for piece in text.split(" ")[1:] if " " in text else [text]:
+        ids = TOKENIZER.encode((" " if " " in text else "") + piece)
+        tokens += ids
+        logprobs += [math.log(probability if piece == word else 0.9)] * len(ids)
+    return DecodingResult(
+        language=language,
+        tokens=(*tokens, BEGIN + 100),
+        text=text.strip(),
+        avg_logprob=-0.9,
+        no_speech_prob=0.1,
+        temperature=0.0,
+        compression_ratio=1.0,
+        logprobs=(*logprobs, 0.0),
+    )
+
+
+def _cut(result: DecodingResult, *others: str) -> str:
+    witnesses = [_result(other, language=result.language) for other in others]
+    tokens, places = cut_unconfirmed(result, witnesses, TOKENIZER)
+    assert bool(places) == (tokens != result.tokens)
+    return TOKENIZER.decode(tokens)
+
+
+def test_a_word_that_all_have_or_hear_otherwise_stays() -> None:
+    text = " Turn off the light."
+    assert _cut(_result(text), *[" turn off the light", " Turn of the lights!", " Burn of a light", text]) == text
+
+
+@pytest.mark.parametrize(
+    ("probability", "missing", "stays"),
+    [(0.1, 1, True), (0.1, 2, False), (0.6, 2, True), (0.6, 3, False), (0.99, 3, False), (0.99, 2, True)],
+)
+def test_the_less_probable_a_word_is_the_fewer_must_miss_it(probability: float, missing: int, stays: bool) -> None:
+    text = " Turn off all the light."
+    others = [" Turn off the light."] * missing + [text] * (4 - missing)
+    expected = text if stays else " Turn off the light."
+    assert _cut(_result(text, word="all", probability=probability), *others) == expected
+
+
+def test_marks_go_with_the_word_before_them_and_the_rest_is_as_it_was() -> None:
+    text = " Well, I said no."
+    assert _cut(_result(text, word="Well,"), *[" I said no"] * 4) == " I said no."
+    assert _cut(_result(text, word="no."), *[" Well, I said"] * 4) == " Well, I said"
+
+
+def test_where_words_are_not_parted_by_blanks_each_character_is_one() -> None:
+    assert _cut(_result("我们分头行动吧", language="zh"), *["我们分头行动"] * 4) == "我们分头行动"
+
+
+def test_places_are_the_timestamps_around_and_an_empty_segment_goes_with_them() -> None:
+    one, other = TOKENIZER.encode(" Hello there."), TOKENIZER.encode(" Goodbye.")
+    times = [BEGIN, BEGIN + 50, BEGIN + 60, BEGIN + 100]
+    text = _result(" x")
+    two = DecodingResult(
+        **{
+            name: getattr(text, name)
+            for name in ("language", "text", "no_speech_prob", "temperature", "compression_ratio")
+        },
+        tokens=(times[0], *one, times[1], times[2], *other, times[3]),
+        avg_logprob=-0.9,
+    )
+    witnesses = [_result(" Hello there.")] * 4
+    tokens, places = cut_unconfirmed(two, witnesses, TOKENIZER)
+    assert tokens == (times[0], *one, times[1])
+    assert places == ((times[2], times[3]),)
+    assert is_disputed(two, witnesses, TOKENIZER)
+    assert not is_disputed(witnesses[0], witnesses, TOKENIZER)
+
+
+def test_only_words_that_most_have_are_confirmed() -> None:
+    said = _result(" the cat sat down")
+    witnesses = [_result(text) for text in (" The cat, the cat", " a cat sat", " it sat on", " no")]
+    assert confirmed_words(said, witnesses, TOKENIZER) == 0
+    assert confirmed_words(said, witnesses[:3], TOKENIZER) == 2
+    assert confirmed_words(said, [said] * 2, TOKENIZER) == 4
+
+
+@given(st.lists(st.sampled_from("abcde"), max_size=9), st.lists(st.sampled_from("abcde"), max_size=9))
+def test_what_is_left_out_is_the_difference_in_length_at_least(words: list[str], other: list[str]) -> None:
+    gone = left_out(words, other)
+    assert gone == sorted(set(gone))
+    assert max(0, len(words) - len(other)) <= len(gone) <= len(words) - (1 if set(words) & set(other) else 0)
+    if len(other) == LCSseq.similarity(words, other):  # a part of the words, in order
+        assert len(gone) == len(words) - len(other)
+        assert [word for i, word in enumerate(words) if i not in gone] == other
