@@ -45,7 +45,8 @@ _ORIGIN = """`source`: the text came with the recording. The others were written
 which leans towards every system here."""
 _SKIPPED = """Each answer names what it leaves out (`warnings`), so nothing is lost in silence. The reasons:
 `no_speech`, the model itself hears nobody; `no_voice`, the model doubts its words and the detector hears nobody
-(`guards`); `repetition`, what was said again was cut (`guards`)."""
+(`guards`); `repetition`, what was said again was cut (`guards`); `unconfirmed`, words of a doubtful text that other
+attempts leave out (`guards`; the whole segment is named)."""
 _LANGUAGES = """Language detected, over read, spontaneous and long recordings of 2 s and more. Below, what was
 spoken stands at the left and what was found in its place at the top; languages that were never confused are left
 out."""

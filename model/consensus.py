@@ -17,7 +17,7 @@ from model.cuts import Place, leave_out, place_of
 from model.tokenizer import Tokenizer
 from model.window import DecodingResult
 
-_LEAST_SHARE, _CERTAIN_SHARE = 0.25, 0.5
+_LEAST_SHARE, _CERTAIN_SHARE = 0.3, 0.5
 """Share of the witnesses that must miss a word of probability 0, and what is added to it up to one of 1."""
 
 
@@ -34,7 +34,7 @@ def cut_unconfirmed(
 ) -> tuple[tuple[int, ...], tuple[Place, ...]]:
     """The tokens of a window without the words that too many of the witnesses leave out, and where those stood.
 
-    The less probable a word is, the fewer are needed: more than a quarter, or three quarters for one that is certain.
+    The less probable a word is, the fewer are needed: more than 0.3 of them, or 0.8 for one that is certain.
     """
     words, missing = _votes(result, witnesses, tokenizer)
     unconfirmed = [

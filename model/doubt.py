@@ -7,7 +7,7 @@ of any script. Here, where `TranscribeOptions.guards` is set:
   are mostly noise. `salvage` keeps of a ladder that failed the first attempt that does not repeat itself; where all of
   them do, it ends the text after the first round. Of a window that needed more than one attempt it leaves out phrases
   that come twice;
-- `needs_witness` has a doubtful text heard again, up to four times, and `salvage` leaves out the words that the
+- `needs_witness` has a doubtful text heard again, up to six times, and `salvage` leaves out the words that the
   witnesses have nothing in place of (`model.consensus`): what is heard comes again in some form, what is made up does
   not;
 - `is_doubtful` says for which windows the voice activity detector is asked at all: few, so that nobody else pays;
@@ -40,7 +40,7 @@ _LEAST_SECONDS, _LEAST_SHARE = 0.2, 0.1
 _CHUNK_SECONDS = 0.032
 WITNESS_TEMPERATURE = 0.4
 """Hotter, attempts are mostly noise; colder, they are all alike."""
-_FEW, _MOST = 2, 4
+_FEW, _MOST = 2, 6
 """Witnesses that are heard at least, and at most."""
 _CONFIRMED, _LITTLE = 3, 0.3
 """Words that most witnesses must have, and the `no_speech_prob` up to which they then outweigh the detector."""

@@ -181,9 +181,10 @@ FIELDS: Mapping[str, Field] = {
     "guards": Field(
         "guards",
         _flag,
-        "Invent and lose less: where every temperature failed, keep what the attempts agree on and not the last, "
-        "without what repeats itself; drop doubtful text where the voice activity detector hears nobody; hear speech "
-        "again that a text passes over. `warnings` says what was left out. False is the reference.",
+        "Invent and lose less: where every temperature failed, keep the first attempt and not the last, without what "
+        "repeats itself; of a doubtful text leave out words that further attempts do not have; drop it where the voice "
+        "activity detector hears nobody; hear speech again that a text passes over. `warnings` says what was left out. "
+        "False is the reference.",
         {"type": "boolean", "default": True},
     ),
     "long_form": Field(
