@@ -13,8 +13,8 @@ of any script. Here, where `TranscribeOptions.guards` is set:
 - `is_doubtful` says for which windows the voice activity detector is asked at all: few, so that nobody else pays;
 - `is_voiceless` drops the text of such a window where the detector hears nobody either.
 
-A window that passed the thresholds, and whose `no_speech_prob` and log-probability are those of speech, is never
-touched: its tokens are the reference's. The figures are measured, see benchmarks/LOG.md.
+A window that passed the thresholds, does not end in a loop, and whose `no_speech_prob` and log-probability are those of
+speech, is never touched: its tokens are the reference's. The figures are measured, see benchmarks/LOG.md.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from model.tokenizer import Tokenizer
 from model.window import TIMESTAMP_SECONDS, DecodingResult, Window, is_silent
 
 _SURE_LOGPROB = -0.7
-"""From here on the detector is not asked, unless something else speaks against the window."""
+"""From here on nobody else is asked, unless something else speaks against the window."""
 _NOBODY = 0.3
 """Speech probability below which nobody speaks: of 333 clips of speech in as much white noise, two stay below."""
 _SPEECH = 0.5
@@ -96,6 +96,8 @@ def salvage(
         tokens = cut_loop(first.tokens, tokenizer.timestamp_begin)
         return first if tokens is None else replace(_changed(first, tokens, tokenizer), looped=True)
     kept = _confirmed(kept, _sound(witnesses, options), tokenizer)
+    if cut_loop(kept.tokens, tokenizer.timestamp_begin) is not None:
+        kept = replace(kept, repeating=True)
     return _without_repeats(kept, tokenizer) if len(attempts) > 1 or failed else kept
 
 
@@ -158,7 +160,7 @@ def is_doubtful(result: DecodingResult, options: TranscribeOptions) -> bool:
     """Whether the detector is to be asked about the window."""
     if not options.guards:
         return False
-    return result.failed or _sounds_silent(result, options) or result.avg_logprob < _SURE_LOGPROB
+    return result.failed or result.repeating or _sounds_silent(result, options) or result.avg_logprob < _SURE_LOGPROB
 
 
 def is_voiceless(result: DecodingResult, options: TranscribeOptions) -> bool:

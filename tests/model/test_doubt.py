@@ -118,6 +118,13 @@ def test_where_every_attempt_is_a_loop_one_round_is_kept() -> None:
     assert kept.tokens[-1] == attempts[0].tokens[-1]
 
 
+def test_a_loop_that_compresses_too_badly_to_fail_is_told() -> None:
+    loop = _result(" 1.5%" * 7, logprob=-0.4)
+    assert loop.compression_ratio <= 2.4
+    assert _salvage([loop], failed=False) == replace(loop, repeating=True)
+    assert _salvage([_result()], failed=False) == _result()
+
+
 def test_a_text_that_compresses_well_but_does_not_end_in_a_loop_stays_whole() -> None:
     text = " one two three four five" * 12 + " and out"
     first = _result(text)
@@ -137,6 +144,8 @@ def test_a_text_that_compresses_well_but_does_not_end_in_a_loop_stays_whole() ->
         (_result(failed=True, speech=DOUBTFUL), True),
         (_result(failed=True, no_speech_prob=0.7, speech=SPOKEN), False),
         (_result(failed=True), False),  # the detector was not asked
+        (_result(repeating=True, speech=SILENT), True),
+        (_result(repeating=True, speech=DOUBTFUL), False),
         (_result(failed=True, confirmed=3, speech=SILENT), False),  # whispered
         (_result(failed=True, confirmed=2, speech=SILENT), True),
         (_result(failed=True, confirmed=3, no_speech_prob=0.5, speech=SILENT), True),
