@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from model.cuts import Place, leave_out, place_of
-from model.tokenizer import Tokenizer
+from model.tokenizer import Tokenizer, is_spaceless
 from model.window import DecodingResult
 
 _LEAST_SHARE, _CERTAIN_SHARE = 0.3, 0.5
@@ -113,7 +113,7 @@ def _cost(word: str, other: str) -> float:
 
 
 def _words(tokens: Sequence[int], tokenizer: Tokenizer, language: str) -> list[_Word]:
-    """The words of a window's text; marks belong to the word before them."""
+    """The words of a window's text, from blank to blank; without blanks, characters, and marks with the one before."""
     positions = [i for i, token in enumerate(tokens) if token < tokenizer.eot]
     texts, ids = tokenizer.split_to_word_tokens([tokens[i] for i in positions], language)
     words: list[_Word] = []
@@ -122,8 +122,8 @@ def _words(tokens: Sequence[int], tokenizer: Tokenizer, language: str) -> list[_
         place = tuple(positions[start : start + len(part)])
         start += len(part)
         key = "".join(char for char in text.casefold() if char.isalnum())
-        if key or not words:
-            words.append(_Word(key, place))
+        if words and (not key or not (text.startswith(" ") or is_spaceless(language))):
+            words[-1] = _Word(words[-1].key + key, words[-1].positions + place)
         else:
-            words[-1] = _Word(words[-1].key, words[-1].positions + place)
+            words.append(_Word(key, place))
     return words

@@ -127,7 +127,7 @@ class Tokenizer:
         punctuation and at special tokens.
         """
         parts, part_tokens = self._split_at_characters(tokens)
-        if language in _SPACELESS:
+        if is_spaceless(language):
             return parts, part_tokens
         words: list[str] = []
         word_tokens: list[list[int]] = []
@@ -170,6 +170,11 @@ class Tokenizer:
                 if len(tokens) == 1 or symbol in _MUSIC:
                     found.add(tokens[0])
         return tuple(sorted(found))
+
+
+def is_spaceless(language: str | None) -> bool:
+    """Whether a language is written without blanks between words."""
+    return language in _SPACELESS
 
 
 def get_tokenizer(dims: ModelDimensions) -> Tokenizer:

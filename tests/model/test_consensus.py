@@ -64,6 +64,12 @@ def test_marks_go_with_the_word_before_them_and_the_rest_is_as_it_was() -> None:
     assert _cut(_result(text, word="no."), *[" Well, I said"] * 4) == " Well, I said"
 
 
+def test_a_word_goes_from_blank_to_blank() -> None:
+    text = " It is 1,001 o'clock."
+    assert _cut(_result(text, word="1,001"), *[" It is 1001 o'clock."] * 6) == text
+    assert _cut(_result(text, word="1,001"), *[" It is clock."] * 6) == " It is o'clock."
+
+
 def test_where_words_are_not_parted_by_blanks_each_character_is_one() -> None:
     assert _cut(_result("我们分头行动吧", language="zh"), *["我们分头行动"] * 4) == "我们分头行动"
 
