@@ -95,10 +95,11 @@ def salvage(
         first = replace(attempts[0], failed=True)
         tokens = cut_loop(first.tokens, tokenizer.timestamp_begin)
         return first if tokens is None else replace(_changed(first, tokens, tokenizer), looped=True)
-    kept = _confirmed(kept, _sound(witnesses, options), tokenizer)
     if cut_loop(kept.tokens, tokenizer.timestamp_begin) is not None:
         kept = replace(kept, repeating=True)
-    return _without_repeats(kept, tokenizer) if len(attempts) > 1 or failed else kept
+    if len(attempts) > 1 or failed:
+        kept = _without_repeats(kept, tokenizer)  # before words are missing in one of the two
+    return _confirmed(kept, _sound(witnesses, options), tokenizer)
 
 
 def _kept(attempts: Sequence[DecodingResult], options: TranscribeOptions, *, failed: bool) -> DecodingResult | None:

@@ -109,6 +109,15 @@ def test_a_phrase_that_a_doubtful_text_says_twice_is_left_out(failed: bool) -> N
     assert (kept.repeats, kept.failed) == (((BEGIN, BEGIN + 200),), failed)
 
 
+def test_a_phrase_said_twice_goes_first_and_then_what_witnesses_leave_out() -> None:
+    phrase = " and I will not go to the sea with him"
+    twice = _result(phrase + " again" + phrase, logprob=-1.1, end=4.0)
+    witnesses = [_result(phrase.replace(" not", ""), logprob=-1.1)] * 6
+    kept = _salvage([twice], witnesses, failed=True)
+    assert kept.text == "and I will go to the sea with him"
+    assert (len(kept.repeats), len(kept.unconfirmed), kept.confirmed) == (1, 1, 9)
+
+
 def test_where_every_attempt_is_a_loop_one_round_is_kept() -> None:
     attempts = [_result(" Well," + " I will not do it." * 20, logprob=-0.2), _result(" na" * 90, logprob=-0.1)]
     kept = _salvage(attempts, failed=True)
