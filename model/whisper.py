@@ -250,7 +250,11 @@ class Whisper(nn.Module):
         """
         with torch.device("meta"), _NoInitialisation():
             model = cls(dims, name)
-        model = model.to_empty(device=device).to(dtype).eval().requires_grad_(False)
+        # As `to_empty` does, whose `empty_like` on the meta device imports a second of symbolic algebra.
+        model._apply(  # type: ignore[no-untyped-call]
+            lambda x: torch.empty(x.shape, dtype=dtype if x.is_floating_point() else x.dtype, device=device)
+        )
+        model = model.eval().requires_grad_(False)
         state = _fuse(tensors, device, dtype)
         wanted = model.state_dict()
         for name in sorted(wanted.keys() | state.keys()):
