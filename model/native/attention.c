@@ -25,6 +25,7 @@
 
 #define HEAD 64  /* channels of a head, in all sizes of Whisper */
 #define KEYS 128 /* positions in a block: keys and values of a block are 32 KB */
+#define STEP (2 * LANES > PANEL ? 2 * LANES : PANEL) /* scores are weighed so many at a time: a block is a multiple */
 #define UNIT 96  /* queries in a unit of work: 16 tiles that find the block's keys and values near */
 #define WEIGHT_BITS 13
 #define LARGEST_VALUE (INT32_MAX / (KEYS << WEIGHT_BITS))
@@ -142,7 +143,7 @@ static void take_queries(const Attention *a, Scratch *s, int head, int from, int
 
 /* Weights of one query for n keys, in 2^WEIGHT_BITS of the largest; their sum by lanes. */
 INLINE floats weigh(float *scores, int n, float scale, int16_t *weights, float *top) {
-    const int padded = (n + PANEL - 1) / PANEL * PANEL;
+    const int padded = (n + STEP - 1) / STEP * STEP;
     for (int i = n; i < padded; i++) scores[i] = -INFINITY;
     floats first = load_f32(scores), second = load_f32(scores + LANES);
     for (int i = 0; i < padded; i += 2 * LANES) {
