@@ -37,8 +37,10 @@ compile() { # compile VARIANT FLAG...
 
 compile generic
 if [ "$(uname -m)" = x86_64 ]; then
-    # What torch asks of a CPU before it calls it AVX2 or AVX512.
+    # What torch asks of a CPU before it calls it AVX2 or AVX512, and VNNI besides.
+    avx512=(-mfma -mavx512f -mavx512vl -mavx512bw -mavx512dq -mprefer-vector-width=512)
     compile avx2 -mavx2 -mfma
-    compile avx512 -mfma -mavx512f -mavx512vl -mavx512bw -mavx512dq -mprefer-vector-width=512
+    compile avx512 "${avx512[@]}"
+    compile avx512vnni "${avx512[@]}" -mavx512vnni
 fi
 if [ "$target" != check ]; then mv "$new"/decoder-*.so "$target"; fi

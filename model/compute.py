@@ -98,8 +98,8 @@ def can_multiply_int8() -> bool:
 
 
 def can_attend_in_int16() -> bool:
-    """Whether `model.native.attention` beats float32 here: measured with AVX2, and with nothing else.
+    """Whether `model.native.attention` beats float32 here: measured with AVX2 and AVX-512 (benchmarks/LOG.md).
 
-    Arm multiplies as many float32 an instruction, and AVX-512 has no more ports for whole numbers than for these.
+    Arm multiplies as many float32 an instruction.
     """
-    return torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")

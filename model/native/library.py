@@ -10,9 +10,15 @@ from pathlib import Path
 
 import torch
 
+from model.compute import has_vnni
+
 FOLDER = Path(__file__).parent
-VARIANTS = {"AVX512": ("avx512", "avx2", "generic"), "AVX2": ("avx2", "generic")}
-"""Compiled variants, best first, by `torch.backends.cpu.get_cpu_capability()`; `generic` runs everywhere."""
+VARIANTS = {
+    "AVX512VNNI": ("avx512vnni", "avx512", "avx2", "generic"),
+    "AVX512": ("avx512", "avx2", "generic"),
+    "AVX2": ("avx2", "generic"),
+}
+"""Compiled variants, best first, by what `cpu_capability` says; `generic` runs everywhere."""
 
 
 class Dims(ctypes.Structure):
@@ -35,10 +41,15 @@ class Memory(ctypes.Structure):
     )
 
 
+def cpu_capability() -> str:
+    """What this CPU can do: torch's word for it, and whether it adds products of 16-bit numbers in one instruction."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{capability}VNNI" if capability == "AVX512" and has_vnni() else capability
+
+
 def load_library(folder: Path = FOLDER, capability: str | None = None) -> ctypes.CDLL | None:
     """The best compiled variant for this CPU, or None where none was compiled."""
-    capability = torch.backends.cpu.get_cpu_capability() if capability is None else capability
-    for variant in VARIANTS.get(capability, ("generic",)):
+    for variant in VARIANTS.get(cpu_capability() if capability is None else capability, ("generic",)):
         file = folder / f"decoder-{variant}.so"
         if file.is_file():
             return _declare(ctypes.CDLL(str(file)))

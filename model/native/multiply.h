@@ -13,11 +13,26 @@
 
 #include "vectors.h"
 
-#define TILE 6 /* rows that share a pass over a panel: twelve sums, two weights and an input fill AVX2's registers */
+#define TILE 6 /* rows that share a pass over panels */
 
-/* With few rows the sums of several panels hide the latency of a multiply-add; how the operands are ordered keeps all of
- * them in registers. */
+/* Panels that a tile of so many rows works on at a time. Their sums hide the latency of a multiply-add, and with what is
+ * loaded for them fill the registers: 16 of AVX2, of which six rows take twelve for one panel; 32 of AVX-512. */
+#if LANES == 16
+#define PANELS_FOR(ROWS) 4
+#else
+#define PANELS_FOR(ROWS) ((ROWS) == 1 ? 4 : (ROWS) <= 3 ? 2 : 1)
+#endif
+
+/* How the operands are ordered keeps all sums in registers. */
 #define UNROLL _Pragma("GCC unroll 8")
+
+/* So many rows, and the panels from the pth on. */
+#define ROWS_OF(NAME, ROWS)                                                                                            \
+    for (; p + PANELS_FOR(ROWS) <= n_panels; p += PANELS_FOR(ROWS))                                                    \
+        NAME##_tile(ROWS, PANELS_FOR(ROWS), w + p * panel_stride, panel_stride, x, x_stride, n_in, out + p * PANEL,    \
+                    out_stride);                                                                                       \
+    for (; p < n_panels; p++)                                                                                          \
+        NAME##_tile(ROWS, 1, w + p * panel_stride, panel_stride, x, x_stride, n_in, out + p * PANEL, out_stride)
 
 /* AT_ONCE: inputs that one step takes; SPREAD gives one row's to all lanes, ADD multiplies and adds. */
 #define DEFINE_PRODUCT(NAME, WEIGHT, INPUT, SUM, VECTOR, AT_ONCE, LOAD, SPREAD, ADD, RESULT)                           \
@@ -37,11 +52,13 @@
                     UNROLL for (int r = 0; r < rows; r++) sum[r][p][i] = ADD(sum[r][p][i], input[r], weight);          \
                 }                                                                                                      \
             } else {                                                                                                   \
-                VECTOR weight[PARTS];                                                                                  \
-                UNROLL for (int i = 0; i < PARTS; i++) weight[i] = LOAD(here + i * LANES * AT_ONCE);                   \
+                VECTOR weight[4][PARTS];                                                                               \
+                UNROLL for (int p = 0; p < panels; p++) UNROLL for (int i = 0; i < PARTS; i++)                         \
+                    weight[p][i] = LOAD(here + p * panel_stride + i * LANES * AT_ONCE);                                \
                 UNROLL for (int r = 0; r < rows; r++) {                                                                \
                     VECTOR input = SPREAD(x + r * x_stride + k);                                                       \
-                    UNROLL for (int i = 0; i < PARTS; i++) sum[r][0][i] = ADD(sum[r][0][i], input, weight[i]);         \
+                    UNROLL for (int p = 0; p < panels; p++) UNROLL for (int i = 0; i < PARTS; i++)                     \
+                        sum[r][p][i] = ADD(sum[r][p][i], input, weight[p][i]);                                         \
                 }                                                                                                      \
             }                                                                                                          \
         }                                                                                                              \
@@ -54,26 +71,13 @@
     static void NAME(int rows, int n_panels, const WEIGHT *w, size_t panel_stride, const INPUT *x, size_t x_stride,    \
                      int n_in, float *out, size_t out_stride) {                                                        \
         int p = 0;                                                                                                     \
-        if (rows == 1)                                                                                                 \
-            for (; p + 4 <= n_panels; p += 4)                                                                          \
-                NAME##_tile(1, 4, w + p * panel_stride, panel_stride, x, x_stride, n_in, out + p * PANEL, out_stride); \
-        if (rows == 2)                                                                                                 \
-            for (; p + 2 <= n_panels; p += 2)                                                                          \
-                NAME##_tile(2, 2, w + p * panel_stride, panel_stride, x, x_stride, n_in, out + p * PANEL, out_stride); \
-        if (rows == 3)                                                                                                 \
-            for (; p + 2 <= n_panels; p += 2)                                                                          \
-                NAME##_tile(3, 2, w + p * panel_stride, panel_stride, x, x_stride, n_in, out + p * PANEL, out_stride); \
-        for (; p < n_panels; p++) {                                                                                    \
-            const WEIGHT *panel = w + p * panel_stride;                                                                \
-            float *to = out + p * PANEL;                                                                               \
-            switch (rows) {                                                                                            \
-            case 1: NAME##_tile(1, 1, panel, panel_stride, x, x_stride, n_in, to, out_stride); break;                  \
-            case 2: NAME##_tile(2, 1, panel, panel_stride, x, x_stride, n_in, to, out_stride); break;                  \
-            case 3: NAME##_tile(3, 1, panel, panel_stride, x, x_stride, n_in, to, out_stride); break;                  \
-            case 4: NAME##_tile(4, 1, panel, panel_stride, x, x_stride, n_in, to, out_stride); break;                  \
-            case 5: NAME##_tile(5, 1, panel, panel_stride, x, x_stride, n_in, to, out_stride); break;                  \
-            default: NAME##_tile(6, 1, panel, panel_stride, x, x_stride, n_in, to, out_stride); break;                 \
-            }                                                                                                          \
+        switch (rows) {                                                                                                \
+        case 1: ROWS_OF(NAME, 1); break;                                                                               \
+        case 2: ROWS_OF(NAME, 2); break;                                                                               \
+        case 3: ROWS_OF(NAME, 3); break;                                                                               \
+        case 4: ROWS_OF(NAME, 4); break;                                                                               \
+        case 5: ROWS_OF(NAME, 5); break;                                                                               \
+        default: ROWS_OF(NAME, 6); break;                                                                              \
         }                                                                                                              \
     }
 

@@ -105,7 +105,9 @@ INLINE shorts all_pairs(const int16_t *p) {
 
 /* sum + the sum of the two products of each lane's pairs. */
 INLINE ints add_pairs(ints sum, shorts a, shorts b) {
-#if defined(__AVX512BW__)
+#if defined(__AVX512VNNI__)
+    return (ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512BW__)
     return sum + (ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
 #elif defined(__AVX2__)
     return sum + (ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);

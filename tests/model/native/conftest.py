@@ -6,9 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import torch
 
-from model.native.library import VARIANTS, load_library
+from model.native.library import VARIANTS, cpu_capability, load_library
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -23,10 +22,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", params=["generic", "avx2", "avx512"])
+@pytest.fixture(scope="session", params=["generic", "avx2", "avx512", "avx512vnni"])
 def library(request: pytest.FixtureRequest, compiled: Path) -> ctypes.CDLL:
     variant = request.param
-    if variant not in VARIANTS.get(torch.backends.cpu.get_cpu_capability(), ("generic",)):
+    if variant not in VARIANTS.get(cpu_capability(), ("generic",)):
         pytest.skip(f"this CPU has no {variant}")
     capability = {"generic": "DEFAULT"}.get(variant, variant.upper())
     loaded = load_library(compiled, capability)
