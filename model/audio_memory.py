@@ -12,6 +12,9 @@ Here what is read is made whole again in torch's operators, on any device; `mode
 themselves.
 """
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +29,14 @@ _INT8 = 127.0
 _FP8 = 448.0
 
 
+def zeros(shape: tuple[int, ...], *, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Memory of slots. On a CPU those that nobody has used yet take none: NumPy leaves zeros to the system."""
+    if device.type != "cpu":
+        return torch.zeros(shape, device=device, dtype=dtype)
+    data = torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8))
+    return data.view(dtype).view(shape)
+
+
 class AudioMemory:
     """What every layer and head made of each position: (n_layer, slots, n_head, n_audio_ctx, head)."""
 
@@ -36,8 +47,8 @@ class AudioMemory:
         head = dims.n_text_state // dims.n_text_head
         positions = (dims.n_text_layer, slots, dims.n_text_head, dims.n_audio_ctx)
         self._dtype = dtype
-        self.data = torch.zeros(*positions, head, device=device, dtype=_STORED.get(cross_kv, dtype))
-        self.scales = torch.zeros(positions, device=device, dtype=SCALE) if cross_kv == "int8" else None
+        self.data = zeros((*positions, head), device=device, dtype=_STORED.get(cross_kv, dtype))
+        self.scales = zeros(positions, device=device, dtype=SCALE) if cross_kv == "int8" else None
 
     @property
     def nbytes(self) -> int:

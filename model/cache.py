@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.audio_memory import AudioMemory
+from model.audio_memory import AudioMemory, zeros
 from model.dims import ModelDimensions
 from model.send import send
 from model.whisper import TextDecoder, merge_heads, split_heads
@@ -40,7 +40,7 @@ class KVCache:
 
         def slots(count: int, positions: int) -> Tensor:
             shape = (dims.n_text_layer, count, dims.n_text_head, positions, head)
-            return torch.zeros(shape, device=device, dtype=dtype)
+            return zeros(shape, device=device, dtype=dtype)
 
         self.cross_keys = AudioMemory(dims, n_windows, device=device, dtype=dtype, cross_kv=cross_kv)
         self.cross_values = AudioMemory(dims, n_windows, device=device, dtype=dtype, cross_kv=cross_kv)

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from model.contrast import contrast
 from model.inference import Inference
 from model.row import Decoding, Row
 from model.rules import Rules
@@ -45,7 +46,7 @@ class HostChoice:
     def begin(self, rows: Sequence[Row], logits: Tensor) -> None:
         """See `Choice`."""
         for row in rows:
-            if row.seed is not None:
+            if not row.is_shadow and row.seed is not None:
                 row.generator = torch.Generator(self._device).manual_seed(row.seed)
         self._choose(logits, rows)
 
@@ -61,7 +62,7 @@ class HostChoice:
         return self._inference.step(
             [row.tokens[-1] for row in rows],
             lengths=[row.length for row in rows],
-            windows=[row.decoding.slot for row in rows],
+            windows=[row.slot for row in rows],
         )
 
     def choose(self, logits: Tensor, rows: Sequence[Row]) -> None:
@@ -70,14 +71,22 @@ class HostChoice:
         self._choose(logits, rows)
 
     def _choose(self, logits: Tensor, rows: Sequence[Row]) -> None:
-        """Choose the next token of each row from its suppressed logits (rows, n_vocab)."""
+        """Choose the next token of each row from its suppressed logits (rows, n_vocab); shadows follow."""
+        silent = {row.decoding: logits[i] for i, row in enumerate(rows) if row.is_shadow}
+        if silent:
+            heard = [i for i, row in enumerate(rows) if not row.is_shadow]
+            logits, rows = logits[heard], [rows[i] for i in heard]
         self._rules.constrain(logits, [row.grammar.limits() for row in rows])
         alone = [i for i, row in enumerate(rows) if row.decoding.beams is None]
         if alone:
             chosen = [rows[i] for i in alone]
             own = logits if len(alone) == len(rows) else logits[alone]
             temperatures = [row.decoding.temperature for row in chosen]
-            tokens, logprobs = sample(own, temperatures, [row.generator for row in chosen])
+            scores = own
+            if silent:
+                pairs = zip(own, (silent.get(row.decoding) for row in chosen), strict=True)
+                scores = torch.stack([one if other is None else contrast(one, other) for one, other in pairs])
+            tokens, logprobs = sample(own, temperatures, [row.generator for row in chosen], scores)
             for row, token, logprob in zip(chosen, tokens, logprobs, strict=True):
                 row.push(token, logprob)
         for decoding in dict.fromkeys(row.decoding for row in rows if row.decoding.beams):

@@ -1,9 +1,10 @@
-"""Words that a doubtful text has too many: those that other attempts at its window leave out. Pure.
+"""What several attempts at a window have in common: the one that the others agree with, less what they leave out. Pure.
 
-Gets the attempts of a window from `model.doubt`. Laid beside the text in the way that needs least changes, each attempt
-confirms a word, has another one in its place, or has none there. What is heard comes again in some form; of what is
-made up the attempts have more or less. So a word stays unless enough of the others have nothing in its place: wrong
-words are not put right here, and nothing is added.
+Gets the attempts of a doubtful window from `model.doubt`. Laid beside a text in the way that needs least changes, each
+attempt confirms a word, has another one in its place, or has none there. `most_agreed` is the text from which the
+others are least far. What is heard comes again in some form; of what is made up the attempts have more or less. So a
+word stays unless enough of the others have nothing in its place (`cut_unconfirmed`): every word is one of a whole text
+that was decoded, wrong ones are not put right one by one, and nothing is added.
 
 Source: the null votes of J. Fiscus, "A post-processing system to yield reduced word error rates: ROVER" (1997).
 """
@@ -36,7 +37,8 @@ def cut_unconfirmed(
 
     The less probable a word is, the fewer are needed: more than 0.3 of them, or 0.8 for one that is certain.
     """
-    words, missing = _votes(result, witnesses, tokenizer)
+    words = _words(result.tokens, tokenizer, result.language)
+    missing = _missing([word.key for word in words], [_keys(one, tokenizer) for one in witnesses])
     unconfirmed = [
         word
         for word, count in zip(words, missing, strict=True)
@@ -50,27 +52,33 @@ def cut_unconfirmed(
 
 def confirmed_words(result: DecodingResult, witnesses: Sequence[DecodingResult], tokenizer: Tokenizer) -> int:
     """How many words of the window most of the witnesses have too, somewhere."""
-    heard = [{word.key for word in _words(one.tokens, tokenizer, result.language)} for one in witnesses]
-    words = _words(result.tokens, tokenizer, result.language)
-    return sum(2 * sum(word.key in keys for keys in heard) > len(heard) for word in words if word.key)
+    heard = [set(_keys(one, tokenizer)) for one in witnesses]
+    words = _keys(result, tokenizer)
+    return sum(2 * sum(word in keys for keys in heard) > len(heard) for word in words if word)
 
 
-def is_disputed(result: DecodingResult, witnesses: Sequence[DecodingResult], tokenizer: Tokenizer) -> bool:
-    """Whether any of the witnesses leaves out a word."""
-    return any(_votes(result, witnesses, tokenizer)[1])
+def is_same_text(one: DecodingResult, other: DecodingResult, tokenizer: Tokenizer) -> bool:
+    """Whether two results have the same words, whatever their marks and times."""
+    return _keys(one, tokenizer) == _keys(other, tokenizer)
 
 
-def _votes(
-    result: DecodingResult, witnesses: Sequence[DecodingResult], tokenizer: Tokenizer
-) -> tuple[list[_Word], list[int]]:
-    """The words of a window, and how many witnesses leave each out."""
-    words = _words(result.tokens, tokenizer, result.language)
-    keys = [word.key for word in words]
+def most_agreed(results: Sequence[DecodingResult], tokenizer: Tokenizer) -> int:
+    """Which of several results takes the fewest changes to become the others: the first of those that do.
+
+    Source: S. Kumar and W. Byrne, "Minimum Bayes-Risk Decoding for Statistical Machine Translation" (2004).
+    """
+    keys = [_keys(result, tokenizer) for result in results]
+    changes = [[_changes(one, other)[-1][-1] for other in keys] for one in keys]
+    return min(range(len(results)), key=lambda number: sum(changes[number]))
+
+
+def _missing(words: Sequence[str], witnesses: Sequence[Sequence[str]]) -> list[int]:
+    """How many witnesses leave each of the words out."""
     missing = [0] * len(words)
-    for one in witnesses:
-        for i in left_out(keys, [word.key for word in _words(one.tokens, tokenizer, result.language)]):
+    for other in witnesses:
+        for i in left_out(words, other):
             missing[i] += 1
-    return words, missing
+    return missing
 
 
 def _probability(word: _Word, result: DecodingResult) -> float:
@@ -85,16 +93,10 @@ def left_out(words: Sequence[str], other: Sequence[str]) -> list[int]:
 
     Words that look alike are rather in each other's place than others: a replacement costs between a half and one.
     """
-    costs = [[_cost(word, match) for match in other] for word in words]
-    table = [[float(j) for j in range(len(other) + 1)]]
-    for i, row in enumerate(costs, start=1):
-        above, line = table[-1], [float(i)]
-        for j, cost in enumerate(row):
-            line.append(min(above[j] + cost, above[j + 1] + 1.0, line[j] + 1.0))
-        table.append(line)
+    table = _changes(words, other)
     i, j, gone = len(words), len(other), []
     while i > 0:
-        if j > 0 and table[i][j] == table[i - 1][j - 1] + costs[i - 1][j - 1]:
+        if j > 0 and table[i][j] == table[i - 1][j - 1] + _cost(words[i - 1], other[j - 1]):
             i, j = i - 1, j - 1
         elif j > 0 and table[i][j] == table[i][j - 1] + 1.0:
             j -= 1
@@ -104,12 +106,27 @@ def left_out(words: Sequence[str], other: Sequence[str]) -> list[int]:
     return gone[::-1]
 
 
+def _changes(words: Sequence[str], other: Sequence[str]) -> list[list[float]]:
+    """Cost of the cheapest changes that make the first i words the first j of the other text, at [i][j]."""
+    table = [[float(j) for j in range(len(other) + 1)]]
+    for i, word in enumerate(words, start=1):
+        above, line = table[-1], [float(i)]
+        for j, match in enumerate(other):
+            line.append(min(above[j] + _cost(word, match), above[j + 1] + 1.0, line[j] + 1.0))
+        table.append(line)
+    return table
+
+
 def _cost(word: str, other: str) -> float:
     """0 for the same word, 1 for one that shares no pair of letters with it."""
     if word == other:
         return 0.0
     pairs, others = (set(pairwise(f" {text} ")) for text in (word, other))
     return 1.0 - len(pairs & others) / (len(pairs) + len(others))
+
+
+def _keys(result: DecodingResult, tokenizer: Tokenizer) -> list[str]:
+    return [word.key for word in _words(result.tokens, tokenizer, result.language)]
 
 
 def _words(tokens: Sequence[int], tokenizer: Tokenizer, language: str) -> list[_Word]:

@@ -6,7 +6,8 @@ Gets log-Mel windows from `model.mel` and what to do with each from `model.trans
 - A row joins when its window is encoded and leaves when it ends; nobody waits for a batch to form or to finish.
 - The fallback ladder runs here: a retry goes back to the end of the prompt, whose keys, values and logits are kept, so
   that it neither encodes nor prefills again.
-- A doubtful text is heard again by witnesses (`model.doubt`), in the same row, as if they were rungs behind the ladder.
+- A doubtful text is heard again by witnesses (`model.doubt`), in the same row, as if they were rungs behind the ladder;
+  on a CPU beside a shadow (`model.contrast`), which has a row slot of its own and takes none from a window.
 - Beams and candidates are rows of one window, whose audio is read once for all of them.
 - Everything is per row: language, task, prompt, temperature, generator, rules.
 """
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from model.alignment import Aligner
 from model.choice import Choice
+from model.contrast import Shadows
 from model.device_choice import DeviceChoice, make_choice
 from model.doubt import salvage
 from model.inference import Inference, make_inference
@@ -39,8 +41,11 @@ class DecodingBatch:
         n_rows = max_windows if max_rows is None else max_rows
         self.max_windows, self.max_rows = max_windows, n_rows
         self._device = model.device
-        # One row slot more than rows: language detection borrows it.
-        self._inference: Inference = make_inference(model, n_windows=max_windows, n_rows=n_rows + 1)
+        # One row slot more than rows: language detection borrows it. Shadows have slots besides, and one of silence.
+        has_shadows = model.device.type == "cpu"
+        n_slots = n_rows + 1 + (max_windows if has_shadows else 0)
+        self._inference: Inference = make_inference(model, n_windows=max_windows + has_shadows, n_rows=n_slots)
+        self._shadows = Shadows(model, self._inference, slot=max_windows) if has_shadows else None
         self._aligner = Aligner(self._inference, tokenizer, model.dims, model.alignment_heads)
         self._rules = Rules(model.dims, tokenizer, model.device)
         self._choice: Choice = make_choice(model, self._inference, self._rules, tokenizer, n_rows=n_rows)
@@ -115,6 +120,7 @@ class DecodingBatch:
         decodings = self._opening.open(starts, row=len(self._rows))
         for decoding in decodings:
             self._decodings[decoding.slot] = decoding
+            decoding.contrasts = self._shadows is not None
             self._add_rows(decoding, 1)
         self._begin(decodings, rung=0)
         self._settle()
@@ -146,6 +152,7 @@ class DecodingBatch:
 
     def _begin(self, decodings: Sequence[Decoding], rung: int) -> None:
         """Start windows at a rung of their ladders, or behind them: the first row of each has the prompt for all."""
+        rows: list[Row] = []
         logits: list[Tensor] = []
         for decoding in decodings:
             if decoding.first_logits is None:
@@ -156,9 +163,14 @@ class DecodingBatch:
                 self._add_rows(decoding, width - 1)
                 copies = [row.index for row in decoding.rows[1:]]
                 self._inference.copy_rows([home.index] * len(copies), copies, self.model.dims.n_text_ctx)
+            if self._shadows is not None and decoding.is_witness_at(rung) and decoding.shadow is None:
+                self._rows.append(self._shadows.cast(decoding, len(self._rows)))
             decoding.begin(rung, self._rules, self.tokenizer)
+            rows += decoding.rows
             logits.append(decoding.first_logits.repeat(width, 1))
-        rows = [row for decoding in decodings for row in decoding.rows]
+            if decoding.shadow is not None and decoding.silent_logits is not None:
+                rows.append(decoding.shadow)
+                logits.append(decoding.silent_logits)
         self._choice.begin(rows, logits[0] if len(logits) == 1 else torch.cat(logits))
 
     def _settle(self) -> None:
@@ -221,10 +233,15 @@ class DecodingBatch:
     def _remove_rows(self, decoding: Decoding, keep: int) -> None:
         for row in decoding.rows[keep:]:
             self._remove(row)
+        if not keep and decoding.shadow is not None:
+            self._remove(decoding.shadow)
 
     def _remove(self, row: Row) -> None:
         """Take a row out and move the last one into its place, so that rows stay dense."""
-        row.decoding.rows.remove(row)
+        if row.is_shadow:
+            row.decoding.shadow = None
+        else:
+            row.decoding.rows.remove(row)
         self._choice.leave(row)
         last = self._rows.pop()
         if last is not row:

@@ -3,13 +3,13 @@
 The reference gives the last, hottest attempt of a ladder that failed all the way, which is noise: digits and syllables
 of any script. Here, where `TranscribeOptions.guards` is set:
 
-- `is_worth_heating` says how far up the ladder a window that is merely improbable goes: hotter than 0.4 the attempts
-  are mostly noise. `salvage` keeps of a ladder that failed the first attempt that does not repeat itself; where all of
-  them do, it ends the text after the first round. Of a window that needed more than one attempt it leaves out phrases
-  that come twice;
-- `needs_witness` has a doubtful text heard again, up to six times, and `salvage` leaves out the words that the
-  witnesses have nothing in place of (`model.consensus`): what is heard comes again in some form, what is made up does
-  not;
+- `needs_witness` has a doubtful text heard again, up to four times: on a CPU beside a shadow that hears silence
+  (`model.contrast`), greedily first and then by draws; on a GPU by draws alone. The window is not heated meanwhile:
+  `is_worth_heating` says how far the ladder goes where nobody is heard, and before a GPU's draws;
+- `salvage` keeps of the text and its witnesses the one that the others agree with most, and leaves out the words that
+  they have nothing in place of (`model.consensus`): what is heard comes again in some form, what is made up does not.
+  Of a ladder without witnesses it keeps the first attempt that does not repeat itself. Phrases that come twice in a
+  window that needed more than one attempt are left out, and a loop ends after its first round;
 - `is_doubtful` says for which windows the voice activity detector is asked at all: few, so that nobody else pays;
 - `is_voiceless` drops the text of such a window where the detector hears nobody either.
 
@@ -21,14 +21,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from model.consensus import confirmed_words, cut_unconfirmed, is_disputed
+from model.consensus import confirmed_words, cut_unconfirmed, is_same_text, most_agreed
 from model.cuts import Place
 from model.dims import FRAMES_PER_SECOND
 from model.options import TranscribeOptions
 from model.repetition import cut_loop, cut_repeats
 from model.segments import Segment, Skipped
 from model.tokenizer import Tokenizer
-from model.window import TIMESTAMP_SECONDS, DecodingResult, Window, is_silent
+from model.window import TIMESTAMP_SECONDS, DecodingResult, Window, fallback_reason, is_silent
 
 _SURE_LOGPROB = -0.7
 """From here on nobody else is asked, unless something else speaks against the window."""
@@ -40,17 +40,26 @@ _LEAST_SECONDS, _LEAST_SHARE = 0.2, 0.1
 _CHUNK_SECONDS = 0.032
 WITNESS_TEMPERATURE = 0.4
 """Hotter, attempts are mostly noise; colder, they are all alike."""
-_FEW, _MOST = 2, 6
-"""Witnesses that are heard at least, and at most."""
+_MOST = 4
+"""Witnesses that are heard, unless the first one says the same as the text."""
 _CONFIRMED, _LITTLE = 3, 0.3
 """Words that most witnesses must have, and the `no_speech_prob` up to which they then outweigh the detector."""
 
 
-def is_worth_heating(attempts: Sequence[DecodingResult], options: TranscribeOptions, rung: int) -> bool:
-    """Whether a window all of whose attempts failed is to be tried at this rung of the ladder, if there is one."""
+def is_worth_heating(
+    attempts: Sequence[DecodingResult], options: TranscribeOptions, rung: int, *, contrasts: bool
+) -> bool:
+    """Whether a window all of whose attempts failed is to be tried at this rung of the ladder, if there is one.
+
+    `contrasts`: whether its witnesses will have a shadow, which helps where heat does not.
+    """
     if rung >= len(options.temperature):
         return False
-    return not options.guards or options.temperature[rung] <= WITNESS_TEMPERATURE or not _sound(attempts, options)
+    if not options.guards:
+        return True
+    if contrasts and _hears_witnesses(options):
+        return False
+    return options.temperature[rung] <= WITNESS_TEMPERATURE or not _sound(attempts, options)
 
 
 def needs_witness(
@@ -61,21 +70,23 @@ def needs_witness(
     *,
     failed: bool,
 ) -> bool:
-    """Whether one more is to be heard about what is kept of a ladder, which failed or did not.
+    """Whether one more is to be heard about a ladder's text; `failed`: whether its last rung did.
 
-    None is where one attempt alone is asked for or improbable text is welcome, about a translation, which has many
-    wordings, or about silence. After the second there are more only if one of the two left something out.
+    After one that says the same there are no more.
     """
+    text = _text(attempts, options)
+    if not _hears_witnesses(options) or is_silent(text, options):
+        return False
+    if len(witnesses) == 1:
+        return not is_same_text(text, witnesses[0], tokenizer)
+    return len(witnesses) < _MOST and (failed or text.avg_logprob < _SURE_LOGPROB)
+
+
+def _hears_witnesses(options: TranscribeOptions) -> bool:
+    """None is where one attempt alone is asked for, improbable text is welcome, or a translation, of many wordings."""
     if not options.guards or options.task != "transcribe":
         return False
-    if options.logprob_threshold is None or len(options.temperature) == 1:
-        return False
-    kept = _kept(attempts, options, failed=failed)
-    if kept is None or is_silent(kept, options) or not (failed or kept.avg_logprob < _SURE_LOGPROB):
-        return False
-    if len(witnesses) == _FEW:
-        return is_disputed(kept, _sound(witnesses, options), tokenizer)
-    return len(witnesses) < _MOST
+    return options.logprob_threshold is not None and len(options.temperature) > 1
 
 
 def salvage(
@@ -90,16 +101,34 @@ def salvage(
 
     `failed`: whether the last one failed too.
     """
+    if witnesses:
+        return _agreed([_text(attempts, options), *witnesses], options, tokenizer)
     kept = _kept(attempts, options, failed=failed)
     if kept is None:
-        first = replace(attempts[0], failed=True)
-        tokens = cut_loop(first.tokens, tokenizer.timestamp_begin)
-        return first if tokens is None else replace(_changed(first, tokens, tokenizer), looped=True)
+        return _without_loop(replace(attempts[0], failed=True), tokenizer)
     if cut_loop(kept.tokens, tokenizer.timestamp_begin) is not None:
         kept = replace(kept, repeating=True)
-    if len(attempts) > 1 or failed:
-        kept = _without_repeats(kept, tokenizer)  # before words are missing in one of the two
-    return _confirmed(kept, _sound(witnesses, options), tokenizer)
+    return _without_repeats(kept, tokenizer) if len(attempts) > 1 or failed else kept
+
+
+def _agreed(heard: Sequence[DecodingResult], options: TranscribeOptions, tokenizer: Tokenizer) -> DecodingResult:
+    """Of a text and its witnesses the one that all agree with most, without the words that the others leave out."""
+    tidy = [_without_repeats(_without_loop(one, tokenizer), tokenizer) for one in heard]
+    number = most_agreed(tidy, tokenizer)
+    kept = replace(tidy[number], failed=fallback_reason(heard[number], options) is not None)
+    others = [*tidy[:number], *tidy[number + 1 :]]
+    confirmed = confirmed_words(kept, others, tokenizer)
+    tokens, places = cut_unconfirmed(kept, others, tokenizer)
+    if places:
+        kept = _changed(kept, tokens, tokenizer)
+    return replace(kept, unconfirmed=places, confirmed=confirmed)
+
+
+def _text(attempts: Sequence[DecodingResult], options: TranscribeOptions) -> DecodingResult:
+    """What a ladder says: its last attempt if that passed, else the first that does not repeat itself, or the first."""
+    if fallback_reason(attempts[-1], options) is None:
+        return attempts[-1]
+    return next(iter(_sound(attempts, options)), attempts[0])
 
 
 def _kept(attempts: Sequence[DecodingResult], options: TranscribeOptions, *, failed: bool) -> DecodingResult | None:
@@ -116,19 +145,14 @@ def _sound(attempts: Sequence[DecodingResult], options: TranscribeOptions) -> li
     return [one for one in attempts if limit is None or one.compression_ratio <= limit]
 
 
-def _confirmed(result: DecodingResult, witnesses: Sequence[DecodingResult], tokenizer: Tokenizer) -> DecodingResult:
-    if not witnesses:
-        return result
-    confirmed = confirmed_words(result, witnesses, tokenizer)
-    tokens, places = cut_unconfirmed(result, witnesses, tokenizer) if len(witnesses) > _FEW else ((), ())
-    if places:
-        result = _changed(result, tokens, tokenizer)
-    return replace(result, unconfirmed=places, confirmed=confirmed)
-
-
 def _changed(result: DecodingResult, tokens: tuple[int, ...], tokenizer: Tokenizer) -> DecodingResult:
     """The result with fewer tokens; its scores stay those of what was decoded."""
     return replace(result, tokens=tokens, text=tokenizer.decode(tokens).strip(), logprobs=())
+
+
+def _without_loop(result: DecodingResult, tokenizer: Tokenizer) -> DecodingResult:
+    tokens = cut_loop(result.tokens, tokenizer.timestamp_begin)
+    return result if tokens is None else replace(_changed(result, tokens, tokenizer), looped=True)
 
 
 def _without_repeats(result: DecodingResult, tokenizer: Tokenizer) -> DecodingResult:

@@ -23,7 +23,7 @@ class NativeChoice(HostChoice):
         self._native, self._begin = inference, timestamp_begin
 
     def _choose(self, logits: Tensor, rows: Sequence[Row]) -> None:
-        greedy = [i for i, row in enumerate(rows) if row.decoding.beams is None and row.decoding.temperature == 0]
+        greedy = [i for i, row in enumerate(rows) if _is_plain(row)]
         if greedy:
             chosen = [rows[i] for i in greedy]
             own = logits if len(chosen) == len(rows) else logits[greedy]
@@ -33,3 +33,9 @@ class NativeChoice(HostChoice):
         if len(greedy) < len(rows):
             others = sorted(set(range(len(rows))) - set(greedy))
             super()._choose(logits[others], [rows[i] for i in others])
+
+
+def _is_plain(row: Row) -> bool:
+    """Whether the most probable token of the row's own logits is what it says next."""
+    decoding = row.decoding
+    return decoding.beams is None and decoding.shadow is None and decoding.temperature == 0

@@ -1,7 +1,8 @@
 """What is decoded now: the rows of the batch, and the window that they belong to.
 
 A `Row` is one hypothesis with a place in the batch; a `Decoding` is a window under way with all of its rows: one when
-it is decoded greedily, several when it is sampled several times or searched with beams. `model.decode` drives them.
+it is decoded greedily, several when it is sampled several times or searched with beams. While a doubtful text is heard
+again there may be a shadow besides, a row that says the same and hears silence. `model.decode` drives them.
 """
 
 import copy
@@ -22,9 +23,12 @@ from model.window import DecodingResult, Window, compression_ratio
 class Row:
     """One hypothesis: what it has said, and what it may say next."""
 
-    def __init__(self, decoding: "Decoding", index: int) -> None:
-        """`index`: its place among the rows of the batch."""
+    def __init__(self, decoding: "Decoding", index: int, *, shadow: int | None = None) -> None:
+        """`index`: its place among the rows of the batch; `shadow`: for a shadow, the window slot of silence."""
         self.decoding, self.index = decoding, index
+        self.is_shadow = shadow is not None
+        self.slot = decoding.slot if shadow is None else shadow
+        """Of the window that it hears."""
 
     def begin(self, candidate: int, grammar: TimestampGrammar, seed: int | None) -> None:
         """Start with nothing said, as the window's hypothesis of this number; `seed` where it is sampled."""
@@ -35,6 +39,10 @@ class Row:
         self.sum_logprob = 0.0
         self.in_flight = 0
         """Tokens that it has said and nobody has read yet (`model.device_choice`)."""
+
+    def follow(self, row: "Row") -> None:
+        """Say from now on what another row says."""
+        self.tokens, self.in_flight = row.tokens, 0
 
     def push(self, token: int, logprob: float) -> None:
         """Note a sampled token."""
@@ -61,7 +69,9 @@ class Decoding:
         self, slot: int, window: Window, options: TranscribeOptions, language: str, prompt: tuple[int, ...]
     ) -> None:
         self.slot, self.window, self.options, self.language = slot, window, options, language
-        self.n_prompt = len(prompt)
+        self.prompt = prompt
+        self.contrasts = False
+        """Whether it can have a shadow."""
         self.width = options.width
         """Rows that it needs at most."""
         self.language_probs: dict[str, float] = {}
@@ -70,6 +80,10 @@ class Decoding:
         self.suppressed: tuple[int, ...] = ()
         self.first_logits: Tensor | None = None
         self.rows: list[Row] = []
+        self.shadow: Row | None = None
+        """Says what the only row says, and hears silence (`model.contrast`)."""
+        self.silent_logits: Tensor | None = None
+        """What the prompt leads to in silence, where there is a shadow."""
         self.rung = 0
         self.beams: BeamSearch | None = None
         self.attempts: list[DecodingResult] = []
@@ -79,18 +93,30 @@ class Decoding:
         self._ended: dict[int, Candidate] = {}
 
     @property
+    def n_prompt(self) -> int:
+        """Tokens before the first sampled one."""
+        return len(self.prompt)
+
+    @property
     def temperature(self) -> float:
-        """That of the present attempt."""
-        return WITNESS_TEMPERATURE if self.is_witness else self.options.temperature[self.rung]
+        """That of the present attempt; with a shadow the first witness is greedy."""
+        if not self.is_witness:
+            return self.options.temperature[self.rung]
+        return 0.0 if self.contrasts and self.rung == len(self.options.temperature) else WITNESS_TEMPERATURE
 
     @property
     def is_witness(self) -> bool:
         """Whether the ladder is behind it."""
-        return self.rung >= len(self.options.temperature)
+        return self.is_witness_at(self.rung)
+
+    def is_witness_at(self, rung: int) -> bool:
+        """Whether a rung is behind the ladder."""
+        return rung >= len(self.options.temperature)
 
     def next_rung(self, tokenizer: Tokenizer, *, failed: bool) -> int | None:
         """What to try next: a rung, a witness behind them, or nothing. `failed`: whether the last rung did."""
-        if failed and not self.is_witness and is_worth_heating(self.attempts, self.options, self.rung + 1):
+        heats = is_worth_heating(self.attempts, self.options, self.rung + 1, contrasts=self.contrasts)
+        if failed and heats and not self.is_witness:
             return self.rung + 1
         if needs_witness(self.attempts, self.witnesses, self.options, tokenizer, failed=failed):
             return len(self.options.temperature) + len(self.witnesses)
@@ -98,19 +124,21 @@ class Decoding:
 
     def width_at(self, rung: int) -> int:
         """Rows that it needs there."""
-        return self.options.width_at(rung) if rung < len(self.options.temperature) else 1
+        return 1 if self.is_witness_at(rung) else self.options.width_at(rung)
 
     def begin(self, rung: int, rules: Rules, tokenizer: Tokenizer) -> None:
         """Start every row at this rung of the temperature ladder, or as a witness behind it."""
         self.rung, self._ended = rung, {}
         options = self.options
         greedy = self.temperature == 0
-        self.beams = (
-            BeamSearch(options.beam_size, options.patience, tokenizer.eot) if greedy and options.beam_size else None
-        )
+        self.beams = None
+        if greedy and options.beam_size and not self.is_witness:
+            self.beams = BeamSearch(options.beam_size, options.patience, tokenizer.eot)
         for candidate, row in enumerate(self.rows):
             seed = None if greedy else row_seed(options.seed, self.window.index, rung, candidate)
             row.begin(candidate, rules.grammar(options), seed)
+        if self.shadow is not None:
+            self.shadow.follow(self.rows[0])
 
     def adopt(self, extensions: Sequence[Extension]) -> None:
         """Let each beam go on as its extension says: all are read before any is written."""

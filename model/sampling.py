@@ -19,16 +19,21 @@ def row_seed(seed: int, window: int, rung: int, candidate: int = 0) -> int:
 
 
 def sample(
-    logits: Tensor, temperatures: Sequence[float], generators: Sequence[torch.Generator | None]
+    logits: Tensor,
+    temperatures: Sequence[float],
+    generators: Sequence[torch.Generator | None],
+    scores: Tensor | None = None,
 ) -> tuple[list[int], list[float]]:
     """Tokens, and their log-probabilities at temperature 1, for masked logits (rows, n_vocab).
 
-    A row at temperature 0 needs no generator. This is the step's only read from the device.
+    `scores`: what the tokens are chosen by, where that is not the logits (`model.contrast`). A row at temperature 0
+    needs no generator. This is the step's only read from the device.
     """
-    tokens = logits.argmax(-1)
+    scores = logits if scores is None else scores
+    tokens = scores.argmax(-1)
     for row, temperature in enumerate(temperatures):
         if temperature > 0:
-            tokens[row] = _draw(logits[row], temperature, generators[row])
+            tokens[row] = _draw(scores[row], temperature, generators[row])
     logprobs = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
     both = torch.stack((tokens.double(), logprobs.double())).cpu()
     return both[0].long().tolist(), both[1].tolist()

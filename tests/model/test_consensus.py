@@ -1,4 +1,4 @@
-"""Which words of a text the witnesses leave out."""
+"""Which of several texts the others agree with, and which of its words they leave out."""
 
 import math
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import LCSseq
 
-from model.consensus import confirmed_words, cut_unconfirmed, is_disputed, left_out
+from model.consensus import confirmed_words, cut_unconfirmed, is_same_text, left_out, most_agreed
 from model.dims import DIMENSIONS
 from model.tokenizer import get_tokenizer
 from model.window import DecodingResult
@@ -90,8 +90,6 @@ def test_places_are_the_timestamps_around_and_an_empty_segment_goes_with_them() 
     tokens, places = cut_unconfirmed(two, witnesses, TOKENIZER)
     assert tokens == (times[0], *one, times[1])
     assert places == ((times[2], times[3]),)
-    assert is_disputed(two, witnesses, TOKENIZER)
-    assert not is_disputed(witnesses[0], witnesses, TOKENIZER)
 
 
 def test_only_words_that_most_have_are_confirmed() -> None:
@@ -100,6 +98,32 @@ def test_only_words_that_most_have_are_confirmed() -> None:
     assert confirmed_words(said, witnesses, TOKENIZER) == 0
     assert confirmed_words(said, witnesses[:3], TOKENIZER) == 2
     assert confirmed_words(said, [said] * 2, TOKENIZER) == 4
+
+
+def test_texts_are_the_same_whatever_their_marks() -> None:
+    assert is_same_text(_result(" Well, no."), _result(" well no"), TOKENIZER)
+    assert not is_same_text(_result(" Well, no."), _result(" well not"), TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    ("texts", "number"),
+    [
+        ([" turn off the light", " turn of the lights", " burn off a light"], 0),
+        ([" burn all of them", " turn of the lights", " turn off the light", " turn off the lights"], 3),
+        ([" you", " a quite different text", " you and me", " you"], 0),  # the first of equals
+        ([" only one"], 0),
+    ],
+)
+def test_the_text_from_which_the_others_are_least_far_is_agreed_upon(texts: list[str], number: int) -> None:
+    assert most_agreed([_result(text) for text in texts], TOKENIZER) == number
+
+
+@given(st.lists(st.lists(st.sampled_from([" ab", " ac", " de"]), max_size=5), min_size=1, max_size=4), st.data())
+def test_a_text_that_most_have_is_the_one(texts: list[list[str]], data: st.DataObject) -> None:
+    common = data.draw(st.sampled_from(texts))
+    shuffled = data.draw(st.permutations([*texts, *[common] * len(texts)]))
+    results = [_result("".join(words) or " ") for words in shuffled]
+    assert is_same_text(results[most_agreed(results, TOKENIZER)], _result("".join(common) or " "), TOKENIZER)
 
 
 @given(st.lists(st.sampled_from("abcde"), max_size=9), st.lists(st.sampled_from("abcde"), max_size=9))
