@@ -193,8 +193,8 @@ class DecodingBatch:
         (decoding.witnesses if decoding.is_witness else decoding.attempts).append(result)
         reason = fallback_reason(decoding.attempts[-1], decoding.options)
         rung = decoding.next_rung(self.tokenizer, failed=reason is not None)
-        if rung is not None and rung < len(decoding.options.temperature):
-            self.fallbacks[str(reason)] += 1
+        if rung is not None and reason is not None and not decoding.witnesses:
+            self.fallbacks[reason] += 1
         return rung
 
     def _kept(self, decoding: Decoding) -> DecodingResult:

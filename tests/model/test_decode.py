@@ -128,7 +128,7 @@ def test_with_guards_witnesses_stand_in_place_of_the_ladder_and_are_the_same_in_
     result, batch, temperatures = decode(0)
     # A random model believes nothing that it says: it hears the window again beside silence, and then three draws.
     assert temperatures == [0.0, 0.0, 0.4, 0.4, 0.4]
-    assert (result.failed, batch.fallbacks.total()) == (True, 0)
+    assert (result.failed, batch.fallbacks) == (True, {"logprob": 1})
     assert set(batch.steps) == {1, 2}  # with a shadow, and without
     assert (batch.free_rows, batch.active_rows) == (3, 0)
     among, _, others = decode(2)
