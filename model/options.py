@@ -74,10 +74,9 @@ class TranscribeOptions:
     vad: bool = False
     """Hear only where somebody speaks, as the voice activity detector says."""
     guards: bool = True
-    """Invent and lose less than the reference: of a window that failed at every temperature keep the first attempt and
-    not the last, cut what repeats itself and, of a doubtful text, words that further attempts leave out, drop the text
-    of a doubtful window in which the voice activity detector hears nobody, and hear again speech that a text passes
-    over."""
+    """Invent and lose less than the reference: hear a window whose text is doubtful again, against what would be said
+    in silence, and keep what the attempts agree on, without what repeats itself; drop the text of a doubtful window in
+    which the voice activity detector hears nobody; hear again speech that a text passes over."""
     long_form: LongForm = "sequential"
     """`batched` cuts a recording in pauses into parts of at most 30 s that are decoded side by side."""
     seed: int = 0

@@ -181,10 +181,10 @@ FIELDS: Mapping[str, Field] = {
     "guards": Field(
         "guards",
         _flag,
-        "Invent and lose less: where every temperature failed, keep the first attempt and not the last, without what "
-        "repeats itself; of a doubtful text leave out words that further attempts do not have; drop it where the voice "
-        "activity detector hears nobody; hear speech again that a text passes over. `warnings` says what was left out. "
-        "False is the reference.",
+        "Invent and lose less: hear a doubtful text again, against what would be said in silence, keep what the "
+        "attempts agree on, and leave out what repeats itself and words that the others do not have; drop it where the "
+        "voice activity detector hears nobody; hear speech again that a text passes over. `warnings` says what was "
+        "left out. False is the reference.",
         {"type": "boolean", "default": True},
     ),
     "long_form": Field(
