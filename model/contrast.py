@@ -17,6 +17,7 @@ from torch import Tensor
 from model.dims import N_FRAMES
 from model.inference import Inference
 from model.row import Decoding, Row
+from model.tokenizer import Tokenizer
 from model.whisper import Whisper
 
 _WEIGHT = 0.5
@@ -32,8 +33,10 @@ _SILENCE = -1.5
 class Shadows:
     """Gives windows their shadows, which all hear one slot of silence; it is filled when one is first heard."""
 
-    def __init__(self, model: Whisper, inference: Inference, *, slot: int) -> None:
+    def __init__(self, model: Whisper, inference: Inference, tokenizer: Tokenizer, *, slot: int) -> None:
         self._model, self._inference, self._slot = model, inference, slot
+        self._special = range(tokenizer.eot + 1, tokenizer.timestamp_begin)
+        """Tokens that are no text. Rare as they are in a text, silence makes the names of languages rarer still."""
         self._is_filled = False
 
     def cast(self, decoding: Decoding, index: int) -> Row:
@@ -44,6 +47,9 @@ class Shadows:
             self._inference.fill_windows(self._model.encode(mel), [self._slot])
             self._is_filled = True
         decoding.shadow = Row(decoding, index, shadow=self._slot)
+        decoding.suppressed = tuple(sorted({*decoding.suppressed, *self._special}))
+        if decoding.first_logits is not None:
+            decoding.first_logits[..., self._special.start : self._special.stop] = -torch.inf
         self._inference.clear_row(index)
         decoding.silent_logits = self._inference.prefill(
             decoding.prompt, row=index, window=self._slot, keep=[decoding.n_prompt - 1]

@@ -71,6 +71,7 @@ def _slowly(window: Window) -> tuple[tuple[int, ...], tuple[float, ...]]:
         text = [*prompt, *tokens]
         heard, silent = (inference.prefill(text, row=0, window=slot, keep=[len(text) - 1]) for slot in (0, 1))
         rules.suppress(heard, [rules.suppressed(OPTIONS)])
+        heard[:, TINY.tokenizer.eot + 1 : TINY.tokenizer.timestamp_begin] = -INF
         if not tokens:
             rules.suppress_blank(heard[0])
         rules.constrain(heard, [grammar.limits()])
@@ -81,6 +82,33 @@ def _slowly(window: Window) -> tuple[tuple[int, ...], tuple[float, ...]]:
         logprobs.append(float(heard[0].log_softmax(-1)[token]))
         grammar.push(token)
     return tuple(tokens), tuple(logprobs)
+
+
+def test_a_witness_says_no_names_of_languages(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = range(TINY.tokenizer.eot + 1, TINY.tokenizer.timestamp_begin)
+    batch = DecodingBatch(TINY.model, TINY.tokenizer, max_windows=1)
+    results: list[DecodingResult] = []
+    original, step = batch._result, batch._inference.step
+
+    def loud(tokens, *, lengths, windows):
+        logits = step(tokens, lengths=lengths, windows=windows)
+        logits[0, names] += 50.0  # what the window makes of them, and silence does not
+        return logits
+
+    def noted(decoding: Decoding) -> DecodingResult:
+        results.append(original(decoding))
+        return results[-1]
+
+    monkeypatch.setattr(batch, "_result", noted)
+    monkeypatch.setattr(batch._inference, "step", loud)
+    (slot,) = batch.encode(MEL[:1])
+    batch.start(
+        slot, Window(0, 0, 3000, "en"), TranscribeOptions(language="en", sample_len=4, no_speech_threshold=None)
+    )
+    list(run_to_end(batch))
+    assert set(results[0].tokens) & set(names)
+    for witness in results[1:]:
+        assert not set(witness.tokens) & set(names)
 
 
 def test_a_window_without_doubt_has_no_shadow() -> None:
