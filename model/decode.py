@@ -45,10 +45,11 @@ class DecodingBatch:
         has_shadows = model.device.type == "cpu"
         n_slots = n_rows + 1 + (max_windows if has_shadows else 0)
         self._inference: Inference = make_inference(model, n_windows=max_windows + has_shadows, n_rows=n_slots)
-        self._shadows = Shadows(model, self._inference, tokenizer, slot=max_windows) if has_shadows else None
         self._aligner = Aligner(self._inference, tokenizer, model.dims, model.alignment_heads)
         self._rules = Rules(model.dims, tokenizer, model.device)
         self._choice: Choice = make_choice(model, self._inference, self._rules, tokenizer, n_rows=n_rows)
+        has_shadows = has_shadows and not isinstance(self._choice, DeviceChoice)
+        self._shadows = Shadows(model, self._inference, tokenizer, slot=max_windows) if has_shadows else None
         self._opening = Opening(self._inference, tokenizer, self._rules)
         self._free = list(reversed(range(max_windows)))
         self._rows: list[Row] = []
