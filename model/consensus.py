@@ -12,7 +12,7 @@ Source: the null votes of J. Fiscus, "A post-processing system to yield reduced 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from model.cuts import Place, leave_out, place_of
 from model.tokenizer import Tokenizer, is_spaceless
@@ -68,8 +68,13 @@ def most_agreed(results: Sequence[DecodingResult], tokenizer: Tokenizer) -> int:
     Source: S. Kumar and W. Byrne, "Minimum Bayes-Risk Decoding for Statistical Machine Translation" (2004).
     """
     keys = [_keys(result, tokenizer) for result in results]
-    changes = [[_changes(one, other)[-1][-1] for other in keys] for one in keys]
-    return min(range(len(results)), key=lambda number: sum(changes[number]))
+    costs = _Costs()
+    changes = [0.0] * len(keys)
+    for (i, one), (j, other) in combinations(enumerate(keys), 2):
+        between = _changes(one, other, costs)[-1][-1]
+        changes[i] += between
+        changes[j] += between
+    return changes.index(min(changes))
 
 
 def _missing(words: Sequence[str], witnesses: Sequence[Sequence[str]]) -> list[int]:
@@ -93,10 +98,11 @@ def left_out(words: Sequence[str], other: Sequence[str]) -> list[int]:
 
     Words that look alike are rather in each other's place than others: a replacement costs between a half and one.
     """
-    table = _changes(words, other)
+    costs = _Costs()
+    table = _changes(words, other, costs)
     i, j, gone = len(words), len(other), []
     while i > 0:
-        if j > 0 and table[i][j] == table[i - 1][j - 1] + _cost(words[i - 1], other[j - 1]):
+        if j > 0 and table[i][j] == table[i - 1][j - 1] + costs[words[i - 1], other[j - 1]]:
             i, j = i - 1, j - 1
         elif j > 0 and table[i][j] == table[i][j - 1] + 1.0:
             j -= 1
@@ -106,13 +112,21 @@ def left_out(words: Sequence[str], other: Sequence[str]) -> list[int]:
     return gone[::-1]
 
 
-def _changes(words: Sequence[str], other: Sequence[str]) -> list[list[float]]:
+class _Costs(dict[tuple[str, str], float]):
+    """`_cost` of pairs of words, each worked out once: texts have most of their words in common."""
+
+    def __missing__(self, pair: tuple[str, str]) -> float:
+        cost = self[pair] = _cost(*pair)
+        return cost
+
+
+def _changes(words: Sequence[str], other: Sequence[str], costs: _Costs) -> list[list[float]]:
     """Cost of the cheapest changes that make the first i words the first j of the other text, at [i][j]."""
     table = [[float(j) for j in range(len(other) + 1)]]
     for i, word in enumerate(words, start=1):
         above, line = table[-1], [float(i)]
         for j, match in enumerate(other):
-            line.append(min(above[j] + _cost(word, match), above[j + 1] + 1.0, line[j] + 1.0))
+            line.append(min(above[j] + costs[word, match], above[j + 1] + 1.0, line[j] + 1.0))
         table.append(line)
     return table
 

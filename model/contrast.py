@@ -24,8 +24,6 @@ _WEIGHT = 0.5
 """How much of what silence makes probable is taken off (benchmarks/LOG.md)."""
 _PLAUSIBLE = math.log(0.1)
 """A token less probable than so much of the most probable one is not chosen, whatever silence says."""
-
-
 _SILENCE = -1.5
 """What the log-Mel spectrogram makes of digital silence."""
 
