@@ -74,7 +74,7 @@ def needs_witness(
 
     After one that says the same there are no more.
     """
-    text = _text(attempts, options)
+    text = _text(attempts, options, failed=failed)
     if not _hears_witnesses(options) or is_silent(text, options):
         return False
     if len(witnesses) == 1:
@@ -101,11 +101,12 @@ def salvage(
 
     `failed`: whether the last one failed too.
     """
+    text = _text(attempts, options, failed=failed)
     if witnesses:
-        return _agreed([_text(attempts, options), *witnesses], options, tokenizer)
-    kept = _kept(attempts, options, failed=failed)
-    if kept is None:
-        return _without_loop(replace(attempts[0], failed=True), tokenizer)
+        return _agreed([text, *witnesses], options, tokenizer)
+    kept = replace(text, failed=failed)
+    if failed and not _sound([text], options):
+        return _without_loop(kept, tokenizer)
     if cut_loop(kept.tokens, tokenizer.timestamp_begin) is not None:
         kept = replace(kept, repeating=True)
     return _without_repeats(kept, tokenizer) if len(attempts) > 1 or failed else kept
@@ -124,19 +125,9 @@ def _agreed(heard: Sequence[DecodingResult], options: TranscribeOptions, tokeniz
     return replace(kept, unconfirmed=places, confirmed=confirmed)
 
 
-def _text(attempts: Sequence[DecodingResult], options: TranscribeOptions) -> DecodingResult:
+def _text(attempts: Sequence[DecodingResult], options: TranscribeOptions, *, failed: bool) -> DecodingResult:
     """What a ladder says: its last attempt if that passed, else the first that does not repeat itself, or the first."""
-    if fallback_reason(attempts[-1], options) is None:
-        return attempts[-1]
-    return next(iter(_sound(attempts, options)), attempts[0])
-
-
-def _kept(attempts: Sequence[DecodingResult], options: TranscribeOptions, *, failed: bool) -> DecodingResult | None:
-    """The attempt that stays; None of a ladder in which every attempt repeats itself."""
-    if not failed:
-        return attempts[-1]
-    sound = _sound(attempts, options)
-    return replace(sound[0], failed=True) if sound else None
+    return next(iter(_sound(attempts, options)), attempts[0]) if failed else attempts[-1]
 
 
 def _sound(attempts: Sequence[DecodingResult], options: TranscribeOptions) -> list[DecodingResult]:

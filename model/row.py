@@ -115,9 +115,10 @@ class Decoding:
 
     def next_rung(self, tokenizer: Tokenizer, *, failed: bool) -> int | None:
         """What to try next: a rung, a witness behind them, or nothing. `failed`: whether the last rung did."""
-        heats = is_worth_heating(self.attempts, self.options, self.rung + 1, contrasts=self.contrasts)
-        if failed and heats and not self.is_witness:
-            return self.rung + 1
+        rung = self.rung + 1
+        climbs = failed and not self.is_witness
+        if climbs and is_worth_heating(self.attempts, self.options, rung, contrasts=self.contrasts):
+            return rung
         if needs_witness(self.attempts, self.witnesses, self.options, tokenizer, failed=failed):
             return len(self.options.temperature) + len(self.witnesses)
         return None

@@ -9,10 +9,10 @@ import weakref
 from collections.abc import Iterable, Sequence
 from ctypes import c_int32, c_void_p
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from model.audio_memory import zeros
 from model.native.library import Dims, Memory
 from model.native.rowwise import PANEL
 from model.native.weights import NativeDecoder
@@ -34,9 +34,9 @@ class NativeInference:
         self._keys = _zeros(n_layer, n_rows + 1, n_head, n_panels, size, PANEL)
         self._values = _zeros(n_layer, n_rows + 1, n_head, size // PANEL, n_panels * PANEL, PANEL)
         n_panels = _padded(dims.n_audio_ctx) // PANEL
-        self._cross_keys = _zeros(n_layer, n_windows, n_head, n_panels, size // 2, PANEL, 2, dtype=np.int8)
+        self._cross_keys = _zeros(n_layer, n_windows, n_head, n_panels, size // 2, PANEL, 2, dtype=torch.int8)
         self._cross_values = _zeros(
-            n_layer, n_windows, n_head, size // PANEL, n_panels * PANEL // 2, PANEL, 2, dtype=np.int8
+            n_layer, n_windows, n_head, size // PANEL, n_panels * PANEL // 2, PANEL, 2, dtype=torch.int8
         )
         self._scales = torch.zeros(2, n_layer, n_windows, n_head, n_panels * PANEL)
         tensors = (
@@ -166,9 +166,8 @@ def _padded(positions: int) -> int:
     return -(-positions // PANEL) * PANEL
 
 
-def _zeros(*shape: int, dtype: type[np.generic] = np.float32) -> Tensor:
-    """NumPy's zeros, because torch writes its own: pages that no window and no row has used yet take no memory."""
-    return torch.from_numpy(np.zeros(shape, dtype))
+def _zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return zeros(shape, device=torch.device("cpu"), dtype=dtype)
 
 
 def _ints(values: Sequence[int]) -> "ctypes.Array[c_int32]":
