@@ -3,13 +3,14 @@
 Gets the attempts of a doubtful window from `model.doubt`. Laid beside a text in the way that needs least changes, each
 attempt confirms a word, has another one in its place, or has none there. `most_agreed` is the text from which the
 others are least far. What is heard comes again in some form; of what is made up the attempts have more or less. So a
-word stays unless enough of the others have nothing in its place (`cut_unconfirmed`): every word is one of a whole text
-that was decoded, wrong ones are not put right one by one, and nothing is added.
+word stays unless enough of the others have nothing in its place (`without_unconfirmed`). Every word is one of a whole
+text that was decoded; wrong ones are not put right one by one, and nothing is added.
 
 Source: the null votes of J. Fiscus, "A post-processing system to yield reduced word error rates: ROVER" (1997).
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -30,60 +31,85 @@ class _Word:
     """Of its tokens among those of the window, with the marks behind it."""
 
 
-def cut_unconfirmed(
-    result: DecodingResult, witnesses: Sequence[DecodingResult], tokenizer: Tokenizer
-) -> tuple[tuple[int, ...], tuple[Place, ...]]:
-    """The tokens of a window without the words that too many of the witnesses leave out, and where those stood.
+class Consensus:
+    """Attempts at one window beside one another: each is parted into words once, each two are compared once."""
 
-    The less probable a word is, the fewer are needed: more than 0.3 of them, or 0.8 for one that is certain.
-    """
-    words = _words(result.tokens, tokenizer, result.language)
-    missing = _missing([word.key for word in words], [_keys(one, tokenizer) for one in witnesses])
-    unconfirmed = [
-        word
-        for word, count in zip(words, missing, strict=True)
-        if count > (_LEAST_SHARE + _CERTAIN_SHARE * _probability(word, result)) * len(witnesses)
-    ]
-    begin = tokenizer.timestamp_begin
-    places = {place_of(result.tokens, word.positions[0], word.positions[-1], begin): None for word in unconfirmed}
-    cut = [position for word in unconfirmed for position in word.positions]
-    return leave_out(result.tokens, cut, begin), tuple(places)
+    def __init__(self, attempts: Sequence[DecodingResult], tokenizer: Tokenizer) -> None:
+        self._attempts, self._begin = attempts, tokenizer.timestamp_begin
+        self._words = [_words(one, tokenizer) for one in attempts]
+        self._keys = [[word.key for word in words] for words in self._words]
+        self._costs = _Costs()
+        self._tables: dict[tuple[int, int], _Table] = {}
 
+    def most_agreed(self) -> int:
+        """Which attempt takes the fewest changes to become the others: the first of those that do.
 
-def confirmed_words(result: DecodingResult, witnesses: Sequence[DecodingResult], tokenizer: Tokenizer) -> int:
-    """How many words of the window most of the witnesses have too, somewhere."""
-    heard = [set(_keys(one, tokenizer)) for one in witnesses]
-    words = _keys(result, tokenizer)
-    return sum(2 * sum(word in keys for keys in heard) > len(heard) for word in words if word)
+        Source: S. Kumar and W. Byrne, "Minimum Bayes-Risk Decoding for Statistical Machine Translation" (2004).
+        """
+        changes = [0.0] * len(self._keys)
+        for one, other in combinations(range(len(self._keys)), 2):
+            between = self._table(one, other)[-1][-1]
+            changes[one] += between
+            changes[other] += between
+        return changes.index(min(changes))
+
+    def confirmed(self, number: int) -> int:
+        """How many words of an attempt most of the others have too, somewhere."""
+        heard = [set(self._keys[other]) for other in self._others(number)]
+        return sum(2 * sum(word in keys for keys in heard) > len(heard) for word in self._keys[number] if word)
+
+    def without_unconfirmed(self, number: int) -> tuple[tuple[int, ...], tuple[Place, ...]]:
+        """The tokens of an attempt without the words that too many of the others leave out, and where those stood.
+
+        The less probable a word is, the fewer are needed: more than 0.3 of them, or 0.8 for one that is certain.
+        """
+        attempt, words, others = self._attempts[number], self._words[number], self._others(number)
+        missing = Counter(position for other in others for position in self.left_out(number, other))
+        unconfirmed = [
+            word
+            for position, word in enumerate(words)
+            if missing[position] > (_LEAST_SHARE + _CERTAIN_SHARE * _probability(word, attempt)) * len(others)
+        ]
+        places = {place_of(attempt.tokens, *_ends(word), self._begin): None for word in unconfirmed}
+        cut = [position for word in unconfirmed for position in word.positions]
+        return leave_out(attempt.tokens, cut, self._begin), tuple(places)
+
+    def left_out(self, number: int, other: int) -> list[int]:
+        """Which words of an attempt have nothing in their place in another, by a cheapest alignment; in order.
+
+        Words that look alike are rather in each other's place than others: a replacement costs between a half and one.
+        """
+        words, others, table = self._keys[number], self._keys[other], self._table(number, other)
+        i, j, gone = len(words), len(others), []
+        while i > 0:
+            if j > 0 and table[i][j] == table[i - 1][j - 1] + self._costs[words[i - 1], others[j - 1]]:
+                i, j = i - 1, j - 1
+            elif j > 0 and table[i][j] == table[i][j - 1] + 1.0:
+                j -= 1
+            else:
+                i -= 1
+                gone.append(i)
+        return gone[::-1]
+
+    def _others(self, number: int) -> list[int]:
+        return [other for other in range(len(self._attempts)) if other != number]
+
+    def _table(self, one: int, other: int) -> "_Table":
+        """Cost of the cheapest changes that make the first i words of one the first j of the other, at [i][j]."""
+        if (one, other) not in self._tables:
+            table = _changes(self._keys[one], self._keys[other], self._costs)
+            self._tables[one, other] = table
+            self._tables[other, one] = [list(column) for column in zip(*table, strict=True)]
+        return self._tables[one, other]
 
 
 def is_same_text(one: DecodingResult, other: DecodingResult, tokenizer: Tokenizer) -> bool:
     """Whether two results have the same words, whatever their marks and times."""
-    return _keys(one, tokenizer) == _keys(other, tokenizer)
+    first, second = ([word.key for word in _words(result, tokenizer)] for result in (one, other))
+    return first == second
 
 
-def most_agreed(results: Sequence[DecodingResult], tokenizer: Tokenizer) -> int:
-    """Which of several results takes the fewest changes to become the others: the first of those that do.
-
-    Source: S. Kumar and W. Byrne, "Minimum Bayes-Risk Decoding for Statistical Machine Translation" (2004).
-    """
-    keys = [_keys(result, tokenizer) for result in results]
-    costs = _Costs()
-    changes = [0.0] * len(keys)
-    for (i, one), (j, other) in combinations(enumerate(keys), 2):
-        between = _changes(one, other, costs)[-1][-1]
-        changes[i] += between
-        changes[j] += between
-    return changes.index(min(changes))
-
-
-def _missing(words: Sequence[str], witnesses: Sequence[Sequence[str]]) -> list[int]:
-    """How many witnesses leave each of the words out."""
-    missing = [0] * len(words)
-    for other in witnesses:
-        for i in left_out(words, other):
-            missing[i] += 1
-    return missing
+_Table = list[list[float]]
 
 
 def _probability(word: _Word, result: DecodingResult) -> float:
@@ -93,23 +119,8 @@ def _probability(word: _Word, result: DecodingResult) -> float:
     return math.exp(sum(result.logprobs[i] for i in word.positions) / len(word.positions))
 
 
-def left_out(words: Sequence[str], other: Sequence[str]) -> list[int]:
-    """Which of the words have nothing in their place in the other text, by a cheapest alignment; in order.
-
-    Words that look alike are rather in each other's place than others: a replacement costs between a half and one.
-    """
-    costs = _Costs()
-    table = _changes(words, other, costs)
-    i, j, gone = len(words), len(other), []
-    while i > 0:
-        if j > 0 and table[i][j] == table[i - 1][j - 1] + costs[words[i - 1], other[j - 1]]:
-            i, j = i - 1, j - 1
-        elif j > 0 and table[i][j] == table[i][j - 1] + 1.0:
-            j -= 1
-        else:
-            i -= 1
-            gone.append(i)
-    return gone[::-1]
+def _ends(word: _Word) -> tuple[int, int]:
+    return word.positions[0], word.positions[-1]
 
 
 class _Costs(dict[tuple[str, str], float]):
@@ -120,13 +131,13 @@ class _Costs(dict[tuple[str, str], float]):
         return cost
 
 
-def _changes(words: Sequence[str], other: Sequence[str], costs: _Costs) -> list[list[float]]:
-    """Cost of the cheapest changes that make the first i words the first j of the other text, at [i][j]."""
-    table = [[float(j) for j in range(len(other) + 1)]]
+def _changes(words: Sequence[str], others: Sequence[str], costs: _Costs) -> _Table:
+    """See `Consensus._table`."""
+    table = [[float(j) for j in range(len(others) + 1)]]
     for i, word in enumerate(words, start=1):
         above, line = table[-1], [float(i)]
-        for j, match in enumerate(other):
-            line.append(min(above[j] + costs[word, match], above[j + 1] + 1.0, line[j] + 1.0))
+        for j, other in enumerate(others):
+            line.append(min(above[j] + costs[word, other], above[j + 1] + 1.0, line[j] + 1.0))
         table.append(line)
     return table
 
@@ -139,12 +150,9 @@ def _cost(word: str, other: str) -> float:
     return 1.0 - len(pairs & others) / (len(pairs) + len(others))
 
 
-def _keys(result: DecodingResult, tokenizer: Tokenizer) -> list[str]:
-    return [word.key for word in _words(result.tokens, tokenizer, result.language)]
-
-
-def _words(tokens: Sequence[int], tokenizer: Tokenizer, language: str) -> list[_Word]:
+def _words(result: DecodingResult, tokenizer: Tokenizer) -> list[_Word]:
     """The words of a window's text, from blank to blank; without blanks, characters, and marks with the one before."""
+    tokens, language = result.tokens, result.language
     positions = [i for i, token in enumerate(tokens) if token < tokenizer.eot]
     texts, ids = tokenizer.split_to_word_tokens([tokens[i] for i in positions], language)
     words: list[_Word] = []

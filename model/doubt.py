@@ -9,9 +9,9 @@ of any script. Here, where `TranscribeOptions.guards` is set:
 - `salvage` keeps of the text and its witnesses the one that the others agree with most, and leaves out the words that
   they have nothing in place of (`model.consensus`): what is heard comes again in some form, what is made up does not.
   Of a ladder without witnesses it keeps the first attempt that does not repeat itself. Phrases that come twice in a
-  window that needed more than one attempt are left out, and a loop ends after its first round;
-- `is_doubtful` says for which windows the voice activity detector is asked at all: few, so that nobody else pays;
-- `is_voiceless` drops the text of such a window where the detector hears nobody either.
+  window that needed more than one attempt are left out, and a loop ends after its first round.
+
+Whether anybody speaks at all is another doubt (`model.presence`).
 
 A window that passed the thresholds, does not end in a loop, and whose `no_speech_prob` and log-probability are those of
 speech, is never touched: its tokens are the reference's. The figures are measured, see benchmarks/LOG.md.
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from model.consensus import confirmed_words, cut_unconfirmed, is_same_text, most_agreed
+from model.consensus import Consensus, is_same_text
 from model.cuts import Place
 from model.dims import FRAMES_PER_SECOND
 from model.options import TranscribeOptions
@@ -30,20 +30,12 @@ from model.segments import Segment, Skipped
 from model.tokenizer import Tokenizer
 from model.window import TIMESTAMP_SECONDS, DecodingResult, Window, fallback_reason, is_silent
 
-_SURE_LOGPROB = -0.7
+SURE_LOGPROB = -0.7
 """From here on nobody else is asked, unless something else speaks against the window."""
-_NOBODY = 0.3
-"""Speech probability below which nobody speaks: of 333 clips of speech in as much white noise, two stay below."""
-_SPEECH = 0.5
-_LEAST_SECONDS, _LEAST_SHARE = 0.2, 0.1
-"""Speech that a window must have, in seconds and as a share of it, for a text that failed to be kept."""
-_CHUNK_SECONDS = 0.032
 WITNESS_TEMPERATURE = 0.4
 """Hotter, attempts are mostly noise; colder, they are all alike."""
 _MOST = 4
 """Witnesses that are heard, unless the first one says the same as the text."""
-_CONFIRMED, _LITTLE = 3, 0.3
-"""Words that most witnesses must have, and the `no_speech_prob` up to which they then outweigh the detector."""
 
 
 def is_worth_heating(
@@ -57,7 +49,7 @@ def is_worth_heating(
         return False
     if not options.guards:
         return True
-    if contrasts and _hears_witnesses(options):
+    if contrasts and hears_witnesses(options):
         return False
     return options.temperature[rung] <= WITNESS_TEMPERATURE or not _sound(attempts, options)
 
@@ -75,14 +67,14 @@ def needs_witness(
     After one that says the same there are no more.
     """
     text = _text(attempts, options, failed=failed)
-    if not _hears_witnesses(options) or is_silent(text, options):
+    if not hears_witnesses(options) or is_silent(text, options):
         return False
     if len(witnesses) == 1:
         return not is_same_text(text, witnesses[0], tokenizer)
-    return len(witnesses) < _MOST and (failed or text.avg_logprob < _SURE_LOGPROB)
+    return len(witnesses) < _MOST and (failed or text.avg_logprob < SURE_LOGPROB)
 
 
-def _hears_witnesses(options: TranscribeOptions) -> bool:
+def hears_witnesses(options: TranscribeOptions) -> bool:
     """None is where one attempt alone is asked for, improbable text is welcome, or a translation, of many wordings."""
     if not options.guards or options.task != "transcribe":
         return False
@@ -115,14 +107,12 @@ def salvage(
 def _agreed(heard: Sequence[DecodingResult], options: TranscribeOptions, tokenizer: Tokenizer) -> DecodingResult:
     """Of a text and its witnesses the one that all agree with most, without the words that the others leave out."""
     tidy = [_without_repeats(_without_loop(one, tokenizer), tokenizer) for one in heard]
-    number = most_agreed(tidy, tokenizer)
-    kept = replace(tidy[number], failed=fallback_reason(heard[number], options) is not None)
-    others = [*tidy[:number], *tidy[number + 1 :]]
-    confirmed = confirmed_words(kept, others, tokenizer)
-    tokens, places = cut_unconfirmed(kept, others, tokenizer)
-    if places:
-        kept = _changed(kept, tokens, tokenizer)
-    return replace(kept, unconfirmed=places, confirmed=confirmed)
+    consensus = Consensus(tidy, tokenizer)
+    number = consensus.most_agreed()
+    tokens, places = consensus.without_unconfirmed(number)
+    kept = _changed(tidy[number], tokens, tokenizer) if places else tidy[number]
+    failed = fallback_reason(heard[number], options) is not None
+    return replace(kept, failed=failed, unconfirmed=places, confirmed=consensus.confirmed(number))
 
 
 def _text(attempts: Sequence[DecodingResult], options: TranscribeOptions, *, failed: bool) -> DecodingResult:
@@ -170,31 +160,3 @@ def left_out(
     if result.looped and segments:
         left.append(Skipped("repetition", segments[-1].end, stop))
     return [one for one in left if one.start < one.end]
-
-
-def is_doubtful(result: DecodingResult, options: TranscribeOptions) -> bool:
-    """Whether the detector is to be asked about the window."""
-    if not options.guards:
-        return False
-    return result.failed or result.repeating or _sounds_silent(result, options) or result.avg_logprob < _SURE_LOGPROB
-
-
-def is_voiceless(result: DecodingResult, options: TranscribeOptions) -> bool:
-    """Whether the window's text is to be dropped: it is doubtful, and the detector hears hardly anybody.
-
-    Whispering is no voice to the detector; a text of which the witnesses have several words too is kept.
-    """
-    probabilities = result.speech
-    if not probabilities or not is_doubtful(result, options):
-        return False
-    if result.confirmed >= _CONFIRMED and result.no_speech_prob <= _LITTLE:
-        return False
-    if max(probabilities) < _NOBODY:
-        return True
-    least = max(_LEAST_SECONDS, _LEAST_SHARE * len(probabilities) * _CHUNK_SECONDS)
-    scarce = sum(probability >= _SPEECH for probability in probabilities) * _CHUNK_SECONDS < least
-    return scarce and (result.failed or _sounds_silent(result, options))
-
-
-def _sounds_silent(result: DecodingResult, options: TranscribeOptions) -> bool:
-    return options.no_speech_threshold is not None and result.no_speech_prob > options.no_speech_threshold

@@ -78,14 +78,15 @@ class Opening:
 
     def _decoding(self, start: Start, probs: dict[str, float]) -> tuple[Decoding, tuple[int, ...]]:
         window, language = start.window, start.window.language
+        options = window.heard_with(start.options)
         if language is None:
             language = spoken_language(probs, window.follows)
             if window.follows not in (None, language):
                 window = replace(window, prompt=())  # a text in another language would lead it astray
-        prompt = initial_tokens(self._tokenizer, window, language, start.options)
-        decoding = Decoding(start.slot, window, start.options, language, prompt)
+        prompt = initial_tokens(self._tokenizer, window, language, options)
+        decoding = Decoding(start.slot, window, options, language, prompt)
         decoding.language_probs = probs
-        decoding.suppressed = self._rules.suppressed(start.options)
+        decoding.suppressed = self._rules.suppressed(options)
         return decoding, prompt
 
     def _prefill(self, decodings: Sequence[Decoding], prompts: Sequence[tuple[int, ...]], row: int) -> torch.Tensor:

@@ -20,7 +20,8 @@ Stretch = tuple[int, int]
 """First frame, and the frame after the last."""
 
 CHUNK_FRAMES = 512 / HOP_LENGTH
-"""Frames that one probability stands for."""
+CHUNK_SECONDS = CHUNK_FRAMES / FRAMES_PER_SECOND
+"""What one probability stands for."""
 THRESHOLD = 0.5
 _LOWER = 0.35
 """Speech ends below this: the threshold less 0.15, as in Silero's program."""

@@ -18,7 +18,6 @@ from torch import Tensor
 from model.compute import COMPUTE_TYPES, choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
 from model.decode import DecodingBatch, run_to_end
 from model.dims import HOP_LENGTH, N_FRAMES, canonical_name
-from model.doubt import is_doubtful
 from model.errors import InvalidAudioError, OptionError
 from model.language import canonical_language
 from model.mel import LogMel, MelSpan
@@ -26,6 +25,7 @@ from model.missed import pauses
 from model.options import MAX_WIDTH, TranscribeOptions
 from model.padding import shorten
 from model.padding_store import PaddingStore, learned_folder
+from model.presence import is_doubtful
 from model.quantize import quantise
 from model.recording import Recording, needs_speech
 from model.segments import Transcription

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 from model.clips import clip_frames, count_frames
 from model.dims import CHUNK_LENGTH, FRAMES_PER_SECOND, N_FRAMES, SAMPLE_RATE, ModelDimensions
-from model.doubt import is_voiceless, left_out
+from model.doubt import left_out
 from model.invention import judge, rest_of
 from model.missed import pauses, resumption
 from model.options import TranscribeOptions
+from model.presence import is_speech_after_all, reason_to_skip
 from model.segments import Segment, Skipped, Transcription
 from model.tokenizer import Tokenizer
 from model.window import (
@@ -24,7 +25,6 @@ from model.window import (
     TokenTimes,
     Window,
     ends_with_time,
-    is_silent,
     segment_ends,
     written_tokens,
 )
@@ -93,10 +93,13 @@ class Transcript:
         self._n_windows += 1
         if self.language is None:
             self.language, self.language_probs = result.language, result.language_probs
+        options = window.heard_with(self._options)
+        if is_speech_after_all(result, options):
+            self._window = replace(window, voiced=True)
+            return ()
         self._seek = window.seek + window.n_frames
-        if (silent := is_silent(result, self._options)) or is_voiceless(result, self._options):
-            start, end = window.seek / FRAMES_PER_SECOND, self._seek / FRAMES_PER_SECOND
-            self.skipped.append(Skipped("no_speech" if silent else "no_voice", start, end))
+        if (reason := reason_to_skip(result, window, options)) is not None:
+            self.skipped.append(Skipped(reason, window.seek / FRAMES_PER_SECOND, self._seek / FRAMES_PER_SECOND))
             return ()
         if self._latest not in (None, result.language):
             self._prompt_reset_since = len(self._tokens)

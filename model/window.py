@@ -6,7 +6,7 @@ candidates), over which the fallback ladder of the paper (section 4.5) runs with
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from model.cuts import Place
 from model.options import TranscribeOptions
@@ -37,6 +37,12 @@ class Window:
     """Tokens of the text before."""
     follows: str | None = None
     """Language of the recording so far, for a window that detects its own: only a clear change counts."""
+    voiced: bool = False
+    """Whether somebody was heard to speak in what the model took for silence: it is decoded as speech."""
+
+    def heard_with(self, options: TranscribeOptions) -> TranscribeOptions:
+        """The options that it is decoded with: nothing is silence where somebody speaks."""
+        return replace(options, no_speech_threshold=None) if self.voiced else options
 
     @property
     def settles_language(self) -> bool:

@@ -1,13 +1,15 @@
 """Which of several texts the others agree with, and which of its words they leave out."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import LCSseq
 
-from model.consensus import confirmed_words, cut_unconfirmed, is_same_text, left_out, most_agreed
+from model.consensus import Consensus, is_same_text
 from model.dims import DIMENSIONS
 from model.tokenizer import get_tokenizer
 from model.window import DecodingResult
@@ -35,9 +37,13 @@ def _result(text: str, *, language: str = "en", word: str = "", probability: flo
     )
 
 
+def _of(words: Sequence[str]) -> DecodingResult:
+    return _result("".join(f" {word}" for word in words)) if words else replace(_result(" x"), tokens=())
+
+
 def _cut(result: DecodingResult, *others: str) -> str:
     witnesses = [_result(other, language=result.language) for other in others]
-    tokens, places = cut_unconfirmed(result, witnesses, TOKENIZER)
+    tokens, places = Consensus([result, *witnesses], TOKENIZER).without_unconfirmed(0)
     assert bool(places) == (tokens != result.tokens)
     return TOKENIZER.decode(tokens)
 
@@ -87,7 +93,7 @@ def test_places_are_the_timestamps_around_and_an_empty_segment_goes_with_them() 
         avg_logprob=-0.9,
     )
     witnesses = [_result(" Hello there.")] * 4
-    tokens, places = cut_unconfirmed(two, witnesses, TOKENIZER)
+    tokens, places = Consensus([*witnesses, two], TOKENIZER).without_unconfirmed(4)
     assert tokens == (times[0], *one, times[1])
     assert places == ((times[2], times[3]),)
 
@@ -95,9 +101,9 @@ def test_places_are_the_timestamps_around_and_an_empty_segment_goes_with_them() 
 def test_only_words_that_most_have_are_confirmed() -> None:
     said = _result(" the cat sat down")
     witnesses = [_result(text) for text in (" The cat, the cat", " a cat sat", " it sat on", " no")]
-    assert confirmed_words(said, witnesses, TOKENIZER) == 0
-    assert confirmed_words(said, witnesses[:3], TOKENIZER) == 2
-    assert confirmed_words(said, [said] * 2, TOKENIZER) == 4
+    assert Consensus([said, *witnesses], TOKENIZER).confirmed(0) == 0
+    assert Consensus([*witnesses[:3], said], TOKENIZER).confirmed(3) == 2
+    assert Consensus([said] * 3, TOKENIZER).confirmed(1) == 4
 
 
 def test_texts_are_the_same_whatever_their_marks() -> None:
@@ -115,20 +121,20 @@ def test_texts_are_the_same_whatever_their_marks() -> None:
     ],
 )
 def test_the_text_from_which_the_others_are_least_far_is_agreed_upon(texts: list[str], number: int) -> None:
-    assert most_agreed([_result(text) for text in texts], TOKENIZER) == number
+    assert Consensus([_result(text) for text in texts], TOKENIZER).most_agreed() == number
 
 
-@given(st.lists(st.lists(st.sampled_from([" ab", " ac", " de"]), max_size=5), min_size=1, max_size=4), st.data())
+@given(st.lists(st.lists(st.sampled_from(["ab", "ac", "de"]), max_size=5), min_size=1, max_size=4), st.data())
 def test_a_text_that_most_have_is_the_one(texts: list[list[str]], data: st.DataObject) -> None:
     common = data.draw(st.sampled_from(texts))
     shuffled = data.draw(st.permutations([*texts, *[common] * len(texts)]))
-    results = [_result("".join(words) or " ") for words in shuffled]
-    assert is_same_text(results[most_agreed(results, TOKENIZER)], _result("".join(common) or " "), TOKENIZER)
+    results = [_of(words) for words in shuffled]
+    assert is_same_text(results[Consensus(results, TOKENIZER).most_agreed()], _of(common), TOKENIZER)
 
 
 @given(st.lists(st.sampled_from("abcde"), max_size=9), st.lists(st.sampled_from("abcde"), max_size=9))
 def test_what_is_left_out_is_the_difference_in_length_at_least(words: list[str], other: list[str]) -> None:
-    gone = left_out(words, other)
+    gone = Consensus([_of(words), _of(other)], TOKENIZER).left_out(0, 1)
     assert gone == sorted(set(gone))
     assert max(0, len(words) - len(other)) <= len(gone) <= len(words) - (1 if set(words) & set(other) else 0)
     if len(other) == LCSseq.similarity(words, other):  # a part of the words, in order

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from model.dims import DIMENSIONS
-from model.doubt import is_doubtful, is_voiceless, is_worth_heating, needs_witness, salvage
+from model.doubt import is_worth_heating, needs_witness, salvage
 from model.options import TranscribeOptions
 from model.recording import Recording
 from model.segments import Skipped
@@ -15,7 +15,7 @@ from model.window import DecodingResult, compression_ratio, fallback_reason
 TOKENIZER = get_tokenizer(DIMENSIONS["base"])
 BEGIN = TOKENIZER.timestamp_begin
 OPTIONS = TranscribeOptions(language="en")
-SILENT, DOUBTFUL, SPOKEN = (0.02,) * 900, (0.02,) * 890 + (0.6,) * 5, (0.9,) * 900
+SPOKEN = (0.9,) * 900
 
 
 def _result(text: str = " Hello.", *, logprob: float = -0.3, end: float = 2.0, **fields) -> DecodingResult:
@@ -163,48 +163,9 @@ def test_a_text_that_compresses_well_but_does_not_end_in_a_loop_stays_whole() ->
     assert _salvage([first], failed=True) == replace(first, failed=True)
 
 
-@pytest.mark.parametrize(
-    ("result", "dropped"),
-    [
-        (_result(speech=SILENT), False),  # the model is sure
-        (_result(logprob=-0.9, speech=SILENT), True),
-        (_result(no_speech_prob=0.7, speech=SILENT), True),
-        (_result(failed=True, speech=SILENT), True),
-        (_result(logprob=-0.9, speech=DOUBTFUL), False),
-        (_result(no_speech_prob=0.7, speech=DOUBTFUL), True),
-        (_result(failed=True, speech=DOUBTFUL), True),
-        (_result(failed=True, no_speech_prob=0.7, speech=SPOKEN), False),
-        (_result(failed=True), False),  # the detector was not asked
-        (_result(repeating=True, speech=SILENT), True),
-        (_result(repeating=True, speech=DOUBTFUL), False),
-        (_result(failed=True, confirmed=3, speech=SILENT), False),  # whispered
-        (_result(failed=True, confirmed=2, speech=SILENT), True),
-        (_result(failed=True, confirmed=3, no_speech_prob=0.5, speech=SILENT), True),
-    ],
-)
-def test_text_is_dropped_where_both_the_model_and_the_detector_doubt_it(result, dropped) -> None:
-    assert is_voiceless(result, OPTIONS) == dropped
-    assert not is_voiceless(result, replace(OPTIONS, guards=False))
-    assert not dropped or is_doubtful(result, OPTIONS)
-
-
 def _recording(seconds: float, **options) -> Recording:
     settings = replace(OPTIONS, **options)
     return Recording(DIMENSIONS["base"], TOKENIZER, settings, n_samples=int(seconds * 16_000))
-
-
-def test_a_dropped_window_is_named_and_the_next_one_is_heard() -> None:
-    recording = _recording(50.0)
-    lane, window = recording.take()
-    assert recording.window(lane) == window
-    assert recording.feed(lane, _result(failed=True, speech=SILENT)) == ()
-    lane, window = recording.take()
-    assert window.seek == 3000
-    assert [segment.text for segment in recording.feed(lane, _result(end=20.0))] == [" Hello."]
-    assert recording.result().warnings == (Skipped("no_voice", 0.0, 30.0),)
-    assert recording.guards == {"no_voice": 1}
-    with pytest.raises(ValueError, match="nothing"):
-        recording.window(lane)
 
 
 def test_what_a_loop_stood_for_is_named_and_no_prompt_comes_of_it() -> None:

@@ -93,6 +93,17 @@ def test_a_window_without_speech_gives_no_text_and_says_so(base, clips) -> None:
     assert {one.reason for one in guarded.warnings} == {"no_voice"}
 
 
+@pytest.mark.weights
+def test_speech_that_the_model_takes_for_silence_is_heard_as_speech(base, clips) -> None:
+    speech = clips / "de-leichenhalle.wav"
+    strict = {"language": "de", "no_speech_threshold": 0.0, "logprob_threshold": 0.0}  # every window is silence
+    unguarded = base.transcribe(speech, guards=False, **strict)
+    assert (unguarded.text, unguarded.warnings[0].reason) == ("", "no_speech")
+    guarded = base.transcribe(speech, **strict)
+    assert guarded.text.startswith(" Der hinter diesem")
+    assert not guarded.warnings
+
+
 @pytest.mark.oracle
 @pytest.mark.weights
 def test_sampled_tokens_equal_the_reference_on_the_same_seeds(base, reference, clips, monkeypatch) -> None:
