@@ -57,10 +57,7 @@ class Ours:
         kept = () if cross_kv == "auto" else (f"cross_kv={cross_kv}",)
         self.fingerprint = "/".join((source_hash(), torch.__version__, device, self.compute_type, *kept, *settings))
         self.attempts: list[Attempt] = []
-        # The ladder's refused attempts do not leave the batch: note them where it makes its results.
-        batch = self._model._batch
-        self._result = batch._result
-        batch._result = self._noted_result  # type: ignore[method-assign]
+        self._model._batch.on_attempt = self._note
 
     def transcribe(self, samples: Samples, *, language: str | None, task: str) -> Transcription:
         """See `System.transcribe`."""
@@ -71,10 +68,8 @@ class Ours:
         """Text of tokens with the timestamps shown, for people."""
         return self._model.tokenizer.decode_with_timestamps(tokens)
 
-    def _noted_result(self, decoding: Decoding) -> window.DecodingResult:
-        result = self._result(decoding)
+    def _note(self, decoding: Decoding, result: window.DecodingResult) -> None:
         self.attempts.append(attempt_of(decoding.window.index, result))
-        return result
 
 
 def attempt_of(index: int, result: window.DecodingResult) -> Attempt:

@@ -13,7 +13,7 @@ Gets log-Mel windows from `model.mel` and what to do with each from `model.trans
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -22,7 +22,6 @@ from model.alignment import Aligner
 from model.choice import Choice
 from model.contrast import Shadows
 from model.device_choice import DeviceChoice, make_choice
-from model.doubt import salvage
 from model.inference import Inference, make_inference
 from model.opening import Opening, Start
 from model.options import TranscribeOptions
@@ -30,7 +29,7 @@ from model.row import Decoding, Row
 from model.rules import Rules
 from model.tokenizer import Tokenizer
 from model.whisper import Whisper
-from model.window import DecodingResult, Window, fallback_reason
+from model.window import DecodingResult, Window
 
 
 class DecodingBatch:
@@ -59,6 +58,8 @@ class DecodingBatch:
         """Decode steps taken, by number of rows."""
         self.fallbacks: Counter[str] = Counter()
         """Windows decoded again, by reason."""
+        self.on_attempt: Callable[[Decoding, DecodingResult], None] | None = None
+        """Told of every attempt at a window, refused ones and witnesses too."""
 
     @property
     def free_rows(self) -> int:
@@ -178,35 +179,22 @@ class DecodingBatch:
         """Take out the windows that are done, or begin them again where the fallback ladder says so."""
         for decoding in list(self._decodings.values()):
             while self._is_complete(decoding):
-                rung = self._note(decoding, self._result(decoding))
+                result = decoding.result(self.tokenizer)
+                if self.on_attempt is not None:
+                    self.on_attempt(decoding, result)
+                decoding.note(result)
+                rung = decoding.next_rung(self.tokenizer)
                 if rung is None:
-                    result = self._kept(decoding)
+                    result = decoding.kept(self.tokenizer)
                     result = self._aligner.add_times(result, decoding.slot, decoding.window, decoding.options)
                     self._ended.append((decoding.slot, result))
                     self._remove_rows(decoding, keep=0)
                     del self._decodings[decoding.slot]
                     break
+                if decoding.reason is not None and not decoding.witnesses:
+                    self.fallbacks[decoding.reason] += 1
                 self._remove_rows(decoding, keep=1)
                 self._begin([decoding], rung)
-
-    def _note(self, decoding: Decoding, result: DecodingResult) -> int | None:
-        """Take the result of an attempt; what to try next, None if nothing."""
-        (decoding.witnesses if decoding.is_witness else decoding.attempts).append(result)
-        reason = fallback_reason(decoding.attempts[-1], decoding.options)
-        rung = decoding.next_rung(self.tokenizer, failed=reason is not None)
-        if rung is not None and reason is not None and not decoding.witnesses:
-            self.fallbacks[reason] += 1
-        return rung
-
-    def _kept(self, decoding: Decoding) -> DecodingResult:
-        """What becomes of a window's attempts: the last one, or with guards what `model.doubt` makes of them."""
-        if not decoding.options.guards:
-            return decoding.attempts[-1]
-        failed = fallback_reason(decoding.attempts[-1], decoding.options) is not None
-        return salvage(decoding.attempts, decoding.witnesses, decoding.options, self.tokenizer, failed=failed)
-
-    def _result(self, decoding: Decoding) -> DecodingResult:
-        return decoding.result(self.tokenizer)
 
     def _is_complete(self, decoding: Decoding) -> bool:
         """Whether every hypothesis has ended; the rows of those that have are given up, but for the last one."""

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from model.beam import BeamSearch, Candidate, Extension, best_candidate
-from model.doubt import WITNESS_TEMPERATURE, is_worth_heating, needs_witness
+from model.doubt import WITNESS_TEMPERATURE, is_worth_heating, needs_witness, salvage
 from model.options import TranscribeOptions
 from model.rules import Rules, TimestampGrammar
 from model.sampling import row_seed
 from model.tokenizer import Tokenizer
-from model.window import DecodingResult, Window, compression_ratio
+from model.window import DecodingResult, Window, compression_ratio, fallback_reason
 
 
 class Row:
@@ -113,15 +113,31 @@ class Decoding:
         """Whether a rung is behind the ladder."""
         return rung >= len(self.options.temperature)
 
-    def next_rung(self, tokenizer: Tokenizer, *, failed: bool) -> int | None:
-        """What to try next: a rung, a witness behind them, or nothing. `failed`: whether the last rung did."""
-        rung = self.rung + 1
+    @property
+    def reason(self) -> str | None:
+        """Why the last rung that was tried failed; None where it did not."""
+        return fallback_reason(self.attempts[-1], self.options)
+
+    def note(self, result: DecodingResult) -> None:
+        """Take the result of the present attempt."""
+        (self.witnesses if self.is_witness else self.attempts).append(result)
+
+    def next_rung(self, tokenizer: Tokenizer) -> int | None:
+        """What to try next: a rung, a witness behind them, or nothing."""
+        rung, failed = self.rung + 1, self.reason is not None
         climbs = failed and not self.is_witness
         if climbs and is_worth_heating(self.attempts, self.options, rung, contrasts=self.contrasts):
             return rung
         if needs_witness(self.attempts, self.witnesses, self.options, tokenizer, failed=failed):
             return len(self.options.temperature) + len(self.witnesses)
         return None
+
+    def kept(self, tokenizer: Tokenizer) -> DecodingResult:
+        """What becomes of the attempts: the last one, or with guards what `model.doubt` makes of them."""
+        if not self.options.guards:
+            return self.attempts[-1]
+        failed = self.reason is not None
+        return salvage(self.attempts, self.witnesses, self.options, tokenizer, failed=failed)
 
     def width_at(self, rung: int) -> int:
         """Rows that it needs there."""

@@ -37,15 +37,12 @@ def test_the_first_witness_is_the_greedy_text_of_the_scores(prompt: tuple[int, .
     window = Window(0, 0, 3000, "en", prompt)
     batch = DecodingBatch(TINY.model, TINY.tokenizer, max_windows=2)
     results: list[DecodingResult] = []
-    original = batch._result
 
-    def noted(decoding: Decoding) -> DecodingResult:
-        result = original(decoding)
+    def note(decoding: Decoding, result: DecodingResult) -> None:
         if decoding.slot == slots[0]:
             results.append(result)
-        return result
 
-    batch._result = noted  # type: ignore[method-assign]
+    batch.on_attempt = note
     slots = batch.encode(MEL)
     for slot in slots:
         batch.start(slot, window, OPTIONS)
@@ -88,18 +85,14 @@ def test_a_witness_says_no_names_of_languages(monkeypatch: pytest.MonkeyPatch) -
     names = range(TINY.tokenizer.eot + 1, TINY.tokenizer.timestamp_begin)
     batch = DecodingBatch(TINY.model, TINY.tokenizer, max_windows=1)
     results: list[DecodingResult] = []
-    original, step = batch._result, batch._inference.step
+    step = batch._inference.step
 
     def loud(tokens, *, lengths, windows):
         logits = step(tokens, lengths=lengths, windows=windows)
         logits[0, names] += 50.0  # what the window makes of them, and silence does not
         return logits
 
-    def noted(decoding: Decoding) -> DecodingResult:
-        results.append(original(decoding))
-        return results[-1]
-
-    monkeypatch.setattr(batch, "_result", noted)
+    batch.on_attempt = lambda _, result: results.append(result)
     monkeypatch.setattr(batch._inference, "step", loud)
     (slot,) = batch.encode(MEL[:1])
     batch.start(

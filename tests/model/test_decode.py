@@ -111,15 +111,12 @@ def test_with_guards_witnesses_stand_in_place_of_the_ladder_and_are_the_same_in_
 
     def decode(company: int) -> tuple[DecodingResult, DecodingBatch, list[float]]:
         batch, temperatures = _batch(1 + company), []
-        original = batch._result
 
-        def noted(decoding: Decoding) -> DecodingResult:
-            result = original(decoding)
+        def note(decoding: Decoding, result: DecodingResult) -> None:
             if decoding.slot == slots[0]:
                 temperatures.append(result.temperature)
-            return result
 
-        batch._result = noted  # type: ignore[method-assign]
+        batch.on_attempt = note
         slots = batch.encode(MEL[: 1 + company])
         for slot in slots:
             batch.start(slot, _window(0), options)
