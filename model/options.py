@@ -18,6 +18,8 @@ TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MAX_TEMPERATURES = 16
 MAX_MARKS = 256
 MAX_WIDTH = 16
+MAX_CLIP_SECONDS = 10_000_000
+"""Nothing that anybody recorded is as long as that, and its frames can still be counted."""
 """Beams or samples of one window at most."""
 
 
@@ -147,7 +149,7 @@ def _check_marks(param: str, marks: str) -> None:
 
 
 def _check_clips(clips: tuple[float, ...]) -> None:
-    if not all(math.isfinite(t) and t >= 0.0 for t in clips):
-        raise OptionError("clip_timestamps", "clip_timestamps must be finite seconds, zero or more")
+    if not all(0.0 <= t <= MAX_CLIP_SECONDS for t in clips):
+        raise OptionError("clip_timestamps", f"clip_timestamps must be seconds between 0 and {MAX_CLIP_SECONDS:,.0f}")
     if any(later < earlier for earlier, later in itertools.pairwise(clips)):
         raise OptionError("clip_timestamps", "clip_timestamps must not go back in time")

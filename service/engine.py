@@ -109,9 +109,11 @@ class Engine:
         try:
             options = check_options(options, self._transcriber.name, self._transcriber.model)
             check_width(options, self.batch.max_rows)
+            job = Job(self._transcriber, request.request_id, samples, options, detect_only=detect_only, submitted=now)
         except OptionError as error:
             return [Failed(request.request_id, "invalid_value", str(error))]
-        job = Job(self._transcriber, request.request_id, samples, options, detect_only=detect_only, submitted=now)
+        except Exception as error:
+            return [Failed(request.request_id, "internal_error", _inside(error))]
         self._jobs[job.request_id] = job
         self._scheduler.add(job.request_id, request.deadline, width=options.width)
         self._listening.append(job)

@@ -6,12 +6,14 @@ does, and the kernel kills it with its parent.
 """
 
 import argparse
+import logging
 import os
 import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service import logs
 from service.channel import Channel, ChannelClosed
 from service.memory import read_all
 from service.messages import (
@@ -144,6 +146,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     die_with_parent(args.parent)
     leave_signals_to_parent()
+    logs.configure("info")
     channel = Channel(socket.socket(fileno=args.fd))
     try:
         try:
@@ -155,6 +158,11 @@ def main() -> None:
         Worker(channel, engine).run()
     except ChannelClosed:
         return
+    except Exception as error:
+        logs.event("worker_failed", level=logging.ERROR, error=error)
+        raise SystemExit(1) from None
+    finally:
+        channel.close()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ WRONG = [
     ("response_format", "xml"), ("response_format", "verbose_json"), ("model", "whisper-1"), ("model", "base"),
     ("temperature", "nan"), ("temperature", "-1"), ("temperature", "1e9"), ("temperature", ",".join(["0.1"] * 1000)),
     ("temperature", "warm"), ("task", "sing"), ("timestamps", "words"), ("seed", "x"), ("clip_timestamps", "2,1"),
+    ("clip_timestamps", "0,1e308"),
     ("no_speech_threshold", "inf"), ("prompt", "x" * 40_000), ("condition_on_previous_text", "maybe"),
     ("max_line_width", "42"), ("max_line_count", "2"), ("highlight_words", "true"), ("append_punctuations", "."),
     ("vad", "perhaps"), ("long_form", "parallel"),

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.dims import DIMENSIONS
-from model.options import TranscribeOptions
+from model.errors import OptionError
+from model.options import MAX_CLIP_SECONDS, TranscribeOptions
 from model.recording import Recording, needs_speech
 from model.segments import Segment, Skipped
 from model.tokenizer import get_tokenizer
@@ -168,6 +169,16 @@ def test_clips_are_cut_and_only_they_are_heard() -> None:
     assert (spans[0][0], spans[1][1]) == (1000, 6000)
     assert spans[0][1] == spans[1][0]
     assert spans[2:] == [(10_000, 11_000), (19_000, 20_000)]
+
+
+@pytest.mark.parametrize("long_form", ["sequential", "batched"])
+def test_clips_may_end_long_after_the_recording(long_form) -> None:
+    recording = _recording(20.0, long_form=long_form, clip_timestamps=(5.0, MAX_CLIP_SECONDS))
+    ((_, window),) = _take_all(recording).items()
+    assert (window.seek, window.n_frames) == (500, 1500)
+    with pytest.raises(OptionError) as error:
+        TranscribeOptions(clip_timestamps=(0.0, MAX_CLIP_SECONDS + 1))
+    assert error.value.param == "clip_timestamps"
 
 
 @pytest.mark.parametrize(

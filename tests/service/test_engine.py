@@ -111,6 +111,21 @@ def test_what_the_model_cannot_do_is_refused_at_once(model, options) -> None:
     assert not engine.busy
 
 
+def test_r29_a_request_that_cannot_be_taken_in_fails_alone(model, monkeypatch) -> None:
+    engine = make_engine(model)
+    submit(engine, request_of("a", 3.0))
+
+    def failing(*_, **__):
+        raise OverflowError("secret words")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.engine.Job", failing)
+        (failed,) = submit(engine, request_of("bad", 3.0))
+    assert (failed.request_id, failed.code) == ("bad", "internal_error")
+    assert "secret" not in failed.message
+    assert {m.request_id for m in run(engine) if isinstance(m, Finished)} == {"a"}
+
+
 @TOGETHER
 def test_r29_a_window_that_cannot_start_fails_alone(model, monkeypatch, together) -> None:
     engine = make_engine(model, together=together)

@@ -1,4 +1,6 @@
 import asyncio
+import os
+import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -6,9 +8,9 @@ import pytest
 
 from service import logs
 from service.channel import ChannelClosed
-from service.messages import ModelInfo
+from service.messages import ModelInfo, Stop
 from service.pool import WorkerPool
-from service.worker import parse
+from service.worker import main, parse
 from tests.serving import make_settings
 
 
@@ -29,6 +31,27 @@ def test_workers_on_one_card_plan_with_their_part_of_it() -> None:
     required = ["--fd", "3", "--parent", "1"]
     shares = {device: parse([*required, *pool._arguments(device)]).memory_share for device in ("cuda:0", "cuda:1")}
     assert shares == {"cuda:0": 0.4, "cuda:1": 0.8}
+
+
+def test_a_worker_that_fails_says_where_and_not_what(monkeypatch) -> None:
+    def run() -> None:
+        raise ValueError("secret words")
+
+    ours, theirs = socket.socketpair()
+    noted: list[tuple[str, dict[str, Any]]] = []
+    for name in ("die_with_parent", "leave_signals_to_parent", "logs.configure"):
+        monkeypatch.setattr(f"service.worker.{name}", lambda *_: None)
+    monkeypatch.setattr("service.worker.start", lambda _: (None, Stop()))
+    monkeypatch.setattr("service.worker.Worker", lambda *_: SimpleNamespace(run=run))
+    monkeypatch.setattr(logs, "event", lambda name, **fields: noted.append((name, fields)))
+    required = {"--model": "base", "--device": "cpu", "--compute-type": "int8", "--encoder-context": "full"}
+    options = {"--fd": str(os.dup(theirs.fileno())), "--parent": "1", **required}
+    monkeypatch.setattr("sys.argv", ["service.worker", *(word for pair in options.items() for word in pair)])
+    with ours, theirs, pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 1
+    assert exit_.value.__suppress_context__
+    assert [(name, type(fields["error"])) for name, fields in noted] == [("worker_failed", ValueError)]
 
 
 def test_the_log_says_why_a_gpu_has_less_than_it_might(monkeypatch) -> None:
