@@ -103,6 +103,8 @@ class FormReader:
         self._parts = 0
         self._delimiters = 0
         self._frame_bytes = 0
+        self._tail = b""
+        """The last bytes that were fed: a boundary may come in two pieces."""
         self._ended = False
         self._begin_headers()
 
@@ -117,12 +119,12 @@ class FormReader:
             raise BadRequest("The multipart body ends before its closing boundary.")
 
     def _feed_slice(self, data: bytes) -> None:
-        if self._ended or not self._parts:
-            self._frame_bytes += len(data) if self._ended else max(0, self._before_first_part(data))
-        if self._frame_bytes > MAX_FRAME_BYTES:
-            raise BadRequest("The multipart body has too much outside its parts.")
+        seen = self._tail + data
         if self._ended:
+            self._count_frame(len(data))
             return
+        if not self._parts:
+            self._count_frame(self._before_first_part(seen))
         # A delimiter that is no line of its own is not allowed in a part, and costs the tokenizer a detour each.
         self._delimiters += data.count(self._delimiter)
         if self._delimiters > MAX_PARTS + 1:
@@ -131,11 +133,25 @@ class FormReader:
             self._parser.write(data)
         except FormParserError:
             raise BadRequest("The multipart body is malformed.") from None
+        if self._ended:
+            self._count_frame(self._behind_last_part(seen))
+        self._tail = seen[-len(self._delimiter + b"--\r\n") :]
 
-    def _before_first_part(self, data: bytes) -> int:
-        """Bytes of `data` that precede the first part."""
-        found = data.find(self._delimiter[2:])
-        return len(data) if found < 0 else found
+    def _count_frame(self, size: int) -> None:
+        self._frame_bytes += size
+        if self._frame_bytes > MAX_FRAME_BYTES:
+            raise BadRequest("The multipart body has too much outside its parts.")
+
+    def _before_first_part(self, seen: bytes) -> int:
+        """Bytes of the newest piece that precede the first part; `seen`: that piece and the tail before it."""
+        found = seen.find(self._delimiter[2:])
+        return max(0, (len(seen) if found < 0 else found) - len(self._tail))
+
+    def _behind_last_part(self, seen: bytes) -> int:
+        """Bytes behind the closing boundary, which stands in what was `seen`."""
+        closing = self._delimiter + b"--"
+        _, _, behind = seen.partition(closing if closing in seen else closing[2:])
+        return len(behind)
 
     def _begin_headers(self) -> None:
         self._header_bytes = 0

@@ -123,6 +123,30 @@ def test_what_is_no_proper_form_is_refused_quickly_and_leaves_nothing(data, para
     assert time.process_time() - started < 1.0
 
 
+@pytest.mark.parametrize("blank", [b"", b"\r\n" * 500])
+def test_a_form_may_be_cut_anywhere(blank):
+    content = b"x" * 5000
+    data = blank + body(part('name="task"', b"translate"), file_part(content))
+    for first in (*range(len(blank), len(blank) + 120), *range(len(data) - 60, len(data))):
+        with Form() as form:
+            reader = FormReader(B, form)
+            reader.feed(data[:first])
+            reader.feed(data[first:])
+            reader.finish()
+            assert (form.fields, bytes(memory.read_all(form.fd))) == ({"task": "translate"}, content)
+
+
+@pytest.mark.parametrize("step", [1, 700, 65_536])
+@pytest.mark.parametrize("end", [b"--" + B + b"--", b"--" + B + b"--\r\n"])
+def test_what_surrounds_the_parts_is_bounded_however_it_comes(step, end):
+    parts = file_part(b"sound --" + B + b"-- is no end")
+    assert read(b"\r\n" * 500 + parts + end, step) == read(parts + end + b"e" * 1000, step)
+    refused(b"\r\n" * 520 + parts + end, step)
+    refused(parts + end + b"e" * 1030, step)
+    refused(b"\r\n" * 260 + parts + end + b"e" * 510, step)
+    refused(end + b"e" * 1030, step)
+
+
 def test_as_many_parts_as_allowed_are_taken():
     fields = [part(f'name="f{n}"', b"a") for n in range(MAX_PARTS - 1)]
     assert len(read(body(*fields, file_part()))[0]) == MAX_PARTS - 1
