@@ -11,6 +11,7 @@ import json
 import signal
 import socket
 from collections.abc import Generator
+from http import HTTPStatus
 
 import h11
 import uvicorn
@@ -26,61 +27,86 @@ _POLL_SECONDS = 0.05
 
 
 class HttpProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 connection with a header deadline and JSON for its own refusals."""
+    """uvicorn's HTTP/1.1 connection with a deadline for every head and JSON for its own refusals."""
 
     header_seconds = 60.0
-    """Time for a connection to bring its first request's head; later ones have `KEEP_ALIVE_SECONDS`."""
+    """Time for a request's head: from the connection for the first one, from its first bytes for later ones.
+
+    Between two requests a connection has `KEEP_ALIVE_SECONDS`.
+    """
     _header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected: its headers are due."""
         super().connection_made(transport)
-        self._header_timer = self.loop.call_later(self.header_seconds, self._headers_are_late)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """What came may be the beginning of another head, whose rest is due then."""
+        super().data_received(data)
+        if self._header_timer is None and self.timeout_keep_alive_task is None and not self._has_request:
+            self._expect_head()
 
     def handle_events(self) -> None:
         """Something arrived; a request ends the wait for headers."""
         super().handle_events()
-        if self._header_timer is not None and self.cycle is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
+        if self._has_request:
+            self._forget_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
+        self._forget_head()
+        super().connection_lost(exc)
+
+    @property
+    def _has_request(self) -> bool:
+        """Whether a request has come that is not answered yet."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _expect_head(self) -> None:
+        self._header_timer = self.loop.call_later(self.header_seconds, self._headers_are_late)
+
+    def _forget_head(self) -> None:
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
-        super().connection_lost(exc)
 
     def _headers_are_late(self) -> None:
+        """Refuse half a head; who has sent nothing has asked for nothing, and is told nothing."""
         self._header_timer = None
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
+        if self._has_request or self.transport.is_closing():
+            return
+        if self.conn.trailing_data[0]:
+            self._refuse(408, "upload_timeout", "The head of the request took too long.")
+        self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP; when an answer is already on its way, just close."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            body = json.dumps(
-                {
-                    "error": {"message": msg, "type": "invalid_request_error", "param": None, "code": "invalid_http"},
-                    "request_id": None,
-                }
-            ).encode()
-            headers = [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode()),
-                (b"connection", b"close"),
-            ]
-            for event in (
-                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-                h11.Data(data=body),
-                h11.EndOfMessage(),
-            ):
-                self.transport.write(self.conn.send(event) or b"")
+        self._refuse(400, "invalid_http", msg)
         if self.cycle is not None and not self.cycle.response_complete:
             # The application must not answer on top of it.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Send an error body where nothing of an answer is on its way; the connection is to be closed then."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+        body = json.dumps({"error": error, "request_id": None}).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        reason = HTTPStatus(status).phrase.encode()
+        for event in (
+            h11.Response(status_code=status, headers=headers, reason=reason),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
 
 
 class Server(uvicorn.Server):

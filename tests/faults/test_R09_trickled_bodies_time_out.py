@@ -75,12 +75,37 @@ def test_r09_slow_senders_lose_their_places_to_others():
         assert [line["code"] for line in server.log() if line.get("status") == 408] == ["upload_too_slow"] * 2
 
 
+HALF_A_HEAD = b"POST /v1/transcribe HTTP/1.1\r\nHost: te"
+
+
 def test_r09_a_head_that_does_not_come_closes_the_connection():
     with service(WHISPER_UPLOAD_SECONDS="1") as server, server.connect() as silent, server.connect() as slow:
-        slow.sendall(b"POST /v1/transcribe HTTP/1.1\r\nHost: te")
-        assert silent.recv(1) == slow.recv(1) == b""
+        slow.sendall(HALF_A_HEAD)
+        assert silent.recv(1) == b""
+        check_late(slow)
         with server.connect() as patient:  # a request in time is not affected, nor is the next one on its connection
             for _ in range(2):
                 patient.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
                 assert read_answer(patient)[0] == 200
                 time.sleep(1.2)
+            for letter in HALF_A_HEAD[:5]:  # but a later head is due as well, however it trickles
+                patient.sendall(bytes([letter]))
+                time.sleep(0.1)
+            check_late(patient)
+
+
+def test_r09_a_request_that_takes_longer_than_a_head_may_is_no_late_head():
+    with service(WHISPER_UPLOAD_SECONDS="1") as server, server.connect() as connection:
+        for _ in range(2):
+            body = form(script(seconds=3, decode_delay=2.0))
+            connection.sendall(request_head(len(body)) + body + b"GET")  # the next head begins before the answer
+            assert read_answer(connection)[0] == 200
+            connection.sendall(b" /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert read_answer(connection)[0] == 200
+
+
+def check_late(connection):
+    status, headers, answer = read_answer(connection)
+    assert (status, headers["connection"]) == (408, "close")
+    assert check_error_body(json.loads(answer))["code"] == "upload_timeout"
+    assert connection.recv(1) == b""
