@@ -44,7 +44,6 @@ class Shadows:
             mel = torch.full(shape, _SILENCE, device=self._model.device, dtype=self._model.dtype)
             self._inference.fill_windows(self._model.encode(mel), [self._slot])
             self._is_filled = True
-        decoding.shadow = Row(decoding, index, shadow=self._slot)
         decoding.suppressed = tuple(sorted({*decoding.suppressed, *self._special}))
         if decoding.first_logits is not None:
             decoding.first_logits[..., self._special.start : self._special.stop] = -torch.inf
@@ -52,7 +51,8 @@ class Shadows:
         decoding.silent_logits = self._inference.prefill(
             decoding.prompt, row=index, window=self._slot, keep=[decoding.n_prompt - 1]
         )
-        return decoding.shadow
+        shadow = decoding.shadow = Row(decoding, index, shadow=self._slot)  # last: what raised has left no row behind
+        return shadow
 
 
 def contrast(heard: Tensor, silent: Tensor) -> Tensor:

@@ -158,5 +158,7 @@ def left_out(
     note("repetition", result.repeats)
     note("unconfirmed", result.unconfirmed)
     if result.looped and segments:
-        left.append(Skipped("repetition", segments[-1].end, stop))
+        last = segments[-1]
+        # Without a timestamp at its end, what is left of the loop lasts as long as the window, and is named as a whole.
+        left.append(Skipped("repetition", last.end if last.end < stop else last.start, stop))
     return [one for one in left if one.start < one.end]

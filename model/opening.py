@@ -82,7 +82,8 @@ class Opening:
         if language is None:
             language = spoken_language(probs, window.follows)
             if window.follows not in (None, language):
-                window = replace(window, prompt=())  # a text in another language would lead it astray
+                # A text in another language would lead it astray.
+                window = replace(window, prompt=window.prompt[: window.n_fixed])
         prompt = initial_tokens(self._tokenizer, window, language, options)
         decoding = Decoding(start.slot, window, options, language, prompt)
         decoding.language_probs = probs

@@ -131,6 +131,13 @@ class TranscribeOptions:
             raise OptionError("best_of", "best_of needs a temperature above 0")
 
 
+def check_width(options: TranscribeOptions, max_rows: int) -> None:
+    """`OptionError` for a window that takes more rows than there are."""
+    if options.width > max_rows:
+        name = "beam_size" if options.width == options.beam_size else "best_of"
+        raise OptionError(name, f"{name} is {options.width}, and this service decodes {max_rows} rows at a time")
+
+
 def _check_temperatures(temperatures: tuple[float, ...]) -> None:
     if not 1 <= len(temperatures) <= MAX_TEMPERATURES:
         raise OptionError("temperature", f"temperature takes 1 to {MAX_TEMPERATURES} values")

@@ -25,7 +25,7 @@ from model.segments import Segment, Skipped, Transcription
 from model.speech import Stretch, cut, gaps, last_speech, overlap, speech
 from model.tokenizer import Tokenizer
 from model.transcript import Transcript
-from model.window import DecodingResult, Window
+from model.window import DecodingResult, Window, Written
 
 _LANE_WINDOWS = 1 << 16
 """Window numbers, which seed sampling, that a lane has for itself."""
@@ -40,7 +40,7 @@ class _Lane:
     part: Stretch
     """From the first frame to the last."""
     last_speech: int
-    """Frame after which nobody speaks in it, where that is known."""
+    """Frame after which nobody speaks in it; where that is not known, the recording's last."""
     taken: bool = False
     """Whether somebody is decoding its window."""
     held: list[Segment] = field(default_factory=list)
@@ -80,16 +80,18 @@ class Recording:
         parts = [heard]
         if options.long_form == "batched":
             parts = [[part] for stretch in heard for part in cut(stretch, probabilities)] or [[]]
+        written = Written.of(options, tokenizer)
         self._lanes = [
             _Lane(
                 Transcript(
-                    dims, tokenizer, options, n_samples=n_samples, clips=part, first_window=number * _LANE_WINDOWS
+                    dims, tokenizer, options, n_samples=n_samples, clips=part, written=written,
+                    first_window=number * _LANE_WINDOWS,
                 ),
                 part=(part[0][0], part[-1][1]) if part else (0, 0),
-                last_speech=last_speech(part[0], probabilities) if len(parts) > 1 else self.n_frames,
+                last_speech=last_speech(part[0], probabilities) if len(parts) > 1 and probabilities else self.n_frames,
             )
             for number, part in enumerate(parts)
-        ]
+        ]  # fmt: skip
         self._current = 0
         """The first lane that is not done."""
         self._segments: list[Segment] = []

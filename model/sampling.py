@@ -10,6 +10,9 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
+_COLDEST = 1e-4
+"""Below it every draw is the most probable token, and some quotients are no numbers."""
+
 
 def row_seed(seed: int, window: int, rung: int, candidate: int = 0) -> int:
     """Seed of the draws of one window's candidate at one rung of the temperature ladder, from the request's seed."""
@@ -40,6 +43,6 @@ def sample(
 
 
 def _draw(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    scaled = logits / temperature
+    scaled = logits / max(temperature, _COLDEST)
     scaled = scaled - scaled.logsumexp(-1, keepdim=True)
     return torch.multinomial(scaled.softmax(-1), 1, replacement=True, generator=generator)[0]

@@ -40,6 +40,8 @@ Audio = str | Path | bytes | BinaryIO | NDArray[np.float32] | NDArray[np.int16] 
 """A file, its bytes, or 16 kHz mono samples (float in [-1, 1], or int16)."""
 
 
+_LOUDEST = 1e6
+"""Magnitude up to which a spectrum can be squared; int16 samples that somebody only made float are far below."""
 _CPU_WINDOWS, _GPU_WINDOWS = 4, 16
 """Windows of one recording that are decoded together."""
 
@@ -215,6 +217,8 @@ class Transcriber:
             raise InvalidAudioError("audio must be one channel of at least one sample")
         if samples.dtype != torch.int16:
             samples = samples.float()
+            if not bool((samples.abs() <= _LOUDEST).all()):
+                raise InvalidAudioError("audio has samples that are no numbers, or far outside -1 to 1")
         return samples.to(self.model.device)
 
 

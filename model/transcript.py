@@ -24,9 +24,9 @@ from model.window import (
     DecodingResult,
     TokenTimes,
     Window,
+    Written,
     ends_with_time,
     segment_ends,
-    written_tokens,
 )
 from model.words import add_words, speech_end
 
@@ -43,10 +43,12 @@ class Transcript:
         n_samples: int,
         clips: Sequence[tuple[int, int]] | None = None,
         first_window: int = 0,
+        written: Written | None = None,
     ) -> None:
         """`n_samples`: length of the recording at 16 kHz; a recording of at least one sample has a first window.
 
         `clips`: what is to be heard, in frames, where it is not `options.clip_timestamps`. `first_window`: its number.
+        `written`: the prompts of `options`, where somebody has read them already.
         """
         self._tokenizer, self._options = tokenizer, options
         self._input_stride = dims.frames_per_token
@@ -58,9 +60,8 @@ class Transcript:
         self._n_windows = first_window
         self._window: Window | None = None
         self._segments: list[Segment] = []
-        self._initial = written_tokens(tokenizer, options.initial_prompt)
-        self._hotwords = written_tokens(tokenizer, options.hotwords)
-        self._tokens: list[int] = list(self._initial)
+        self._written = written or Written.of(options, tokenizer)
+        self._tokens: list[int] = list(self._written.initial)
         self._prompt_reset_since = 0
         # As in the reference, even where the first clip starts later; a later part of a recording starts at its own.
         self._last_speech = self._seek / FRAMES_PER_SECOND if first_window else 0.0
@@ -141,7 +142,7 @@ class Transcript:
             language=language,
             language_probability=self.language_probs.get(language),
             duration=self._duration,
-            text=self._tokenizer.decode(self._tokens[len(self._initial) :]),
+            text=self._tokenizer.decode(self._tokens[len(self._written.initial) :]),
             segments=tuple(self._segments),
             language_probabilities=self.language_probs,
             warnings=tuple(self.skipped),
@@ -158,15 +159,21 @@ class Transcript:
         if n_frames <= 0:  # a clip that starts after the end of the recording
             self._clips.clear()
             return None
-        return Window(self._n_windows, self._seek, n_frames, self._named, self._prompt(), follows=self._latest)
+        fixed = self._fixed()
+        prompt = (*fixed, *self._text_before(MAX_PROMPT_TOKENS - len(fixed)))
+        index, named = self._n_windows, self._named
+        return Window(index, self._seek, n_frames, named, prompt, n_fixed=len(fixed), follows=self._latest)
 
-    def _prompt(self) -> tuple[int, ...]:
-        """What stays in front of every window, then as much of the text before as fits."""
-        carried = self._initial if self._options.carry_initial_prompt else ()
-        fixed = (*self._hotwords, *carried)[:MAX_PROMPT_TOKENS]
-        since = max(self._prompt_reset_since, len(carried))
-        room = MAX_PROMPT_TOKENS - len(fixed)
-        return (*fixed, *self._tokens[since:][-room:]) if room else fixed
+    def _fixed(self) -> tuple[int, ...]:
+        """What stays in front of every window."""
+        carried = self._written.initial if self._options.carry_initial_prompt else ()
+        return (*self._written.hotwords, *carried)[:MAX_PROMPT_TOKENS]
+
+    def _text_before(self, room: int) -> list[int]:
+        """As much of the text before as fits."""
+        carried = len(self._written.initial) if self._options.carry_initial_prompt else 0
+        since = max(self._prompt_reset_since, carried)
+        return self._tokens[since:][-room:] if room else []
 
     def _spans(self, window: Window, result: DecodingResult) -> tuple[list[tuple[float, float, tuple[int, ...]]], int]:
         """(start, end, tokens) of each segment in the window's seconds, and the frames to move on by.
@@ -195,9 +202,8 @@ class Transcript:
     ) -> tuple[list[Segment], int, bool]:
         """The window's segments with words, where to go on, and whether the window counts for nothing."""
         options, last_speech = self._options, self._last_speech
-        language = self.language or result.language
         segments = add_words(
-            segments, times, self._tokenizer, language=language, options=options, last_speech=last_speech
+            segments, times, self._tokenizer, language=result.language, options=options, last_speech=last_speech
         )
         rest = rest_of(result.tokens, self._tokenizer)
         end = speech_end(segments)

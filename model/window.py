@@ -35,6 +35,8 @@ class Window:
     """None: detect it from this window's encoder output."""
     prompt: tuple[int, ...] = ()
     """Tokens of the text before."""
+    n_fixed: int = 0
+    """Of the prompt's first tokens, those that its caller wrote, which stay whatever language is spoken."""
     follows: str | None = None
     """Language of the recording so far, for a window that detects its own: only a clear change counts."""
     voiced: bool = False
@@ -97,6 +99,22 @@ class DecodingResult:
 def written_tokens(tokenizer: Tokenizer, text: str | None) -> tuple[int, ...]:
     """Tokens of a text that a caller wrote, as a continuation; nothing in it is special."""
     return tuple(tokenizer.encode(" " + text.strip())) if text else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a caller wrote to stand before windows, in tokens, as far as it can ever take part in a prompt."""
+
+    initial: tuple[int, ...]
+    hotwords: tuple[int, ...]
+
+    @classmethod
+    def of(cls, options: TranscribeOptions, tokenizer: Tokenizer) -> "Written":
+        """Read the options once for all windows: the texts may be long, and the windows many."""
+        initial = written_tokens(tokenizer, options.initial_prompt)
+        carried = options.carry_initial_prompt
+        kept = initial[:MAX_PROMPT_TOKENS] if carried else initial[-MAX_PROMPT_TOKENS:]
+        return cls(kept, written_tokens(tokenizer, options.hotwords)[:MAX_PROMPT_TOKENS])
 
 
 def spoken_language(probabilities: Mapping[str, float], follows: str | None) -> str:

@@ -23,11 +23,11 @@ from model.beside import Beside, Inline
 from model.decode import DecodingBatch
 from model.dims import SAMPLE_RATE
 from model.errors import OptionError
-from model.options import TranscribeOptions
+from model.options import TranscribeOptions, check_width
 from model.transcriber import Transcriber, check_options
 from model.window import DecodingResult
 from service.intake import Entry, Group, Intake
-from service.job import Job, check_width
+from service.job import Job
 from service.messages import DetectLanguage, Failed, Finished, Message, SegmentsReady, Transcribe
 from service.room import Room
 from service.scheduler import Scheduler

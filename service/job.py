@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from model.errors import OptionError
 from model.mel import MaximumSearch, MelSpan
 from model.options import TranscribeOptions
 from model.recording import Recording, needs_speech
@@ -88,10 +87,3 @@ class Job:
         self._recording = Recording(
             model.dims, model.tokenizer, self.options, n_samples=len(self.samples), probabilities=probabilities
         )
-
-
-def check_width(options: TranscribeOptions, max_rows: int) -> None:
-    """`OptionError` for a window that takes more rows than there are."""
-    if options.width > max_rows:
-        name = "beam_size" if options.width == options.beam_size else "best_of"
-        raise OptionError(name, f"{name} is {options.width}, and this service decodes {max_rows} rows at a time")

@@ -11,7 +11,7 @@ from typing import cast
 
 from model.errors import OptionError
 from model.language import canonical_language
-from model.options import TranscribeOptions
+from model.options import MAX_WIDTH, TranscribeOptions, check_width
 from model.subtitles import Layout, check_format
 from service.errors import BadRequest
 from service.fields import FIELDS, Field, ResponseFormat
@@ -53,6 +53,7 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
             without_timestamps=timestamps == "none",
             word_timestamps=timestamps == "word" or layout.needs_words,
         )
+        check_width(options, model.max_rows or MAX_WIDTH)
     except OptionError as error:
         param = _FIELD_OF_OPTION.get(error.param, error.param)
         raise BadRequest(f"{str(error).replace(error.param, param)}.", param=param) from None

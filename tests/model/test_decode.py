@@ -184,3 +184,18 @@ def test_language_is_read_from_the_encoding_that_is_there() -> None:
     ((_, result),) = run_to_end(batch)
     assert result.language == next(iter(probabilities))
     assert result.language_probs == probabilities
+
+
+@torch.inference_mode()
+def test_where_the_language_changes_the_text_before_goes_and_what_a_caller_wrote_stays(monkeypatch) -> None:
+    batch = _batch(1)
+    monkeypatch.setattr(batch._opening, "languages", lambda slots, row: [{"de": 0.97, "en": 0.03}] * len(slots))
+    prompts = []
+    for follows in ("en", "de"):
+        (slot,) = batch.encode(MEL[:1])
+        batch.start(slot, Window(3, 0, 3000, None, (500, 600, 700), n_fixed=2, follows=follows), TranscribeOptions())
+        prompts.append(batch._decodings[slot].prompt)
+        batch.drop(slot)
+    start = TINY.tokenizer.sot_sequence("de", "transcribe")
+    before = TINY.tokenizer.sot_prev
+    assert prompts == [(before, 500, 600, *start), (before, 500, 600, 700, *start)]

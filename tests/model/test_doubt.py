@@ -178,6 +178,15 @@ def test_what_a_loop_stood_for_is_named_and_no_prompt_comes_of_it() -> None:
     assert recording.result().warnings == (Skipped("repetition", 4.0, 30.0),)
 
 
+def test_a_loop_that_ran_to_the_end_of_its_window_is_named_with_what_is_left_of_it() -> None:
+    recording = _recording(50.0)
+    lane, _ = recording.take()
+    result = _result(failed=True, looped=True, speech=SPOKEN)
+    (segment,) = recording.feed(lane, replace(result, tokens=result.tokens[:-1]))
+    assert (segment.start, segment.end) == (0.0, 30.0)
+    assert recording.result().warnings == (Skipped("repetition", 0.0, 30.0),)
+
+
 def test_where_something_was_cut_is_named() -> None:
     recording = _recording(50.0)
     lane, _ = recording.take()

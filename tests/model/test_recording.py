@@ -181,6 +181,32 @@ def test_clips_may_end_long_after_the_recording(long_form) -> None:
     assert error.value.param == "clip_timestamps"
 
 
+def test_where_nothing_is_known_of_speech_the_end_of_a_clip_is_heard() -> None:
+    heard = {}
+    for long_form in ("sequential", "batched"):
+        recording = _recording(40.0, [], long_form=long_form, clip_timestamps=(0.0, 10.0, 20.0, 30.0))
+        heard[long_form] = []
+        while taken := recording.take():
+            lane, window = taken
+            heard[long_form].append(window.seek)
+            recording.feed(lane, _answer(window, stop=9.2, rest=True) if window.n_frames == 1000 else _answer(window))
+    assert heard["sequential"] == [0, 920, 2000, 2920]
+    assert sorted(heard["batched"]) == heard["sequential"]
+
+
+def test_a_long_prompt_is_read_once_for_all_parts(monkeypatch) -> None:
+    read = []
+    encode = TOKENIZER.encode
+    monkeypatch.setattr(TOKENIZER, "encode", lambda text: (read.append(text), encode(text))[1])
+    speech = [0.9 if i % 80 < 10 else 0.0 for i in range(20_000)]
+    options = {"initial_prompt": "Foxes and dogs. " * 500, "hotwords": "Reynard " * 500}
+    recording = _recording(640.0, speech, long_form="batched", vad=True, **options)
+    windows = _take_all(recording).values()
+    assert len(windows) > 100
+    assert len(read) == 2
+    assert {len(window.prompt) for window in windows} == {223}
+
+
 @pytest.mark.parametrize(
     ("options", "seconds", "wanted"),
     [

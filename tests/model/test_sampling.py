@@ -37,3 +37,10 @@ def test_seeds_differ_by_request_window_and_rung() -> None:
     seeds = {row_seed(a, b, c) for a in range(5) for b in range(5) for c in range(5)}
     assert len(seeds) == 125
     assert row_seed(1, 2, 3) == row_seed(1, 2, 3)
+
+
+def test_a_draw_at_hardly_any_temperature_is_the_most_probable_token() -> None:
+    logits = _logits() * 1000.0
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    tokens, _ = sample(logits, [1e-40, 1e-30, 5e-324], generators)
+    assert tokens == logits.argmax(-1).tolist()

@@ -264,3 +264,12 @@ def test_speech_between_silences_is_found_whole_and_the_silence_reported(base, c
     silent = base.transcribe(silence, vad=True)
     assert (silent.text, silent.segments) == ("", ())
     assert [(skipped.start, skipped.end) for skipped in silent.warnings] == [(0.0, 25.0)]
+
+
+@pytest.mark.parametrize("sample", [math.nan, math.inf, -math.inf, 1e30])
+def test_samples_that_are_no_numbers_are_no_audio(sample) -> None:
+    samples = np.zeros(16_000, np.float32)
+    samples[8000] = sample
+    with pytest.raises(InvalidAudioError, match="no numbers"):
+        tiny.transcriber().transcribe(samples)
+    assert tiny.transcriber().transcribe(np.full(16_000, 20_000.0, np.float32), language="en").duration == 1.0

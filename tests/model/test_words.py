@@ -70,6 +70,19 @@ def test_words_have_their_marks_and_segments_begin_and_end_with_words() -> None:
     assert (second.start, second.end) == (2.4, 2.8)  # a mark gives the word before it its text, not its time
 
 
+@pytest.mark.parametrize("order", [("en", "ja"), ("ja", "en")])
+def test_words_are_those_of_the_language_of_their_window(order) -> None:
+    said = {"en": " Extraordinarily thankful.", "ja": "今日は天気がいいですね"}
+    transcript = _transcript(60, word_timestamps=True)
+    words = {}
+    for language in order:
+        transcript.next_window()
+        (segment,) = transcript.feed(_result(_tokens(0.0, said[language], 20.0), [20], [0.9], language=language))
+        words[language] = [word.word for word in segment.words]
+    assert words["en"] == [" Extraordinarily", " thankful."]
+    assert len(words["ja"]) > 3
+
+
 def test_an_unfinished_window_is_followed_by_one_that_starts_at_the_end_of_its_last_word() -> None:
     transcript = _transcript(60, language="en", word_timestamps=True)
     transcript.next_window()

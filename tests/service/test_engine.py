@@ -126,6 +126,21 @@ def test_r29_a_request_that_cannot_be_taken_in_fails_alone(model, monkeypatch) -
     assert {m.request_id for m in run(engine) if isinstance(m, Finished)} == {"a"}
 
 
+def test_r29_a_window_whose_shadow_cannot_be_cast_fails_alone(model, monkeypatch) -> None:
+    engine = make_engine(model)
+    submit(engine, request_of("doubtful", 3.0, guards=True, temperature=(0.0, 0.2), sample_len=12))
+    submit(engine, request_of("innocent", 3.0, sample_len=40))
+
+    def failing(*_, **__):
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(engine.batch._inference, "prefill", failing)  # the shadow's own
+    messages = run(engine)
+    assert [m.request_id for m in messages if isinstance(m, Failed)] == ["doubtful"]
+    assert {m.request_id for m in messages if isinstance(m, Finished)} == {"innocent"}
+    assert (engine.batch.active_rows, engine.batch.free_windows) == (0, engine.batch.max_windows)
+
+
 @TOGETHER
 def test_r29_a_window_that_cannot_start_fails_alone(model, monkeypatch, together) -> None:
     engine = make_engine(model, together=together)

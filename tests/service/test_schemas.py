@@ -133,6 +133,16 @@ def test_options_that_contradict_each_other_are_refused(fields, named):
     assert refused(fields).param == named
 
 
+@pytest.mark.parametrize(
+    ("fields", "named"), [({"beam_size": "5"}, "beam_size"), ({"best_of": "3", "temperature": "0.5"}, "best_of")]
+)
+def test_more_rows_than_the_workers_have_are_refused(fields, named):
+    assert parse_transcribe(fields, BASE_MODEL)
+    with pytest.raises(BadRequest) as caught:
+        parse_transcribe(fields, dataclasses.replace(BASE_MODEL, max_rows=2))
+    assert caught.value.param == named
+
+
 def test_words_are_found_where_they_are_asked_for_or_needed():
     asked = parse_transcribe(
         {"timestamps": "word", "prepend_punctuations": "(", "append_punctuations": "."}, BASE_MODEL
