@@ -5,6 +5,7 @@ A file that fails is named on standard error and the others are still done; the 
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
@@ -66,6 +67,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         check_format(args.layout, args.format)
     except OptionError as error:
         parser.error(str(error))
+    names = Counter(file.stem for file in args.files) if args.output_dir else Counter()
+    if twice := [str(file) for file in args.files if names[file.stem] > 1]:
+        parser.error(f"--output-dir would have several files of one name, of {', '.join(twice)}")
     return args
 
 

@@ -15,10 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.cuts import Place, leave_out, place_of
 from model.tokenizer import Tokenizer, is_spaceless
 from model.window import DecodingResult
 
+_Table = NDArray[np.int64]
+_UNIT = 1 << 20
+"""What it costs that a word has nothing in its place; whole numbers, so that equal ways to align are equal."""
 _LEAST_SHARE, _CERTAIN_SHARE = 0.3, 0.5
 """Share of the witnesses that must miss a word of probability 0, and what is added to it up to one of 1."""
 
@@ -38,7 +44,9 @@ class Consensus:
         self._attempts, self._begin = attempts, tokenizer.timestamp_begin
         self._words = [_words(one, tokenizer) for one in attempts]
         self._keys = [[word.key for word in words] for words in self._words]
-        self._costs = _Costs()
+        numbers = {key: number for number, key in enumerate(sorted({key for keys in self._keys for key in keys}))}
+        self._numbers = [np.array([numbers[key] for key in keys], np.intp) for keys in self._keys]
+        self._costs = _costs(list(numbers))
         self._tables: dict[tuple[int, int], _Table] = {}
 
     def most_agreed(self) -> int:
@@ -46,9 +54,9 @@ class Consensus:
 
         Source: S. Kumar and W. Byrne, "Minimum Bayes-Risk Decoding for Statistical Machine Translation" (2004).
         """
-        changes = [0.0] * len(self._keys)
+        changes = [0] * len(self._keys)
         for one, other in combinations(range(len(self._keys)), 2):
-            between = self._table(one, other)[-1][-1]
+            between = int(self._table(one, other)[-1, -1])
             changes[one] += between
             changes[other] += between
         return changes.index(min(changes))
@@ -79,12 +87,13 @@ class Consensus:
 
         Words that look alike are rather in each other's place than others: a replacement costs between a half and one.
         """
-        words, others, table = self._keys[number], self._keys[other], self._table(number, other)
-        i, j, gone = len(words), len(others), []
+        table, costs = self._table(number, other), self._between(number, other)
+        i, j = costs.shape
+        gone = []
         while i > 0:
-            if j > 0 and table[i][j] == table[i - 1][j - 1] + self._costs[words[i - 1], others[j - 1]]:
+            if j > 0 and table[i, j] == table[i - 1, j - 1] + costs[i - 1, j - 1]:
                 i, j = i - 1, j - 1
-            elif j > 0 and table[i][j] == table[i][j - 1] + 1.0:
+            elif j > 0 and table[i, j] == table[i, j - 1] + _UNIT:
                 j -= 1
             else:
                 i -= 1
@@ -94,12 +103,15 @@ class Consensus:
     def _others(self, number: int) -> list[int]:
         return [other for other in range(len(self._attempts)) if other != number]
 
-    def _table(self, one: int, other: int) -> "_Table":
-        """Cost of the cheapest changes that make the first i words of one the first j of the other, at [i][j]."""
+    def _between(self, one: int, other: int) -> _Table:
+        """What it costs to have each word of another attempt in the place of each word of one: (words, words)."""
+        return self._costs[np.ix_(self._numbers[one], self._numbers[other])]
+
+    def _table(self, one: int, other: int) -> _Table:
+        """Cost of the cheapest changes that make the first i words of one the first j of the other, at [i, j]."""
         if (one, other) not in self._tables:
-            table = _changes(self._keys[one], self._keys[other], self._costs)
-            self._tables[one, other] = table
-            self._tables[other, one] = [list(column) for column in zip(*table, strict=True)]
+            table = _changes(self._between(one, other))
+            self._tables[one, other], self._tables[other, one] = table, table.T
         return self._tables[one, other]
 
 
@@ -107,9 +119,6 @@ def is_same_text(one: DecodingResult, other: DecodingResult, tokenizer: Tokenize
     """Whether two results have the same words, whatever their marks and times."""
     first, second = ([word.key for word in _words(result, tokenizer)] for result in (one, other))
     return first == second
-
-
-_Table = list[list[float]]
 
 
 def _probability(word: _Word, result: DecodingResult) -> float:
@@ -123,31 +132,31 @@ def _ends(word: _Word) -> tuple[int, int]:
     return word.positions[0], word.positions[-1]
 
 
-class _Costs(dict[tuple[str, str], float]):
-    """`_cost` of pairs of words, each worked out once: texts have most of their words in common."""
-
-    def __missing__(self, pair: tuple[str, str]) -> float:
-        cost = self[pair] = _cost(*pair)
-        return cost
-
-
-def _changes(words: Sequence[str], others: Sequence[str], costs: _Costs) -> _Table:
-    """See `Consensus._table`."""
-    table = [[float(j) for j in range(len(others) + 1)]]
-    for i, word in enumerate(words, start=1):
-        above, line = table[-1], [float(i)]
-        for j, other in enumerate(others):
-            line.append(min(above[j] + costs[word, other], above[j + 1] + 1.0, line[j] + 1.0))
-        table.append(line)
+def _changes(costs: _Table) -> _Table:
+    """See `Consensus._table`; `costs`: of replacements, (i, j)."""
+    n, m = costs.shape
+    along = _UNIT * np.arange(m + 1)
+    table = np.empty((n + 1, m + 1), np.int64)
+    table[0] = along
+    for i, replaced in enumerate(costs):
+        line = np.append(_UNIT * (i + 1), np.minimum(table[i, :-1] + replaced, table[i, 1:] + _UNIT))
+        table[i + 1] = (
+            np.minimum.accumulate(line - along) + along
+        )  # then words are put in, from wherever it is cheapest
     return table
 
 
-def _cost(word: str, other: str) -> float:
-    """0 for the same word, 1 for one that shares no pair of letters with it."""
-    if word == other:
-        return 0.0
-    pairs, others = (set(pairwise(f" {text} ")) for text in (word, other))
-    return 1.0 - len(pairs & others) / (len(pairs) + len(others))
+def _costs(words: Sequence[str]) -> _Table:
+    """What it costs to have one of these words in another's place: 0 for itself, 1 if they share no pair of letters."""
+    pairs = [set(pairwise(f" {word} ")) for word in words]
+    numbers = {pair: number for number, pair in enumerate(sorted(set().union(*pairs)))}
+    has = np.zeros((len(words), len(numbers)), np.float32)
+    for row, own in zip(has, pairs, strict=True):
+        row[[numbers[pair] for pair in own]] = 1.0
+    sizes = has.sum(1)
+    costs: _Table = np.rint(_UNIT * (1.0 - has @ has.T / (sizes[:, None] + sizes))).astype(np.int64)
+    np.fill_diagonal(costs, 0)
+    return costs
 
 
 def _words(result: DecodingResult, tokenizer: Tokenizer) -> list[_Word]:

@@ -17,7 +17,7 @@ from typing import Literal
 from model.doubt import SURE_LOGPROB, hears_witnesses
 from model.options import TranscribeOptions
 from model.speech import CHUNK_SECONDS, THRESHOLD
-from model.window import DecodingResult, Window, is_silent
+from model.window import CONFIRMED_WORDS, DecodingResult, Window, is_silent
 
 _NOBODY = 0.3
 """Speech probability below which nobody speaks: of 333 clips of speech in as much white noise, two stay below."""
@@ -25,10 +25,8 @@ _LEAST_SECONDS, _LEAST_SHARE = 0.2, 0.1
 """Speech that a window must have, in seconds and as a share of it, for a text that failed to be kept."""
 _MOSTLY = 0.5
 """Share of a window that must be speech to the detector for it not to be silence."""
-_CONFIRMED = 3
-"""Words that most witnesses must have, for a text to stay that the model or the detector takes for nobody's."""
 _LITTLE = 0.3
-"""The `no_speech_prob` up to which they outweigh the detector."""
+"""The `no_speech_prob` up to which confirmed words outweigh the detector."""
 
 
 def is_doubtful(result: DecodingResult, options: TranscribeOptions) -> bool:
@@ -52,7 +50,7 @@ def reason_to_skip(
     result: DecodingResult, window: Window, options: TranscribeOptions
 ) -> Literal["no_speech", "no_voice"] | None:
     """Why the window gives no text; None where it gives one."""
-    if is_silent(result, options) or (window.voiced and result.confirmed < _CONFIRMED):
+    if is_silent(result, options) or (window.voiced and result.confirmed < CONFIRMED_WORDS):
         return "no_speech"
     return "no_voice" if _is_voiceless(result, options) else None
 
@@ -65,7 +63,7 @@ def _is_voiceless(result: DecodingResult, options: TranscribeOptions) -> bool:
     probabilities = result.speech
     if not probabilities or not is_doubtful(result, options):
         return False
-    if result.confirmed >= _CONFIRMED and result.no_speech_prob <= _LITTLE:
+    if result.confirmed >= CONFIRMED_WORDS and result.no_speech_prob <= _LITTLE:
         return False
     if max(probabilities) < _NOBODY:
         return True

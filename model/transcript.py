@@ -219,8 +219,9 @@ class Transcript:
                 last_speech=last_speech,
                 rest=rest,
             )
-            if verdict.skipped is not None:
-                self.skipped.append(Skipped("hallucination", *verdict.skipped))
+            if verdict.skipped is not None and verdict.skipped[0] < self._duration:
+                start, end = verdict.skipped
+                self.skipped.append(Skipped("hallucination", start, min(end, self._duration)))
             if verdict.discarded:
                 return [], verdict.seek, True
             segments, seek = list(verdict.segments), verdict.seek

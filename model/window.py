@@ -16,7 +16,8 @@ MAX_PROMPT_TOKENS = 448 // 2 - 1
 """Half the text context, less the token that starts the previous text."""
 CLEAR_CHANGE = 0.9
 """Probability from which another language than before is believed (benchmarks/LOG.md)."""
-
+CONFIRMED_WORDS = 3
+"""Words that most witnesses must have, for a text to stay that the model or the detector takes for nobody's."""
 TIMESTAMP_SECONDS = 0.02
 """What a timestamp token counts in, in every published model: 1500 positions for 30 s."""
 
@@ -136,7 +137,12 @@ def compression_ratio(text: str) -> float:
 
 
 def is_silent(result: DecodingResult, options: TranscribeOptions) -> bool:
-    """Whether the window is to be skipped as silence: no speech, and a text that the model does not believe."""
+    """Whether the window is to be skipped as silence: no speech, and a text that the model does not believe.
+
+    A text of which witnesses (`model.doubt`) have several words too is believed.
+    """
+    if result.confirmed >= CONFIRMED_WORDS:
+        return False
     if options.no_speech_threshold is None or result.no_speech_prob <= options.no_speech_threshold:
         return False
     return options.logprob_threshold is None or result.avg_logprob <= options.logprob_threshold

@@ -60,7 +60,10 @@ _SEGMENT["properties"]["words"] = {
 _TRANSCRIPTION = _object(
     task=_STRING,
     language=_STRING,
-    language_probability={**_nullable(_NUMBER), "description": "Null where the caller named the language."},
+    language_probability={
+        **_nullable(_NUMBER),
+        "description": "Null where the caller named the language, or no window was heard.",
+    },
     duration={**_NUMBER, "description": "Seconds."},
     text=_STRING,
     segments={"type": "array", "items": _SEGMENT, "description": "Empty for silence."},

@@ -137,6 +137,15 @@ def test_the_silence_before_a_suspect_first_segment_is_not_heard_again() -> None
     assert 1000 < transcript.seek <= 1200
 
 
+def test_what_is_skipped_ends_with_the_recording() -> None:
+    transcript = _transcript(6, language="en", word_timestamps=True, hallucination_silence_threshold=1.0)
+    transcript.next_window()
+    times = TokenTimes((12.0, 12.04, 12.1), (0.1, 0.1))
+    transcript.feed(replace(_result(_tokens(0.0, " one two", 9.0), [1], [1.0]), token_times=times))
+    assert transcript.next_window() is None
+    assert transcript.result().warnings == (Skipped("hallucination", 0.0, 6.0),)
+
+
 def test_an_unfinished_text_that_will_not_be_heard_again_is_said() -> None:
     transcript = _transcript(60, language="en", word_timestamps=True, hallucination_silence_threshold=2.0)
     transcript.next_window()
