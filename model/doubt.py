@@ -19,19 +19,13 @@ speech, is never touched: its tokens are the reference's. The figures are measur
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from model.consensus import Consensus, is_same_text
-from model.cuts import Place
-from model.dims import FRAMES_PER_SECOND
 from model.options import TranscribeOptions
 from model.repetition import cut_loop, cut_repeats
-from model.segments import Segment, Skipped
 from model.tokenizer import Tokenizer
-from model.window import TIMESTAMP_SECONDS, DecodingResult, Window, fallback_reason, is_silent
+from model.window import SURE_LOGPROB, DecodingResult, fallback_reason, is_silent
 
-SURE_LOGPROB = -0.7
-"""From here on nobody else is asked, unless something else speaks against the window."""
 WITNESS_TEMPERATURE = 0.4
 """Hotter, attempts are mostly noise; colder, they are all alike."""
 _MOST = 4
@@ -49,7 +43,7 @@ def is_worth_heating(
         return False
     if not options.guards:
         return True
-    if contrasts and hears_witnesses(options):
+    if contrasts and options.hears_witnesses:
         return False
     return options.temperature[rung] <= WITNESS_TEMPERATURE or not _sound(attempts, options)
 
@@ -67,18 +61,11 @@ def needs_witness(
     After one that says the same there are no more.
     """
     text = _text(attempts, options, failed=failed)
-    if not hears_witnesses(options) or is_silent(text, options):
+    if not options.hears_witnesses or is_silent(text, options):
         return False
     if len(witnesses) == 1:
         return not is_same_text(text, witnesses[0], tokenizer)
     return len(witnesses) < _MOST and (failed or text.avg_logprob < SURE_LOGPROB)
-
-
-def hears_witnesses(options: TranscribeOptions) -> bool:
-    """None is where one attempt alone is asked for, improbable text is welcome, or a translation, of many wordings."""
-    if not options.guards or options.task != "transcribe":
-        return False
-    return options.logprob_threshold is not None and len(options.temperature) > 1
 
 
 def salvage(
@@ -141,24 +128,3 @@ def _without_repeats(result: DecodingResult, tokenizer: Tokenizer) -> DecodingRe
     if not repeats:
         return result
     return replace(_changed(result, tokens, tokenizer), repeats=repeats)
-
-
-def left_out(
-    result: DecodingResult, window: Window, segments: Sequence[Segment], timestamp_begin: int
-) -> list[Skipped]:
-    """Where in the recording something was cut out of the window's text; `segments` are what is left of it."""
-    offset, stop = window.seek / FRAMES_PER_SECOND, (window.seek + window.n_frames) / FRAMES_PER_SECOND
-    left: list[Skipped] = []
-
-    def note(reason: Literal["repetition", "unconfirmed"], places: Sequence[Place]) -> None:
-        for first, last in places:
-            end = stop if last is None else offset + (last - timestamp_begin) * TIMESTAMP_SECONDS
-            left.append(Skipped(reason, offset + (first - timestamp_begin) * TIMESTAMP_SECONDS, min(stop, end)))
-
-    note("repetition", result.repeats)
-    note("unconfirmed", result.unconfirmed)
-    if result.looped and segments:
-        last = segments[-1]
-        # Without a timestamp at its end, what is left of the loop lasts as long as the window, and is named as a whole.
-        left.append(Skipped("repetition", last.end if last.end < stop else last.start, stop))
-    return [one for one in left if one.start < one.end]

@@ -89,6 +89,16 @@ class TranscribeOptions:
         """Whether windows are aligned with their audio: words are asked for, or judged by their times."""
         return self.word_timestamps or self.hallucination_silence_threshold is not None
 
+    @property
+    def hears_witnesses(self) -> bool:
+        """Whether doubtful texts are heard again (`model.doubt`).
+
+        None is where one attempt alone is asked for, improbable text is welcome, or a translation, of many wordings.
+        """
+        if not self.guards or self.task != "transcribe":
+            return False
+        return self.logprob_threshold is not None and len(self.temperature) > 1
+
     def __post_init__(self) -> None:
         _check_temperatures(self.temperature)
         _check_number("compression_ratio_threshold", self.compression_ratio_threshold, low=0.0)

@@ -1,4 +1,4 @@
-"""Whether anybody speaks in a window: what the model says of it, and what the voice activity detector does. Pure.
+"""Whether anybody speaks in a window: what the model says, and what the voice activity detector does. Pure.
 
 The reference believes the model alone, which takes faint speech for silence and writes over sounds. Here, where
 `TranscribeOptions.guards` is set:
@@ -14,10 +14,9 @@ are measured, see benchmarks/LOG.md.
 
 from typing import Literal
 
-from model.doubt import SURE_LOGPROB, hears_witnesses
 from model.options import TranscribeOptions
 from model.speech import CHUNK_SECONDS, THRESHOLD
-from model.window import CONFIRMED_WORDS, DecodingResult, Window, is_silent
+from model.window import CONFIRMED_WORDS, SURE_LOGPROB, DecodingResult, Window, is_silent
 
 _NOBODY = 0.3
 """Speech probability below which nobody speaks: of 333 clips of speech in as much white noise, two stay below."""
@@ -41,7 +40,7 @@ def is_speech_after_all(result: DecodingResult, options: TranscribeOptions) -> b
 
     Not where there would be no witnesses: the text of such a window is worth nothing by itself.
     """
-    if not is_silent(result, options) or not hears_witnesses(options):
+    if not is_silent(result, options) or not options.hears_witnesses:
         return False
     return _spoken(result) > _MOSTLY * len(result.speech)
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from model.clips import clip_frames, count_frames
 from model.dims import CHUNK_LENGTH, FRAMES_PER_SECOND, N_FRAMES, SAMPLE_RATE, ModelDimensions
-from model.doubt import left_out
 from model.invention import judge, rest_of
 from model.missed import pauses, resumption
+from model.omissions import left_out
 from model.options import TranscribeOptions
 from model.presence import is_speech_after_all, reason_to_skip
 from model.segments import Segment, Skipped, Transcription

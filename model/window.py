@@ -16,6 +16,8 @@ MAX_PROMPT_TOKENS = 448 // 2 - 1
 """Half the text context, less the token that starts the previous text."""
 CLEAR_CHANGE = 0.9
 """Probability from which another language than before is believed (benchmarks/LOG.md)."""
+SURE_LOGPROB = -0.7
+"""From here on nobody else is asked about a text, unless something else speaks against the window."""
 CONFIRMED_WORDS = 3
 """Words that most witnesses must have, for a text to stay that the model or the detector takes for nobody's."""
 TIMESTAMP_SECONDS = 0.02

@@ -183,8 +183,8 @@ FIELDS: Mapping[str, Field] = {
         _flag,
         "Invent and lose less: hear a doubtful text again, against what would be said in silence, keep what the "
         "attempts agree on, and leave out what repeats itself and words that the others do not have; drop it where the "
-        "voice activity detector hears nobody; hear speech again that a text passes over. `warnings` says what was "
-        "left out. False is the reference.",
+        "voice activity detector hears nobody; hear speech again that a text passes over, or that the model took for "
+        "silence. `warnings` says what was left out. False is the reference.",
         {"type": "boolean", "default": True},
     ),
     "long_form": Field(

@@ -1,4 +1,4 @@
-"""Whether anybody speaks in a window: what the model says of it, and what the voice activity detector does."""
+"""Whether anybody speaks in a window, by the model and by the detector."""
 
 from dataclasses import replace
 
