@@ -41,7 +41,10 @@ class AudioProcess:
     @classmethod
     async def start(cls, command: Sequence[str]) -> "AudioProcess":
         """Start `command` with `--fd` and `--parent` added, and wait until it is ready, or `ChildStartError`."""
-        ours, theirs = channels.pair()
+        try:
+            ours, theirs = channels.pair()
+        except OSError as error:
+            raise ChildStartError(str(error)) from error
         with theirs, contextlib.ExitStack() as on_error:
             on_error.callback(ours.close)
             process = await _execute(

@@ -92,6 +92,8 @@ class Channel:
         sock.setblocking(True)
         self._sock = sock
         self._reader = _Reader()
+        self._poll = select.poll()  # and not `select`, which knows no descriptor above 1023
+        self._poll.register(sock, select.POLLIN)
 
     def send(self, message: Message, *fds: int) -> None:
         """Write one message; descriptors are duplicated into the other process, the caller keeps its own."""
@@ -105,8 +107,7 @@ class Channel:
     def receive(self, timeout_seconds: float | None = None) -> Message | None:
         """The next message; None when none came within `timeout_seconds`; `ChannelClosed` at the end."""
         while (message := self._reader.next_message()) is None:
-            readable, _, _ = select.select([self._sock], [], [], timeout_seconds)
-            if not readable:
+            if not self._poll.poll(None if timeout_seconds is None else timeout_seconds * 1000):
                 return None
             try:
                 data, fds = _receive_some(self._sock, 65_536)
@@ -141,10 +142,20 @@ class AsyncChannel:
         self._loop.add_reader(sock, self._readable.set)
 
     def send(self, message: Message, *fds: int) -> None:
-        """Queue one message; descriptors are duplicated at once, so the caller may close its own."""
+        """Queue one message; descriptors are duplicated at once, so the caller may close its own.
+
+        `OSError` where there are none left.
+        """
         if self._closed:
             raise ChannelClosed("the channel is closed")
-        self._unsent.append((_frame(message), [os.dup(fd) for fd in fds]))
+        copies: list[int] = []
+        try:
+            copies.extend(os.dup(fd) for fd in fds)
+        except OSError:
+            for copy in copies:
+                os.close(copy)
+            raise
+        self._unsent.append((_frame(message), copies))
         if len(self._unsent) == 1:
             self._flush()
 

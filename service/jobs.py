@@ -119,6 +119,7 @@ class Jobs:
             progress = await self._run(job, audio, context)
         if progress.detected is None:
             raise InternalError("The worker ended without a result.")
+        permit.finish()
         return progress.detected, audio.seconds
 
     def _job_id(self, context: RequestContext) -> str:

@@ -79,6 +79,15 @@ class Lifecycle:
         """Whether the supervising task still beats."""
         return self._clock() - self._beat < MAX_BEAT_AGE_SECONDS
 
+    @property
+    def ready(self) -> bool:
+        """Whether requests are wanted."""
+        try:
+            self.check_ready()
+        except Unavailable:
+            return False
+        return True
+
     def check_open(self) -> None:
         """`Unavailable` unless a request may enter now: when ready, and at the start of a drain.
 

@@ -21,7 +21,7 @@ KEYS: Final = frozenset(
         "queue_seconds", "inference_seconds", "total_seconds", "state", "model", "device", "compute_type",
         "encoder_context", "cross_kv", "decoder", "max_rows", "steps",
         "host", "port", "pid", "version", "variable", "reason", "detail", "in_flight", "restarts", "auth", "docs",
-        "exception", "where", "seconds", "signal", "exit_status", "count",
+        "exception", "where", "seconds", "signal", "exit_status", "count", "request_ids",
     }
 )  # fmt: skip
 """What a line may hold besides time, level and event."""

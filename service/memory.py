@@ -5,6 +5,7 @@ Nothing has a name, so nothing is left behind by a crash, and a read-only root f
 
 import os
 import tempfile
+from collections.abc import Iterator
 
 
 def create(label: str) -> int:
@@ -29,8 +30,17 @@ def size(fd: int) -> int:
 
 def read_all(fd: int) -> bytearray:
     """A copy of the file's bytes; whoever else holds the descriptor cannot change it any more."""
-    data = bytearray(size(fd))
-    view, offset = memoryview(data), 0
-    while offset < len(data) and (count := os.preadv(fd, [view[offset:]], offset)):
+    data, offset = bytearray(size(fd)), 0
+    with memoryview(data) as view:
+        while offset < len(data) and (count := os.preadv(fd, [view[offset:]], offset)):
+            offset += count
+    del data[offset:]  # in place: a slice would be a second copy
+    return data
+
+
+def pieces(fd: int, size: int) -> Iterator[memoryview]:
+    """The file's bytes, at most `size` of them at a time; each piece is overwritten by the next."""
+    buffer, offset = memoryview(bytearray(size)), 0
+    while count := os.preadv(fd, [buffer], offset):
+        yield buffer[:count]
         offset += count
-    return data[:offset]

@@ -101,6 +101,22 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """The worker has read a request: whatever ends it from now on may be that request's fault."""
+
+    request_id: str
+    kind: Literal["received"] = "received"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The worker has dropped a request as it was told: what happens to it from now on is not that request's fault."""
+
+    request_id: str
+    kind: Literal["cancelled"] = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What a worker loaded; identical for all workers of a service."""
 
@@ -213,7 +229,8 @@ class StartFailed:
 
 Message = Annotated[
     DecodeAudio | ChildReady | AudioDecoded | AudioRefused | Transcribe | DetectLanguage | Cancel | Stop
-    | ModelInfo | SegmentsReady | LanguageDetected | Finished | Failed | WorkerStats | StartFailed,
+    | ModelInfo | Received | Cancelled | SegmentsReady | LanguageDetected | Finished | Failed | WorkerStats
+    | StartFailed,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

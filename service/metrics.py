@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from service.admission import Admission
 from service.formats import Timings
-from service.lifecycle import Lifecycle, State
+from service.lifecycle import Lifecycle
 from service.ports import AudioDecoder, Workers
 from service.worker_metrics import WorkerCollector
 
@@ -76,7 +76,7 @@ class Metrics:
             "whisper_queue_audio_seconds_limit", "Audio that may be there.", lambda: admission.limits.audio_seconds
         )
         self._gauge("whisper_audio_children_busy", "Audio children at work.", lambda: audio_pool.busy)
-        self._gauge("whisper_ready", "1 while requests are let in.", lambda: lifecycle.state is State.READY)
+        self._gauge("whisper_ready", "1 while requests are let in.", lambda: lifecycle.ready)
         collector = WorkerCollector(audio_pool, worker_pool)
         self.registry.register(collector)
         return collector

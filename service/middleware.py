@@ -6,6 +6,7 @@ bounded reading of the rest (`service.upload.linger`), then the connection close
 """
 
 import asyncio
+import errno
 import re
 import time
 import uuid
@@ -36,6 +37,8 @@ OPEN_PATHS = frozenset({"/livez", "/readyz"})
 METRICS_PATH = "/metrics"
 DISCONNECTED = 499
 """Not sent: stands in logs and metrics for a client that did not wait."""
+_USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+_RETRY_SECONDS = 5
 _REQUEST_ID = re.compile(rb"[0-9A-Za-z._\-]{1,64}")
 
 
@@ -172,7 +175,7 @@ class RequestMiddleware:
             logs.event("internal_error", level=40, error=error, request_id=context.request_id, stage=context.stage)
             if exchange.status is not None:
                 raise
-            await self._refuse(InternalError("An internal error occurred."), exchange, context)
+            await self._refuse(_told(error), exchange, context)
 
     async def _refuse(self, error: ServiceError, exchange: Exchange, context: RequestContext) -> None:
         context.code = error.code
@@ -215,3 +218,10 @@ def _request_id(scope: Scope) -> str:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return bytes(value).decode("ascii")
     return uuid.uuid4().hex
+
+
+def _told(error: Exception) -> ServiceError:
+    """What the client is told of an error of ours: where something is used up, that it may come again."""
+    if isinstance(error, OSError) and error.errno in _USED_UP:
+        return Unavailable("The server is out of file descriptors or memory.", retry_after_seconds=_RETRY_SECONDS)
+    return InternalError("An internal error occurred.")

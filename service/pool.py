@@ -20,7 +20,16 @@ from pathlib import Path
 from service import logs
 from service.channel import ChannelClosed
 from service.errors import InternalError, ServiceError, Unavailable
-from service.messages import DetectLanguage, Finished, ModelInfo, StartFailed, Transcribe, WorkerStats
+from service.messages import (
+    Cancelled,
+    DetectLanguage,
+    Finished,
+    Message,
+    ModelInfo,
+    StartFailed,
+    Transcribe,
+    WorkerStats,
+)
 from service.ports import Event
 from service.quarantine import Quarantine, fingerprint
 from service.settings import Settings
@@ -36,6 +45,10 @@ _MAX_MURDERS = 4
 _EXIT_SECONDS = 1.0
 """A process closes its channel a little before it is gone."""
 _WATCH_SECONDS = 1.0
+_LATE_SECONDS = 3.0
+"""A watch that comes so late says more about this process than about the workers."""
+_PROVED_SECONDS = 60.0
+"""A worker that lived so long was worth its start."""
 
 
 class WorkerPool:
@@ -72,10 +85,17 @@ class WorkerPool:
 
     def stats(self) -> dict[str, WorkerStats]:
         """The latest counters of each live worker, by device; the second one on a device is `cuda:0/2`."""
+        return {name: worker.stats for name, worker in self._live().items() if worker.stats}
+
+    def in_hand(self) -> dict[str, int]:
+        """Requests that each live worker has, by device as in `stats`."""
+        return {name: len(worker.in_hand) for name, worker in self._live().items()}
+
+    def _live(self) -> dict[str, WorkerProcess]:
         return {
-            worker.info.device + "".join(name.partition("/")[1:]): worker.stats
+            worker.info.device + "".join(name.partition("/")[1:]): worker
             for name, worker in self._workers.items()
-            if worker.ready and worker.info and worker.stats
+            if worker.ready and worker.info
         }
 
     async def start(self) -> None:
@@ -95,6 +115,8 @@ class WorkerPool:
         for job in [*self._take_waiting(), *(job for worker in workers for job in worker.jobs.values())]:
             job.fail(Unavailable("The server is shutting down.", code="draining", retry_after_seconds=1))
         await asyncio.gather(*(worker.end(grace_seconds) for worker in workers))
+        for worker in workers:
+            worker.let_go()
 
     async def run(self, job: Transcribe | DetectLanguage, fd: int) -> AsyncGenerator[Event, None]:
         """Events of one job until it is done; `ServiceError` if it fails. Closing the generator cancels the job."""
@@ -102,7 +124,10 @@ class WorkerPool:
             raise Unavailable("No model worker is ready.", code="no_worker", retry_after_seconds=5)
         if len(self._quarantine) and self._quarantine.holds(await asyncio.to_thread(fingerprint, fd), self._clock()):
             raise _crashed()
-        ours = Job(job, os.dup(fd))
+        try:
+            ours = Job(job, os.dup(fd))
+        except OSError as error:
+            raise _full() from error
         try:
             self._waiting.append(ours)
             self._dispatch()
@@ -121,11 +146,11 @@ class WorkerPool:
     def _dispatch(self) -> None:
         """Give waiting jobs to workers; a worker that is reserved for suspects takes one of them at a time."""
         ready = [worker for worker in self._workers.values() if worker.ready]
-        if self._reserved not in ready or not (self._suspects or self._reserved.jobs):
+        if self._reserved not in ready or not (self._suspects or self._reserved.in_hand):
             self._reserved = None
         if self._suspects and ready:
             self._reserved = self._reserved or min(ready, key=lambda worker: worker.audio_seconds)
-            if not self._reserved.jobs:
+            if not self._reserved.in_hand:  # nor beside what nobody waits for any more: it may be the cause
                 self._hand(self._reserved, self._suspects)
         ready = [worker for worker in ready if worker is not self._reserved]
         while self._waiting and ready:
@@ -135,19 +160,24 @@ class WorkerPool:
 
     def _hand(self, worker: WorkerProcess, queue: deque[Job]) -> bool:
         """Send the first job of a queue to a worker, unless the worker is gone."""
-        if worker.submit(queue[0], self._clock()):
-            queue.popleft()
+        try:
+            sent = worker.submit(queue[0], self._clock())
+        except OSError:
+            queue.popleft().fail(_full())
             return True
-        return False
+        if sent:
+            queue.popleft()
+        return sent
 
     def _forget(self, job: Job) -> None:
         """A job is over or nobody waits for it: take it out wherever it is."""
-        os.close(job.fd)
         for queue in (self._waiting, self._suspects):
             if job in queue:
                 queue.remove(job)
         for worker in self._workers.values():
             worker.cancel(job)
+        if not any(job in worker.in_hand for worker in self._workers.values()):
+            job.close()
         self._dispatch()
 
     def _take_waiting(self) -> list[Job]:
@@ -157,14 +187,17 @@ class WorkerPool:
         self._waiting.clear()
         return jobs
 
-    def _mourn(self, worker: WorkerProcess) -> None:
-        """A worker has ended: its jobs wait again, are suspects, or are convicted when it was their second crash."""
+    async def _mourn(self, worker: WorkerProcess) -> None:
+        """A worker has ended: its jobs wait again, are suspects, or are convicted when it was their second crash.
+
+        Nobody waits for those that were leaving it, but they may have been the cause, and then they are refused too.
+        """
+        guilty = [job for job in worker.in_hand if self._blame(job, worker)]
+        for job in guilty:
+            self._quarantine.add(await asyncio.to_thread(fingerprint, job.fd), self._clock())
         innocent = []
         for job in worker.jobs.values():
-            job.crashes += not worker.murdered
-            job.murders += worker.murdered
-            if job.crashes >= _MAX_CRASHES:
-                self._quarantine.add(fingerprint(job.fd), self._clock())
+            if job in guilty:
                 job.fail(_crashed())
             elif job.murders >= _MAX_MURDERS:
                 job.fail(Unavailable("Model workers are being killed.", code="no_worker", retry_after_seconds=5))
@@ -174,36 +207,68 @@ class WorkerPool:
                 innocent.append(job)
         self._waiting.extendleft(reversed(innocent))
         worker.jobs.clear()
+        worker.let_go()
+
+    def _blame(self, job: Job, worker: WorkerProcess) -> bool:
+        """Whether a worker's end was the second one that this job may have caused."""
+        innocent = worker.murdered or not job.received
+        job.murders += innocent
+        job.crashes += not innocent
+        return job.crashes >= _MAX_CRASHES
 
     # --- processes -------------------------------------------------------------------------------------------------
 
     async def _supervise(self, name: str) -> None:
-        """Keep one worker alive, called by its device, waiting longer after each start that failed."""
+        """Keep one worker alive, called by its device, waiting longer after each that ended for nothing."""
         failures = 0
         while True:
-            arguments = self._arguments(name.partition("/")[0])
-            worker = self._workers[name] = WorkerProcess(name, arguments, self._clock())
-            reason = await self._serve(worker)
-            failures = 0 if worker.info is not None else failures + 1
-            await worker.end(_EXIT_SECONDS)
-            self._mourn(worker)
-            logs.event(
-                "worker_ended", level=40, device=name, pid=worker.process.pid,
-                reason="it was killed by somebody else" if worker.murdered else reason,
-                status=worker.process.returncode, restarts=self.restarts, detail=self.failure,
-            )  # fmt: skip
+            failures = 0 if await self._life(name) else failures + 1
             if failures >= _GIVE_UP_FAILURES and not self.ready:
                 for job in self._take_waiting():
                     job.fail(Unavailable("No model worker can be started.", code="no_worker", retry_after_seconds=30))
             self._dispatch()
-            await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
+            await asyncio.sleep(_BACK_OFF_SECONDS[min(max(0, failures - 1), len(_BACK_OFF_SECONDS) - 1)])
             self.restarts += 1
+
+    async def _life(self, name: str) -> bool:
+        """One worker from its start to its end; whether nothing speaks against starting the next one at once.
+
+        It finished something, lived for a while, or something else than itself may have ended it.
+        """
+        try:
+            worker = WorkerProcess(name, self._arguments(name.partition("/")[0]), self._clock())
+        except (
+            OSError
+        ) as error:  # no descriptor, process or memory: as with any start that fails, it may be better soon
+            logs.event("worker_not_started", level=40, device=name, error=error)
+            return False
+        self._workers[name] = worker
+        try:
+            reason = await self._serve(worker)
+        except Exception as error:
+            logs.event("worker_not_understood", level=40, device=name, error=error)
+            worker.kill()
+            reason = "it was not understood"
+        await worker.end(_EXIT_SECONDS)
+        logs.event(
+            "worker_ended", level=40, device=name, pid=worker.process.pid,
+            reason="it was killed by somebody else" if worker.murdered else reason,
+            status=worker.process.returncode, restarts=self.restarts, detail=self.failure,
+            request_ids=" ".join(job.request_id.rpartition(".")[0] for job in worker.in_hand),
+        )  # fmt: skip
+        explained = worker.proved or worker.murdered or any(job.received for job in worker.in_hand)
+        await self._mourn(worker)
+        return explained or (worker.info is not None and self._clock() - worker.started_at >= _PROVED_SECONDS)
 
     async def _serve(self, worker: WorkerProcess) -> str:
         """Carry a worker's messages until it ends or hangs; why it did."""
-        started, out_of_memory = self._clock(), 0
+        started = watched = self._clock()
         while True:
-            if worker.hangs(self._clock(), self._settings.stall_seconds):
+            now = self._clock()
+            if now - watched > _LATE_SECONDS:  # it is we who stood still, and what it said meanwhile is not read yet
+                worker.progressed_at = now
+            watched = now
+            if worker.hangs(now, self._settings.stall_seconds):
                 worker.kill()
                 return "it made no progress"
             try:
@@ -213,25 +278,30 @@ class WorkerPool:
                 continue
             except ChannelClosed:
                 return "it ended"
-            worker.take(message, self._clock())
-            if isinstance(message, ModelInfo):
-                logs.event(
-                    "worker_ready", device=message.device, model=message.name, compute_type=message.compute_type,
-                    encoder_context=message.encoder_context, cross_kv=message.cross_kv, decoder=message.decoder,
-                    max_rows=message.max_rows, steps=message.steps, pid=worker.process.pid,
-                    seconds=self._clock() - started,
-                )  # fmt: skip
-                if message.plain_because is not None:
-                    logs.event("steps_not_captured", level=30, device=worker.device, reason=message.plain_because)
-                if message.torch_because is not None:
-                    logs.event("kernel_not_used", level=30, device=worker.device, reason=message.torch_because)
-                self._dispatch()
-            elif isinstance(message, WorkerStats) and message.out_of_memory > out_of_memory:
-                out_of_memory = message.out_of_memory
-                logs.event("worker_out_of_memory", level=30, device=worker.device, count=out_of_memory)
-            elif isinstance(message, StartFailed):
+            if isinstance(message, StartFailed):
                 self.failure = message.message
                 return "it could not start"
+            self._note(worker, message, self._clock() - started)
+
+    def _note(self, worker: WorkerProcess, message: Message, seconds: float) -> None:
+        """A worker said something, so many seconds after its start."""
+        known = worker.stats.out_of_memory if worker.stats else 0
+        worker.take(message, self._clock())
+        if isinstance(message, ModelInfo):
+            logs.event(
+                "worker_ready", device=message.device, model=message.name, compute_type=message.compute_type,
+                encoder_context=message.encoder_context, cross_kv=message.cross_kv, decoder=message.decoder,
+                max_rows=message.max_rows, steps=message.steps, pid=worker.process.pid, seconds=seconds,
+            )  # fmt: skip
+            if message.plain_because is not None:
+                logs.event("steps_not_captured", level=30, device=worker.device, reason=message.plain_because)
+            if message.torch_because is not None:
+                logs.event("kernel_not_used", level=30, device=worker.device, reason=message.torch_because)
+            self._dispatch()
+        elif isinstance(message, WorkerStats) and message.out_of_memory > known:
+            logs.event("worker_out_of_memory", level=30, device=worker.device, count=message.out_of_memory)
+        elif isinstance(message, Cancelled):
+            self._dispatch()  # it may have been what kept a suspect waiting
 
     def _devices(self) -> tuple[str, ...]:
         """The devices of the settings; `auto` is every GPU that the kernel shows, else whatever torch prefers."""
@@ -259,3 +329,7 @@ def _crashed() -> ServiceError:
     return InternalError(
         "The request crashed a model worker and will not be tried again.", code="request_crashed_worker"
     )
+
+
+def _full() -> ServiceError:
+    return Unavailable("The server has no file descriptors left.", retry_after_seconds=5)

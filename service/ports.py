@@ -96,5 +96,8 @@ class Workers(Protocol):
     def stats(self) -> dict[str, WorkerStats]:
         """The latest counters of each live worker, by device."""
 
+    def in_hand(self) -> dict[str, int]:
+        """Requests that each live worker has, by device."""
+
     def run(self, job: Transcribe | DetectLanguage, fd: int) -> AsyncGenerator[Event, None]:
         """Events of one job until it is done; `ServiceError`. Closing the generator cancels the job."""

@@ -12,10 +12,10 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 def fingerprint(fd: int) -> bytes:
-    """Hash of the waveform in an anonymous file."""
-    digest, view = blake2b(digest_size=16), memoryview(memory.read_all(fd))
-    for start in range(0, len(view), _CHUNK_BYTES):
-        digest.update(view[start : start + _CHUNK_BYTES])
+    """Hash of the waveform in an anonymous file, which may be large: not for the event loop."""
+    digest = blake2b(digest_size=16)
+    for piece in memory.pieces(fd, _CHUNK_BYTES):
+        digest.update(piece)
     return digest.digest()
 
 

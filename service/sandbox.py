@@ -40,7 +40,10 @@ _DENIED: dict[str, dict[str, int]] = {
         "mknodat": 259, "fchownat": 260, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
         "fchmodat": 268, "unshare": 272, "accept4": 288, "rt_tgsigqueueinfo": 297, "perf_event_open": 298,
         "open_by_handle_at": 304, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "renameat2": 316,
-        "bpf": 321, "execveat": 322, "userfaultfd": 323,
+        "bpf": 321, "execveat": 322, "userfaultfd": 323, "shmget": 29, "semget": 64, "msgget": 68, "truncate": 76,
+        "utime": 132, "setpriority": 141, "sched_setparam": 142, "sched_setscheduler": 144, "setxattr": 188,
+        "lsetxattr": 189, "removexattr": 197, "lremovexattr": 198, "sched_setaffinity": 203, "utimes": 235,
+        "mq_open": 240, "mq_unlink": 241, "ioprio_set": 251, "futimesat": 261, "utimensat": 280, "sched_setattr": 314,
     },
     "aarch64": {
         "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36, "linkat": 37, "renameat": 38, "umount2": 39,
@@ -49,13 +52,18 @@ _DENIED: dict[str, dict[str, int]] = {
         "socketpair": 199, "bind": 200, "listen": 201, "accept": 202, "connect": 203, "add_key": 217,
         "request_key": 218, "keyctl": 219, "clone": 220, "execve": 221, "rt_tgsigqueueinfo": 240,
         "perf_event_open": 241, "accept4": 242, "open_by_handle_at": 265, "setns": 268, "process_vm_readv": 270,
-        "process_vm_writev": 271, "renameat2": 276, "bpf": 280, "execveat": 281, "userfaultfd": 282,
+        "process_vm_writev": 271, "renameat2": 276, "bpf": 280, "execveat": 281, "userfaultfd": 282, "setxattr": 5,
+        "lsetxattr": 6, "removexattr": 14, "lremovexattr": 15, "ioprio_set": 30, "truncate": 45, "utimensat": 88,
+        "sched_setparam": 118, "sched_setscheduler": 119, "sched_setaffinity": 122, "setpriority": 140, "mq_open": 180,
+        "mq_unlink": 181, "msgget": 186, "semget": 190, "shmget": 194, "sched_setattr": 274,
     },
 }  # fmt: skip
 _DENIED_EVERYWHERE = {
     "pidfd_send_signal": 424, "io_uring_setup": 425, "open_tree": 428, "move_mount": 429, "fsopen": 430,
     "pidfd_open": 434, "clone3": 435, "openat2": 437, "pidfd_getfd": 438, "fchmodat2": 452,
 }  # fmt: skip
+_PRLIMIT = {"x86_64": 302, "aarch64": 261}
+"""Sets limits of other processes too; a process may set its own, which it names 0."""
 _AUDIT_ARCH = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 _X32_BIT = 0x4000_0000
 """Calls by x86-64's second, 32-bit table start here."""
@@ -112,7 +120,8 @@ def _filter_system_calls(libc: ctypes.CDLL) -> bool:
     machine = platform.machine()
     if machine not in _DENIED:
         return False
-    program = _seccomp_program(_AUDIT_ARCH[machine], sorted({*_DENIED[machine].values(), *_DENIED_EVERYWHERE.values()}))
+    denied = sorted({*_DENIED[machine].values(), *_DENIED_EVERYWHERE.values()})
+    program = _seccomp_program(_AUDIT_ARCH[machine], denied, _PRLIMIT[machine])
     instructions = ctypes.create_string_buffer(program)
 
     class Program(ctypes.Structure):
@@ -124,14 +133,19 @@ def _filter_system_calls(libc: ctypes.CDLL) -> bool:
     return bool(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filter_), 0, 0) == 0)
 
 
-def _seccomp_program(architecture: int, denied: list[int]) -> bytes:
-    """Classic BPF over struct seccomp_data (number at 0, architecture at 4): deny the listed calls, allow the rest."""
+def _seccomp_program(architecture: int, denied: list[int], own_only: int) -> bytes:
+    """Classic BPF over struct seccomp_data (number at 0, architecture at 4, first argument at 16).
+
+    Denies the calls `denied`, and `own_only` unless its first argument is 0; allows the rest.
+    """
     load, equal, not_below, give = 0x20, 0x15, 0x35, 0x06
     allow, deny, kill = 0x7FFF_0000, 0x0005_0000 | 13, 0x8000_0000  # 13 is EACCES
     lines = [(load, 0, 0, 4), (equal, 1, 0, architecture), (give, 0, 0, kill), (load, 0, 0, 0)]
     left = len(denied)
-    lines.append((not_below, left + 1, 0, _X32_BIT))
+    lines.append((not_below, left + 4, 0, _X32_BIT))
     for index, number in enumerate(denied):
-        lines.append((equal, left - index, 0, number))
+        lines.append((equal, left - index + 3, 0, number))
+    # Of the pid, a 32-bit number, the kernel reads the lower half alone.
+    lines += [(equal, 0, 2, own_only), (load, 0, 0, 16), (equal, 0, 1, 0)]
     lines += [(give, 0, 0, allow), (give, 0, 0, deny)]
     return b"".join(struct.pack("=HBBI", *line) for line in lines)

@@ -24,6 +24,8 @@ from service.lifecycle import Lifecycle
 KEEP_ALIVE_SECONDS = 75
 """An idle connection waits so long for its next request: longer than load balancers do."""
 _POLL_SECONDS = 0.05
+_MAX_AHEAD_BYTES = 64 * 1024
+"""What a client may send of its next requests before the answer to one; past that nothing is read."""
 
 
 class HttpProtocol(H11Protocol):
@@ -52,6 +54,9 @@ class HttpProtocol(H11Protocol):
         super().handle_events()
         if self._has_request:
             self._forget_head()
+            # Where anything follows the request uvicorn reads nothing while it answers, and would not see a client go.
+            if len(self.conn.trailing_data[0]) <= _MAX_AHEAD_BYTES:
+                self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""

@@ -250,7 +250,7 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str
 
 def environment_of_children() -> dict[str, str]:
     """Our environment (threads, caches, GPUs) without the API keys, which are nobody's business behind the door."""
-    return {name: value for name, value in os.environ.items() if name != f"{PREFIX}API_KEYS"}
+    return {name: value for name, value in os.environ.items() if name.upper() != f"{PREFIX}API_KEYS"}
 
 
 def _bounds(field: FieldInfo) -> str:

@@ -18,9 +18,11 @@ from service.channel import Channel, ChannelClosed
 from service.memory import read_all
 from service.messages import (
     Cancel,
+    Cancelled,
     DetectLanguage,
     Failed,
     Message,
+    Received,
     SampleFormat,
     StartFailed,
     Stop,
@@ -67,7 +69,9 @@ class Worker:
     def _take(self, message: Message) -> None:
         if isinstance(message, Cancel):
             self._engine.cancel(message.request_id)
+            self._channel.send(Cancelled(message.request_id))
         elif isinstance(message, Transcribe | DetectLanguage):
+            self._channel.send(Received(message.request_id))
             fd = self._channel.take_fd()
             try:
                 samples = to_tensor(read_all(fd), message.sample_format)
@@ -115,7 +119,7 @@ def to_tensor(data: bytearray, sample_format: SampleFormat) -> "Tensor":
     import torch
 
     dtype = torch.int16 if sample_format == "int16" else torch.float32
-    data = data[: len(data) - len(data) % dtype.itemsize]
+    del data[len(data) - len(data) % dtype.itemsize :]
     return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
 
 

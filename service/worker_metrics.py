@@ -64,6 +64,11 @@ class WorkerCollector(Collector):
             "Windows that wait for a slot.",
             {device: float(one.waiting_windows) for device, one in stats.items()},
         )
+        yield _gauge(
+            "whisper_worker_requests",
+            "Requests that a worker has in hand.",
+            {device: float(count) for device, count in self._worker_pool.in_hand().items()},
+        )
         yield from _counters(stats)
         yield _memory(stats)
         yield _batch_rows(stats)

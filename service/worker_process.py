@@ -16,12 +16,14 @@ from service.channel import AsyncChannel, ChannelClosed, pair
 from service.errors import BadRequest, DeadlineExceeded, InternalError, ServiceError
 from service.messages import (
     Cancel,
+    Cancelled,
     DetectLanguage,
     Failed,
     Finished,
     LanguageDetected,
     Message,
     ModelInfo,
+    Received,
     SegmentsReady,
     Stop,
     Transcribe,
@@ -45,7 +47,9 @@ class Job:
     crashes: int = 0
     """Workers that crashed with this job in hand, perhaps because of it."""
     murders: int = 0
-    """Workers that somebody else killed with this job in hand."""
+    """Workers that ended with this job in hand, and not for it: others killed them, or they had not read it."""
+    received: bool = False
+    """Whether the worker that has it in hand has read it."""
     sent: int = 0
     """Segments handed on so far, over all attempts."""
     seen: int = 0
@@ -74,6 +78,12 @@ class Job:
         self.over = isinstance(event, Finished) or isinstance(self.message, DetectLanguage)
         self.events.put_nowait(event)
 
+    def close(self) -> None:
+        """Give the waveform back; more than once does nothing."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
     def fail(self, error: ServiceError) -> None:
         """End it with an error."""
         self.over = True
@@ -84,23 +94,32 @@ class WorkerProcess:
     """A started worker."""
 
     def __init__(self, device: str, command: Sequence[str], now: float) -> None:
-        """`command` starts the worker; the descriptor of its socket and our process id are appended."""
+        """`command` starts the worker; the descriptor of its socket and our process id are appended.
+
+        `OSError` where there is no descriptor, process or memory for it.
+        """
         self.device = device
         ours, theirs = pair()
-        with ours, theirs:
+        with theirs, contextlib.ExitStack() as on_error:
+            on_error.callback(ours.close)
             fd = theirs.fileno()
             argv = [*command, "--fd", str(fd), "--parent", str(os.getpid())]
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, pass_fds=(fd,), env=environment_of_children()
             )
-            self.channel = AsyncChannel(ours.dup())
+            on_error.pop_all()
+        self.channel = AsyncChannel(ours)
         self.info: ModelInfo | None = None
         self.stats: WorkerStats | None = None
         self.jobs: dict[str, Job] = {}
+        self.leaving: dict[str, Job] = {}
+        """Jobs that nobody waits for any more, until the worker says that it has dropped them."""
         self.broken = False
+        self.proved = False
+        """Whether it has finished anything."""
         self._killed = False
         self._oom_kills = oom_kills()
-        self.progressed_at = now
+        self.started_at = self.progressed_at = now
         """When it last moved on, or was given work while idle."""
 
     @property
@@ -109,28 +128,35 @@ class WorkerProcess:
         return self.info is not None and not self.broken
 
     @property
+    def in_hand(self) -> list[Job]:
+        """Jobs that it works on, wanted or not."""
+        return [*self.jobs.values(), *self.leaving.values()]
+
+    @property
     def audio_seconds(self) -> float:
         """Seconds of audio in hand."""
-        return sum(job.audio_seconds for job in self.jobs.values())
+        return sum(job.audio_seconds for job in self.in_hand)
 
     def submit(self, job: Job, now: float) -> bool:
-        """Send a job and its waveform; False if the worker turns out to be gone."""
+        """Send a job and its waveform; False if the worker turns out to be gone. `OSError` without descriptors."""
         try:
             self.channel.send(job.message, job.fd)
         except ChannelClosed:
             self.broken = True
             return False
-        if not self.jobs:
+        if not self.in_hand:
             self.progressed_at = now
-        job.seen = 0
+        job.seen, job.received = 0, False
         self.jobs[job.request_id] = job
         return True
 
     def cancel(self, job: Job) -> None:
-        """Drop a job that nobody waits for any more."""
-        if self.jobs.pop(job.request_id, None) is not None:
-            with contextlib.suppress(ChannelClosed):
-                self.channel.send(Cancel(job.request_id))
+        """Drop a job that nobody waits for any more; it is closed when the worker has dropped it too."""
+        if self.jobs.pop(job.request_id, None) is None:
+            return
+        self.leaving[job.request_id] = job
+        with contextlib.suppress(ChannelClosed):
+            self.channel.send(Cancel(job.request_id))
 
     def take(self, message: Message, now: float) -> None:
         """Hand a message of the worker to whom it concerns."""
@@ -140,20 +166,40 @@ class WorkerProcess:
             if self.stats is None or message.progress != self.stats.progress:
                 self.progressed_at = now
             self.stats = message
+            self._oom_kills = oom_kills()  # it lived through those
+        elif isinstance(message, Received):
+            if (job := self.jobs.get(message.request_id) or self.leaving.get(message.request_id)) is not None:
+                job.received = True
+        elif isinstance(message, Cancelled):
+            self._drop(message.request_id)
         elif isinstance(message, SegmentsReady | LanguageDetected | Finished | Failed):
             self.progressed_at = now
-            if (job := self.jobs.get(message.request_id)) is None:  # it was cancelled meanwhile
-                return
-            if isinstance(message, Failed):
-                job.fail(_ERRORS.get(message.code, InternalError)(message.message))
-            else:
-                job.put(message)
-            if job.over:
-                del self.jobs[message.request_id]
+            self._answer(message)
+
+    def _answer(self, message: SegmentsReady | LanguageDetected | Finished | Failed) -> None:
+        """Hand what is said of a job to whoever waits for it."""
+        if (job := self.jobs.get(message.request_id)) is None:  # it was cancelled meanwhile
+            return
+        if isinstance(message, Failed):
+            job.fail(_ERRORS.get(message.code, InternalError)(message.message))
+        else:
+            job.put(message)
+        if job.over:
+            self.proved = True
+            del self.jobs[message.request_id]
+
+    def let_go(self) -> None:
+        """Forget the jobs that were leaving: it has ended."""
+        for request_id in list(self.leaving):
+            self._drop(request_id)
+
+    def _drop(self, request_id: str) -> None:
+        if (job := self.leaving.pop(request_id, None)) is not None:
+            job.close()
 
     def hangs(self, now: float, stall_seconds: float) -> bool:
         """Whether it has had work for so long without a sign of progress. An idle worker never hangs."""
-        return bool(self.jobs) and now - self.progressed_at > stall_seconds
+        return bool(self.in_hand) and now - self.progressed_at > stall_seconds
 
     def kill(self) -> None:
         """End it by force."""

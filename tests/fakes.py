@@ -164,6 +164,9 @@ class FakeWorkerPool:
             )
         }
 
+    def in_hand(self) -> dict[str, int]:
+        return {"cpu": self.running} if self.ready else {}
+
     async def run(self, job: Transcribe | DetectLanguage, fd: int) -> AsyncGenerator[Event, None]:
         self.started.append(job)
         self.running += 1

@@ -5,6 +5,7 @@
 
 import ctypes
 import os
+import resource
 import signal
 import socket
 import sys
@@ -97,6 +98,12 @@ def attempt(action: str) -> Answer:
     return AudioRefused("invalid_audio", f"{action}: done")
 
 
+def _call(name: str, *arguments: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), name)
+
+
 ATTEMPTS: dict[str, Callable[[], object]] = {
     "read": lambda: Path("/etc/hostname").read_bytes(),
     "write": lambda: Path("/tmp/canary").write_bytes(b""),
@@ -107,6 +114,13 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "thread": lambda: threading.Thread(target=int).start(),
     "kill": lambda: os.kill(os.getppid(), signal.SIGTERM),
     "delete": lambda: Path("/tmp/canary").unlink(),
+    "empty": lambda: os.truncate("/tmp/canary", 0),
+    "touch": lambda: os.utime("/tmp/canary", (0, 0)),
+    "mark": lambda: os.setxattr("/tmp/canary", "user.canary", b""),
+    "limit": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE),
+    "pin": lambda: os.sched_setaffinity(0, os.sched_getaffinity(0)),
+    "hurry": lambda: os.setpriority(os.PRIO_PROCESS, 0, 10),
+    "share": lambda: _call("shmget", 0x5EED, 4096, 0o1600),
 }
 
 SCRIPTS: dict[str, Callable[..., Answer]] = {
