@@ -116,14 +116,14 @@ class Admission:
         self._tick()
         self.audio_seconds += seconds
 
-    def _leave(self, key_id: str | None, upload_bytes: int, audio_seconds: float, *, done: bool) -> None:
+    def _leave(self, key_id: str | None, upload_bytes: int, audio_seconds: float, *, done: float) -> None:
         self._tick()
         self.requests -= 1
         self.upload_bytes -= upload_bytes
         # Sums of floats drift: an empty house is exactly empty.
         self.audio_seconds = max(0.0, self.audio_seconds - audio_seconds) if self.requests else 0.0
         if done:
-            self.throughput.finish(audio_seconds)
+            self.throughput.finish(done)
         if key_id is not None:
             self._by_key[key_id] -= 1
             if not self._by_key[key_id]:
@@ -138,7 +138,7 @@ class Permit:
         self._key_id = key_id
         self._bytes = 0
         self._seconds = 0.0
-        self._done = False
+        self._done = 0.0
         self._released = False
 
     def hold_bytes(self, total: int) -> None:
@@ -151,9 +151,9 @@ class Permit:
         self._admission._hold_audio(audio_seconds)
         self._seconds += audio_seconds
 
-    def finish(self) -> None:
-        """The audio was worked off: it counts as throughput."""
-        self._done = True
+    def finish(self, audio_seconds: float | None = None) -> None:
+        """The audio was worked off, or so much of it: it counts as throughput."""
+        self._done = self._seconds if audio_seconds is None else min(audio_seconds, self._seconds)
 
     def release(self) -> None:
         """Give everything back; more than once does nothing."""

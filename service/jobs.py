@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
+from model.dims import CHUNK_LENGTH
 from model.options import TranscribeOptions
 from model.segments import Segment, Transcription
 from service.admission import Permit
@@ -119,7 +120,7 @@ class Jobs:
             progress = await self._run(job, audio, context)
         if progress.detected is None:
             raise InternalError("The worker ended without a result.")
-        permit.finish()
+        permit.finish(CHUNK_LENGTH)  # nothing is heard of what follows the first window
         return progress.detected, audio.seconds
 
     def _job_id(self, context: RequestContext) -> str:

@@ -7,6 +7,7 @@ and what they hold, so that a test can ask that nothing is left.
 
 import asyncio
 import contextlib
+import errno
 import os
 import time
 from collections import Counter
@@ -239,5 +240,6 @@ def _error(name: str) -> Exception:
         "deadline": DeadlineExceeded("Too late."),
         "quarantined": ServiceError("This request crashed workers.", code="request_crashed_worker"),
         "bug": RuntimeError("secret words of a bug"),
+        "descriptors": OSError(errno.EMFILE, "secret path"),
     }
     return errors[name]

@@ -63,6 +63,16 @@ async def test_a_language_is_detected():
 
 
 @in_loop
+async def test_a_detected_language_counts_as_work_that_was_done():
+    app, _, _ = make_app()
+    async with client(app) as c:
+        before = app.state.admission.throughput.rate
+        for _ in range(20):
+            await c.post("/v1/detect-language", files={"file": ("a.wav", script(seconds=1000))})
+        assert app.state.admission.throughput.rate > before
+
+
+@in_loop
 async def test_an_english_model_refuses_what_it_cannot_do():
     app, _, workers = make_app(workers=FakeWorkerPool(model_info=ENGLISH_MODEL))
     async with client(app) as c:
@@ -81,6 +91,7 @@ async def test_an_english_model_refuses_what_it_cannot_do():
         ({"error": "audio_too_long"}, 413, "audio_too_long"),
         ({"error": "bug"}, 500, "internal_error"),
         ({"worker_error": "no_worker"}, 503, "no_worker"),
+        ({"worker_error": "descriptors"}, 503, "overloaded"),
         ({"worker_error": "deadline"}, 504, "deadline_exceeded"),
         ({"worker_error": "quarantined"}, 500, "request_crashed_worker"),
         ({"worker_error": "bug"}, 500, "internal_error"),
@@ -179,9 +190,11 @@ async def test_without_workers_it_is_unready_and_comes_back():
         workers.ready = False
         for answer in (await c.get("/readyz"), await post(c)):
             assert error_of(answer, 503)["code"] == "no_worker"
+        assert "\nwhisper_ready 0.0\n" in (await c.get("/metrics")).text
         workers.ready, audio.ready = True, False
         assert error_of(await c.get("/readyz"), 503)["code"] == "no_worker"
         audio.ready = True
+        assert "\nwhisper_ready 1.0\n" in (await c.get("/metrics")).text
         assert (await c.get("/readyz")).json() == {"status": "ready"}
         assert (await post(c)).status_code == 200
         assert (await c.get("/livez")).json() == {"status": "alive"}

@@ -1,5 +1,7 @@
 import asyncio
+import fcntl
 import os
+import resource
 import socket
 import struct
 import threading
@@ -57,6 +59,24 @@ def test_messages_and_descriptors_arrive_in_order() -> None:
     right.close()
     for fd in files:
         os.close(fd)
+
+
+def test_a_channel_may_have_any_descriptor_that_a_process_may_have() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1100:
+        pytest.skip("no more descriptors than `select` knows")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1100), hard))
+    try:
+        left, right = pair()
+        with left, right:
+            high = socket.socket(fileno=fcntl.fcntl(right.fileno(), fcntl.F_DUPFD_CLOEXEC, 1050))
+        # The other end is closed: it is the waiting that counts.
+        channel = Channel(high)
+        with pytest.raises(ChannelClosed):
+            channel.receive(1.0)
+        channel.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_message_without_its_descriptor_is_a_broken_channel() -> None:

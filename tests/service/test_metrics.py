@@ -114,6 +114,7 @@ async def test_gauges_show_a_request_while_it_runs():
     assert samples["whisper_queue_requests", ()] == 1.0
     assert samples["whisper_queue_audio_seconds", ()] == 9.0
     assert samples["whisper_queue_upload_bytes", ()] == 0.0
+    assert samples["whisper_worker_requests", (("device", "cpu"),)] == 1.0
     assert samples["whisper_in_flight_requests", ()] == 1.0
 
 

@@ -4,7 +4,15 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from service.settings import PREFIX, Settings, SettingsError, load, markdown_table, unknown_variables
+from service.settings import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    environment_of_children,
+    load,
+    markdown_table,
+    unknown_variables,
+)
 from tests.serving import ROOT
 
 
@@ -16,6 +24,16 @@ def test_defaults_hold_without_an_environment(monkeypatch):
     assert settings.model == "base"
     assert settings.devices == ("auto",)
     assert settings.docs_enabled
+
+
+def test_no_child_gets_the_keys_however_their_variable_is_written(monkeypatch):
+    monkeypatch.setenv("WHISPER_MODEL", "tiny")
+    for name in ("WHISPER_API_KEYS", "whisper_api_keys", "Whisper_Api_Keys"):
+        monkeypatch.setenv(name, "first-key")
+        assert load().api_keys[0].get_secret_value() == "first-key"
+        assert "first-key" not in environment_of_children().values()
+        assert environment_of_children()["WHISPER_MODEL"] == "tiny"
+        monkeypatch.delenv(name)
 
 
 def test_lists_come_from_commas(monkeypatch):
