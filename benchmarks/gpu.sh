@@ -8,7 +8,7 @@
 #
 # Needs torch with CUDA, Triton and a C compiler; numpy, tiktoken, safetensors, tqdm, httpx, pydantic, pytest, hypothesis;
 # transformers and openai-whisper where they are to be compared. No network. Settings, all optional:
-#   FOLDER=results/gpu   BUDGET=3600   EACH=240   SIZES="large-v3 large-v3-turbo base small"   ROWS=64   WINDOWS=512
+#   FOLDER=results/gpu   BUDGET=3600   EACH=240 (peers 560)   SIZES="large-v3 large-v3-turbo base small"   ROWS=64   WINDOWS=512
 #   WHEELS=dir           wheels that this Python lacks: used from a folder of their own, installed nowhere
 #   CLIPS=clips.npz      for texts: what `benchmarks.texts take` wrote; ANSWERS=dir keeps what was heard, for `compare`
 #   MODEL=file           for texts: base's weights (a .pt, or base/model.bin of CTranslate2), or FILE.* which are its pieces
@@ -77,6 +77,7 @@ stages() {
 }
 
 peers() {
+    local each="${EACH:-560}" # three systems are made and compiled
     for size in $sizes; do
         run "peers-$size" python3 -m benchmarks.random_peers --random "$size" --device cuda --rows "$rows" --rounds 2
     done

@@ -18,8 +18,9 @@ from model.tokenizer import Tokenizer
 from model.weights import Weights
 from model.weights.checks import expected_shapes
 
-_DRAWN = 1 << 20
-"""Numbers drawn once and repeated: 1.5 billion of them would take a minute."""
+_DRAWN = 1_048_573
+"""Numbers drawn once and repeated: 1.5 billion of them would take a minute. A prime, so that no two rows are alike."""
+_BIAS = 0.02
 
 
 def random_transcriber(
@@ -66,12 +67,14 @@ def made_sound() -> Tensor:
 
 
 def random_tensors(dims: ModelDimensions) -> dict[str, Tensor]:
-    """Every tensor of such a model, float16: activations stay of the order of 1."""
+    """Every tensor of such a model, float16: activations stay of the order of 1, and depend on what is heard."""
     drawn = torch.randn(_DRAWN, generator=torch.Generator().manual_seed(0))
     tensors = {}
-    for name, shape in expected_shapes(dims).items():
+    for number, (name, shape) in enumerate(expected_shapes(dims).items()):
         n, fan_in = torch.Size(shape).numel(), torch.Size(shape[1:]).numel()
-        values = drawn.repeat(-(-n // _DRAWN))[:n].view(shape)
+        start = number * 104_729 % _DRAWN  # each tensor from elsewhere: alike, keys would be queries
+        values = drawn.repeat(-(-(start + n) // _DRAWN))[start : start + n].view(shape)
         is_norm = "ln" in name and name.endswith("weight")
-        tensors[name] = (torch.ones(shape) if is_norm else values * fan_in**-0.5).half()
+        scale = _BIAS if len(shape) == 1 else fan_in**-0.5
+        tensors[name] = (torch.ones(shape) if is_norm else values * scale).half()
     return tensors

@@ -149,10 +149,9 @@ def main(arguments: list[str] | None = None) -> int:
         "auto" if options.cuda_graphs else "false",
     )
     model = transcriber.model
-    model.captures_steps = options.cuda_graphs
     run: dict[str, Any] = {"bench": "saturation", "model": options.random, "device": device_name(model.device)}
     run |= {"torch": torch.__version__, "compute_type": model.compute_type, "decoder": decoder_name(model)}
-    run |= {"cross_kv": cross_kv_name(model), "cuda_graphs": options.cuda_graphs, "rows": options.rows}
+    run |= {"cross_kv": cross_kv_name(model), "cuda_graphs": model.captures_steps, "rows": options.rows}
     run |= {"left_out": dict(transcriber.left_out), "windows_per_encode": options.windows_per_encode}
     run |= {"steps_between_encodes": options.steps_between_encodes}
     sys.stdout.write(", ".join(f"{name} {value}" for name, value in run.items()) + "\n")

@@ -160,11 +160,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     torch.set_num_threads(options.threads)
     transcriber, samples = _loaded(options)
-    transcriber.model.captures_steps = options.cuda_graphs
     stages = Stages(transcriber, samples, repeats=options.repeats, forced=_TOKENS if options.random else None)
     settings = {"model": f"{options.random}, random" if options.random else options.model}
     settings |= {"device": device_name(transcriber.model.device), "threads": options.threads}
-    settings |= {"cuda_graphs": options.cuda_graphs and transcriber.model.device.type == "cuda"}
+    settings |= {"cuda_graphs": transcriber.model.captures_steps}
     settings |= {"compute_type": transcriber.model.compute_type, "decoder": decoder_name(transcriber.model)}
     settings |= {"cross_kv": cross_kv_name(transcriber.model), "left_out": dict(transcriber.left_out)}
     sys.stdout.write(", ".join(f"{name} {value}" for name, value in settings.items()) + "\n")

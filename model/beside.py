@@ -63,10 +63,15 @@ class SideStream:
     def run(self, work: Callable[[], Result]) -> tuple[Result, Ticket]:
         """See `Beside`."""
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
-            result = work()
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                result = work()
+                event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                event.record(self._stream)
+        except BaseException:
+            # What was launched before it raised still reads what the caller is about to free.
+            torch.cuda.current_stream(self._device).wait_stream(self._stream)
+            raise
         return result, _Recorded(event, self._device)
 
 

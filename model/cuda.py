@@ -1,6 +1,6 @@
-"""CUDA graphs: how `model.graphs` records the work of a step on a GPU. **Never run on one so far**, see there.
+"""A GPU: how torch is set up for one, whether it still answers, and how `model.graphs` records the work of a step.
 
-Source: torch's notes on CUDA graphs.
+**Never run on one so far**, see there. Source: torch's notes on CUDA graphs and on numerical accuracy.
 """
 
 import torch
@@ -16,13 +16,35 @@ capture that was cut off keeps its pool (pytorch/pytorch#190308).
 """
 
 
+def prepare() -> None:
+    """Set torch up, for the whole process, before a model is put on a GPU.
+
+    cuDNN's attention makes a plan for every new shape, and prompts have a new one nearly each time; the other backends
+    do not. float32 is float32 in convolutions too, where torch's default is TF32.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def is_lost(device: torch.device) -> bool:
+    """Whether a GPU answers nothing any more: after an illegal access every call of the process fails until it ends."""
+    if device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
+
+
 class CudaBackend:
     """CUDA graphs of one device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         # One stream for all captures: memory of a pool is shared between captures on the same stream only.
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # What is captured keeps its priority: a step goes before the kernels of an encoder pass that wait.
+        self._stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
 
     def capture(self, run: Run) -> Run:

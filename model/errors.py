@@ -41,3 +41,7 @@ class OptionError(WhisperError, ValueError):
     def __init__(self, param: str, message: str) -> None:
         super().__init__(message)
         self.param = param
+
+
+class DeviceLostError(WhisperError):
+    """A GPU that answers nothing any more; only a new process can use it again."""

@@ -95,7 +95,7 @@ def _attend(query: Tensor, memory: Memory, asked: Asked, processors: int) -> Ten
     return answer
 
 
-@triton.jit(do_not_specialize=["width"], do_not_specialize_on_alignment=["slots", "lengths", "members"])
+@triton.jit(do_not_specialize=["width"], do_not_specialize_on_alignment=["slots", "lengths", "members", "tops", "sums"])
 def _attend_part(
     query, keys, values, key_scales, value_scales, slots, lengths, members, found, tops, sums,
     scale, positions_each, query_stride, slot_stride, head_stride, n_ctx, width,
@@ -142,7 +142,7 @@ def _attend_part(
     tl.store(sums + target, total, mask=row >= 0)
 
 
-@triton.jit(do_not_specialize=["n_parts"], do_not_specialize_on_alignment=["places"])
+@triton.jit(do_not_specialize=["n_parts"], do_not_specialize_on_alignment=["places", "tops", "sums"])
 def _join_parts(found, tops, sums, places, answer, n_parts, PARTS: tl.constexpr, SIZE: tl.constexpr):
     """One head of one row: its parts' answers, weighted by what each has seen; zeros where it asked nobody."""
     row, head = tl.program_id(0), tl.program_id(1)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.compute import COMPUTE_TYPES, choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
+from model.cuda import prepare
 from model.decode import DecodingBatch, run_to_end
 from model.dims import HOP_LENGTH, N_FRAMES, canonical_name
 from model.errors import InvalidAudioError, OptionError
@@ -91,6 +92,8 @@ class Transcriber:
         asked for and cannot be had. `cache_dir`: where to keep what takes long to work out (`model.padding_store`);
         None for nowhere.
         """
+        if device.type == "cuda":
+            prepare()
         int8, dtype = compute_type == "int8", COMPUTE_TYPES[compute_type]
         model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype, weights.name, pack=not int8)
         if int8:

@@ -7,7 +7,7 @@ pipe or clock, so a test drives it call by call.
 A request that raises fails alone: its slot comes back and the others go on. Where a step or an encoder pass of many
 rows raises, nobody knows whose fault it was: each is done again by itself, and the one that raises again is the one.
 Where the device's memory is used up nobody is at fault: fewer windows share it from then on, and those in it wait
-again; what is done for one request alone is done once more.
+again; what is done for one request alone is done once more. A device that answers nothing any more ends the worker.
 """
 
 from collections import Counter, deque
@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from model.beside import Beside, Inline
+from model.cuda import is_lost
 from model.decode import DecodingBatch
 from model.dims import SAMPLE_RATE
-from model.errors import OptionError
+from model.errors import DeviceLostError, OptionError
 from model.options import TranscribeOptions, check_width
 from model.transcriber import Transcriber, check_options
 from model.window import DecodingResult
@@ -113,7 +114,7 @@ class Engine:
         except OptionError as error:
             return [Failed(request.request_id, "invalid_value", str(error))]
         except Exception as error:
-            return [Failed(request.request_id, "internal_error", _inside(error))]
+            return [Failed(request.request_id, "internal_error", self._inside(error))]
         self._jobs[job.request_id] = job
         self._scheduler.add(job.request_id, request.deadline, width=options.width)
         self._listening.append(job)
@@ -154,7 +155,7 @@ class Engine:
             try:
                 messages += self._feed(seat.job, seat.lane, result, now)
             except Exception as error:
-                messages.append(self._fail(seat.job.request_id, "internal_error", _inside(error)))
+                messages.append(self._fail(seat.job.request_id, "internal_error", self._inside(error)))
         return messages
 
     def _admitted(self) -> list[str]:
@@ -174,7 +175,7 @@ class Engine:
             try:
                 spent += _twice(job.listen)
             except Exception as error:
-                messages.append(self._fail(job.request_id, "internal_error", _inside(error)))
+                messages.append(self._fail(job.request_id, "internal_error", self._inside(error)))
                 continue
             self.stats.heard += 1
             if not job.heard:
@@ -190,7 +191,7 @@ class Engine:
         try:
             ended = self.batch.step()
         except Exception as error:
-            reason, exhausted = _inside(error), isinstance(error, torch.OutOfMemoryError)
+            reason, exhausted = self._inside(error), isinstance(error, torch.OutOfMemoryError)
         else:
             self.room.stepped()
             self._passes.stepped()
@@ -216,7 +217,7 @@ class Engine:
         try:
             self._intake.launch(entries, now)
         except Exception as error:
-            reason, exhausted = _inside(error), isinstance(error, torch.OutOfMemoryError)
+            reason, exhausted = self._inside(error), isinstance(error, torch.OutOfMemoryError)
         else:
             return []
         return self._undone(entries, reason, exhausted, now)
@@ -227,7 +228,7 @@ class Engine:
         try:
             messages, answered = self._intake.begin(group)
         except Exception as error:
-            reason, exhausted = _inside(error), isinstance(error, torch.OutOfMemoryError)
+            reason, exhausted = self._inside(error), isinstance(error, torch.OutOfMemoryError)
         else:
             for job in answered:
                 self.cancel(job.request_id)
@@ -296,6 +297,15 @@ class Engine:
         times = started - job.submitted, now - started
         return [Finished(job.request_id, result.language, result.text, *times, result.warnings, tuple(job.windows))]
 
+    def _inside(self, error: Exception) -> str:
+        """What the client reads of an error of ours: its type, never its text, which may quote the request.
+
+        `DeviceLostError` where it is not the request: nothing of this process will succeed any more.
+        """
+        if not isinstance(error, torch.OutOfMemoryError) and is_lost(self._transcriber.model.device):
+            raise DeviceLostError("the device does not answer any more") from error
+        return f"the request failed inside the model ({type(error).__name__})"
+
     def _fail(self, request_id: str, code: str, message: str) -> Message:
         self.cancel(request_id)
         return Failed(request_id, code, message)  # type: ignore[arg-type]
@@ -312,8 +322,3 @@ def _twice(work: Callable[[], Result]) -> Result:
         pass  # and not here, where the error's frames hold the memory
     torch.cuda.empty_cache()
     return work()
-
-
-def _inside(error: Exception) -> str:
-    """What the client reads of an error of ours: its type, never its text, which may quote the request."""
-    return f"the request failed inside the model ({type(error).__name__})"

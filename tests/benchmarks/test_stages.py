@@ -8,6 +8,7 @@ from benchmarks.random_model import random_tensors, random_transcriber
 from benchmarks.stages import Stages, main
 from model.dims import DIMENSIONS
 from model.errors import WeightsError
+from model.inference import make_inference
 from model.whisper import Whisper
 from tests import tiny
 
@@ -54,6 +55,23 @@ def test_random_weights_are_whole_and_do_not_overflow() -> None:
     assert torch.isfinite(features).all()
     assert 0.1 < features.std() < 10.0
     assert all(torch.isfinite(tensor).all() and tensor.dtype == torch.float16 for tensor in tensors.values())
+
+
+def test_what_random_weights_say_depends_on_what_is_heard() -> None:
+    transcriber = random_transcriber("tiny", "cpu", "float32")
+    tensors = random_tensors(transcriber.dims)
+    assert not torch.equal(tensors["decoder.blocks.0.attn.query.weight"], tensors["decoder.blocks.0.attn.value.weight"])
+    mel = torch.randn(2, 80, 3000, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        one, other = transcriber.model.encode(mel).flatten(1)
+        assert torch.cosine_similarity(one, other, dim=0) < 0.98
+        model = transcriber.model
+        inference = make_inference(model, n_windows=2, n_rows=2)
+        inference.fill_windows(model.encode(mel), [0, 1])
+        prompt = transcriber.tokenizer.sot_sequence("en", "transcribe")
+        heard = [inference.prefill(prompt, row=slot, window=slot, keep=[len(prompt) - 1])[0] for slot in (0, 1)]
+    assert (heard[0] - heard[1]).abs().max() > 0.2 * heard[0].std()
+    assert len(heard[0].topk(5).values.unique()) == 5
 
 
 def test_a_size_that_was_never_published_is_refused() -> None:

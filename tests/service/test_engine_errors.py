@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from model.errors import DeviceLostError
 from model.transcriber import Transcriber
 from service.messages import Failed, Finished
 from tests import tiny
@@ -30,6 +31,21 @@ def test_r29_a_request_that_cannot_be_taken_in_fails_alone(model, monkeypatch) -
     assert (failed.request_id, failed.code) == ("bad", "internal_error")
     assert "secret" not in failed.message
     assert {m.request_id for m in run(engine) if isinstance(m, Finished)} == {"a"}
+
+
+@pytest.mark.parametrize("method", ["step", "encode"])
+def test_a_device_that_is_lost_ends_the_worker_and_not_a_request(model, monkeypatch, method) -> None:
+    engine = make_engine(model)
+    for name in ("a", "b"):
+        submit(engine, request_of(name, 3.0))
+
+    def failing(*_, **__):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(engine.batch, method, failing)
+    monkeypatch.setattr("service.engine.is_lost", lambda device: True)
+    with pytest.raises(DeviceLostError):
+        run(engine)
 
 
 def test_r29_a_window_whose_shadow_cannot_be_cast_fails_alone(model, monkeypatch) -> None:
