@@ -61,12 +61,18 @@ def ffmpeg(
     bit_rate: int | None = None,
     video: bool = False,
     attachment: bytes | None = None,
+    start: float = 0.0,
+    options: dict[str, str] | None = None,
+    codec_options: dict[str, str] | None = None,
 ) -> bytes:
-    """A file by FFmpeg; `samples` (n,) or (n, channels); `video` puts a black picture track before the sound."""
+    """A file by FFmpeg; `samples` (n,) or (n, channels); `video` puts a black picture track before the sound.
+
+    `start`: seconds at which the sound begins by its own time.
+    """
     file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
+    with av.open(file, "w", format=container, options=options or {}) as output:
         pictures = output.add_stream("mpeg4", rate=5, width=64, height=48, pix_fmt="yuv420p") if video else None
-        sound = output.add_stream(codec, rate=rate, layout=layout) if codec else None
+        sound = output.add_stream(codec, rate=rate, layout=layout, options=codec_options or {}) if codec else None
         if sound is not None and bit_rate is not None:
             sound.bit_rate = bit_rate
         if attachment is not None:
@@ -77,6 +83,7 @@ def ffmpeg(
             converter = av.AudioResampler(format=sound.codec_context.format, layout=layout, rate=rate)
             for frame in _frames(samples, rate, layout):
                 for converted in converter.resample(frame):
+                    converted.pts += round(start * rate)
                     output.mux(sound.encode(converted))
             output.mux(sound.encode(None))
     return file.getvalue()

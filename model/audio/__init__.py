@@ -16,9 +16,10 @@ than one at the limit, and memory is that of the result. Choices that a sender c
 import io
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -26,10 +27,11 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from model.audio.containers import Container, identify
+from model.audio.containers import OGG, Container, identify
 from model.audio.downmix import ChannelStatistics, Downmix
 from model.audio.ffmpeg import AvReader
 from model.audio.libsndfile import SoundFileReader
+from model.audio.ogg import links
 from model.audio.readers import Block, Reader, UnreadableError
 from model.dims import SAMPLE_RATE
 from model.errors import AudioTooLongError, InvalidAudioError
@@ -81,14 +83,48 @@ def decode_audio(source: AudioSource, limits: AudioLimits = DEFAULT_LIMITS) -> W
         container = identify(file)
         if container is None:
             raise InvalidAudioError(_unrecognised(file))
-        readers: list[OpenReader] = [SoundFileReader, AvReader] if container.libsndfile else [AvReader]
-        problem: UnreadableError | None = None
-        for reader in readers:
-            try:
-                return Waveform(_decode(reader, file, container, limits))
-            except UnreadableError as error:
-                problem = problem or error
-        raise InvalidAudioError(str(problem))
+        parts = links(file) if container is OGG else []
+        if len(parts) > 1:
+            return Waveform(_chained(file, parts, limits))
+        return Waveform(_read(file, container, limits))
+
+
+def _read(file: BinaryIO, container: Container, limits: AudioLimits) -> Samples:
+    """The whole file, by the first reader that finds sound and no damage, or what there is before the damage."""
+    readers: list[OpenReader] = [AvReader]
+    if container.libsndfile:
+        readers = [SoundFileReader, AvReader, partial(SoundFileReader, lenient=True)]
+    problem: UnreadableError | None = None
+    for reader in readers:
+        try:
+            return _decode(reader, file, container, limits)
+        except UnreadableError as error:
+            problem = problem or error
+    raise InvalidAudioError(str(problem))
+
+
+def _chained(file: BinaryIO, parts: Sequence[tuple[int, int]], limits: AudioLimits) -> Floats:
+    """Recordings one after the other: each by itself, those without sound left out, all of them within the limits."""
+    data, left = bytearray(), limits.max_decoded_bytes
+    for start, stop in parts:
+        file.seek(start)
+        seconds = limits.max_seconds - len(data) / 4 / SAMPLE_RATE
+        try:
+            samples = _read(io.BytesIO(file.read(stop - start)), OGG, AudioLimits(seconds, left))
+        except AudioTooLongError:
+            raise _too_long(limits) from None
+        except InvalidAudioError:
+            continue
+        left -= len(samples) * 4
+        data += _as_floats(samples).tobytes()
+    if not data:
+        raise InvalidAudioError(f"The {OGG.name} file holds no sound.")
+    return np.frombuffer(data, np.float32)
+
+
+def _as_floats(samples: Samples) -> Floats:
+    scale = np.float32(32_768 if samples.dtype == np.int16 else 1)
+    return samples.astype(np.float32) / scale
 
 
 def _seekable(source: AudioSource) -> AbstractContextManager[BinaryIO]:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 _HEAD_BYTES = 65_536
 _MAX_TAGS = 8
+_TS_PACKETS = 8
 _JUNK_BYTES = 16_384
 """How far into an MP3 or AAC file its first frame may lie."""
 
@@ -27,21 +28,21 @@ class Container:
     demuxer: str
     """FFmpeg's name for it: the one demuxer that is allowed to open the file."""
     libsndfile: bool = False
-    """Whether libsndfile is asked first."""
+    """Whether libsndfile is asked first: not where it stops early (MP3 that is joined) or misreads."""
     has_duration: bool = False
     """Whether a header states the duration, as against an estimate from the bit rate."""
 
 
 WAV = Container("WAV", "wav", libsndfile=True)
-W64 = Container("Wave64", "w64", libsndfile=True)
+W64 = Container("Wave64", "w64")
 FLAC = Container("FLAC", "flac", libsndfile=True)
 OGG = Container("Ogg", "ogg", libsndfile=True)
-MP3 = Container("MP3", "mp3", libsndfile=True)
+MP3 = Container("MP3", "mp3")
 AIFF = Container("AIFF", "aiff", libsndfile=True)
 AU = Container("AU", "au", libsndfile=True)
 CAF = Container("CAF", "caf", libsndfile=True)
 SPHERE = Container("NIST SPHERE", "nistsphere", libsndfile=True)
-VOC = Container("VOC", "voc", libsndfile=True)
+VOC = Container("VOC", "voc")
 MP4 = Container("MP4", "mov", has_duration=True)
 MATROSKA = Container("Matroska or WebM", "matroska", has_duration=True)
 ASF = Container("WMA", "asf", has_duration=True)
@@ -57,6 +58,7 @@ MPEG_PS = Container("MPEG program stream", "mpeg")
 _SIGNATURES: tuple[tuple[int, bytes, Container], ...] = (
     (0, b"RF64", WAV),
     (0, b"RIFX", WAV),
+    (0, b"BW64", WAV),
     (0, b"riff\x2e\x91\xcf\x11", W64),
     (0, b"fLaC", FLAC),
     (0, b"OggS", OGG),
@@ -111,10 +113,16 @@ def _of_signature(head: bytes) -> Container | None:
     for offset, magic, container in _SIGNATURES:
         if head.startswith(magic, offset):
             return container
-    packet = 188  # an MPEG transport stream has a sync byte at the head of every packet
-    if len(head) > 4 * packet and all(head[i * packet] == 0x47 for i in range(5)):
-        return MPEG_TS
-    return None
+    return MPEG_TS if _is_transport_stream(head) else None
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    """Whether a sync byte stands at the head of every packet, wherever the file begins (ISO/IEC 13818-1, 2.4.3.2)."""
+    for size in (188, 192):  # as broadcast, and with a time before each packet, as cameras and discs have it
+        for start in range(min(size, max(0, len(head) - _TS_PACKETS * size))):
+            if all(head[start + i * size] == 0x47 for i in range(_TS_PACKETS)):
+                return True
+    return False
 
 
 def _of_frames(head: bytes) -> Container | None:

@@ -4,10 +4,11 @@ Stands between the readers and the resampler (`model.audio`). The plain average,
 recording with one reversed microphone lead into silence, and takes 6 dB from a speaker whose other channel is empty
 (18 dB in 7.1). Here instead:
 
-1. Channels are added in order of energy, each with the weight min(1, 1 + 2r), where r is its correlation with the sum
-   so far: 1 for channels that agree or have nothing to do with each other (two speakers), -1 for one in opposite
-   phase, and in between a weight at which neither what they share nor what differs is cancelled. Correlation is taken
-   over the whole recording and without the mean, so weights never change in time and a constant offset means nothing.
+1. Channels are added in order of energy, each with a weight that follows its correlation r with the sum so far: 1 for
+   channels that agree or have nothing to do with each other (two speakers), -1 for one in opposite phase. In between
+   it is 1 + 2r, but never less than a half either way: what they share is then weakened and not cancelled, and whoever
+   is heard in that channel alone is heard. Correlation is taken over the whole recording and without the mean, so
+   weights never change in time and a constant offset means nothing.
 2. The sum is scaled so that its peak is the peak of the loudest channel. An empty channel then costs nothing, two
    equal channels give their average, and nothing clips that did not clip before.
 
@@ -21,6 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from model.audio.readers import Block
+
+_TURN = -0.25
+"""Correlation below which a channel is turned round."""
+_LEAST = 0.5
 
 
 class ChannelStatistics:
@@ -47,7 +52,8 @@ class ChannelStatistics:
             shared = float(weights @ covariance[channel])
             size = float(weights @ covariance @ weights) * energy[channel]
             correlation = shared / np.sqrt(size) if size > 0.0 else 0.0
-            weights[channel] = np.clip(1.0 + 2.0 * correlation, -1.0, 1.0)
+            weight = np.clip(1.0 + 2.0 * correlation, -1.0, 1.0)
+            weights[channel] = weight if correlation >= _TURN else min(weight, -_LEAST)
         return weights
 
 

@@ -58,9 +58,14 @@ class AvReader:
         self.is_int16 = plain and (self.rate, self.channels) == (SAMPLE_RATE, 1)
 
     def exceeds(self, seconds: float) -> bool:
-        """By the duration that the file's own header states."""
+        """By the duration that the file's own header states, which may count from before its first sound."""
         duration = self._input.duration if self._container.has_duration else None
-        return duration is not None and duration / av.time_base > seconds
+        if duration is None:
+            return False
+        stated = [(duration - max(0, self._input.start_time or 0)) / av.time_base]
+        if self._stream.duration is not None and self._stream.time_base is not None:
+            stated.append(float(self._stream.duration * self._stream.time_base))
+        return min(stated) > seconds
 
     def blocks(self) -> Iterator[Block]:
         """See `Reader`; damaged packets are left out."""
@@ -80,6 +85,9 @@ class AvReader:
         while True:
             try:
                 packet = next(packets, None)
+            except IndexError:  # a packet of a track that was not there when the file was opened; the binding gives up
+                packets = self._input.demux(self._stream)
+                continue
             except (av.FFmpegError, ValueError):  # the file ends early: what the decoder holds is still due
                 packet = None
             try:

@@ -1,4 +1,4 @@
-"""The reader for what libsndfile reads well: WAV, FLAC, Ogg, MP3, AIFF, AU, CAF and their kin."""
+"""The reader for what libsndfile reads well: WAV, FLAC, Ogg, AIFF, AU, CAF and their kin."""
 
 import contextlib
 import math
@@ -46,8 +46,10 @@ class _Sequential(soundfile.SoundFile):  # type: ignore[misc]  # the package has
 class SoundFileReader:
     """A file that libsndfile accepted."""
 
-    def __init__(self, file: BinaryIO, container: Container) -> None:
+    def __init__(self, file: BinaryIO, container: Container, *, lenient: bool = False) -> None:
+        """`lenient`: give the sound before the first damage, instead of leaving the file to who reads on behind it."""
         file.seek(0)
+        self._container, self._lenient = container, lenient
         try:
             self._file = _Sequential(_Source(file))
         except (soundfile.SoundFileError, OSError, ValueError, TypeError):
@@ -72,14 +74,16 @@ class SoundFileReader:
         return found
 
     def blocks(self) -> Iterator[Block]:
-        """See `Reader`; ends at the first thing that libsndfile cannot decode."""
+        """See `Reader`; `UnreadableError` at the first thing that libsndfile cannot decode, or the end if lenient."""
         dtype = "int16" if self.is_int16 else "float32"
         while True:
             block = np.empty((BLOCK_FRAMES, self.channels), dtype)
             try:
                 count = self._file.buffer_read_into(block, dtype)
             except soundfile.SoundFileError:
-                return
+                if self._lenient:
+                    return
+                unreadable(self._container)
             if count <= 0:
                 return
             yield block[:count]

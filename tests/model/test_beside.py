@@ -19,7 +19,10 @@ def test_inline_is_done_at_once() -> None:
 def calls(monkeypatch) -> list[str]:
     """What is asked of `torch.cuda`, in order."""
     noted: list[str] = []
-    main = SimpleNamespace(wait_event=lambda event: noted.append(f"main waits for {event.name}"))
+    main = SimpleNamespace(
+        wait_event=lambda event: noted.append(f"main waits for {event.name}"),
+        wait_stream=lambda stream: noted.append("main waits for side" if stream is side else "?"),
+    )
     side = SimpleNamespace(wait_stream=lambda stream: noted.append("side waits for main" if stream is main else "?"))
     event = SimpleNamespace(
         name="event", record=lambda stream: noted.append("record" if stream is side else "?"), query=lambda: False
@@ -52,3 +55,4 @@ def test_work_that_raises_raises(calls) -> None:
     with pytest.raises(ZeroDivisionError):
         SideStream(torch.device("cuda", 0)).run(lambda: 1 / 0)
     assert "record" not in calls
+    assert calls[-1] == "main waits for side"  # what it launched still reads what is freed now

@@ -39,7 +39,7 @@ class _Cuda:
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
         monkeypatch.setattr(torch.cuda, "graph", lambda *a, **k: self.graph(**signature.bind(*a, **k).arguments))
 
-    def Stream(self, device: torch.device) -> SimpleNamespace:
+    def Stream(self, device: torch.device, priority: int = 0) -> SimpleNamespace:
         return SimpleNamespace(wait_stream=lambda other: self.calls.append(f"{device} waits for {other.name}"))
 
     def CUDAGraph(self) -> SimpleNamespace:

@@ -6,7 +6,7 @@ import random
 import pytest
 from av.format import ContainerFormat
 
-from model.audio import containers
+from model.audio import containers, decode_audio
 from model.audio.containers import Container, identify
 from tests.sounds import ffmpeg, silent_flac, sndfile, speechlike, wav
 
@@ -61,6 +61,14 @@ def test_tags_before_the_sound_are_passed_over() -> None:
     assert identified(tag + ADTS) is containers.AAC
     assert identified(tag + silent_flac(1.0)) is containers.FLAC
     assert identified(id3(30) + id3(30) + MP3) is containers.MP3
+
+
+@pytest.mark.parametrize("options", [{}, {"mpegts_m2ts_mode": "1"}], ids=["ts", "m2ts"])
+@pytest.mark.parametrize("begin", [0, 1, 100, 187, 3000])
+def test_a_transport_stream_may_begin_anywhere(options: dict[str, str], begin: int) -> None:
+    file = ffmpeg(speechlike(4.0), 16_000, "mpegts", "mp2", options=options)
+    assert identified(file[begin:]) is containers.MPEG_TS
+    assert decode_audio(file[begin:]).duration > 3.5
 
 
 def test_a_little_junk_before_the_first_frame_is_passed_over() -> None:

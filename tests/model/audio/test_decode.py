@@ -3,7 +3,9 @@
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -264,6 +266,89 @@ def test_damage_in_the_middle_costs_only_the_damaged_part() -> None:
     file = bytearray(ffmpeg(SPEECH, 16_000, "adts", "aac"))
     file[len(file) // 2 : len(file) // 2 + 200] = bytes(200)
     assert decode_audio(bytes(file)).duration > 1.5
+
+
+def test_damage_in_a_flac_file_costs_only_what_is_damaged() -> None:
+    file = bytearray(sndfile(LONG, 16_000, "FLAC"))
+    file[len(file) // 2] ^= 0x10
+    assert decode_audio(bytes(file)).duration > 9.0
+    # Where nobody reads on behind the damage, what stands before it is given.
+    wreck = bytes(file[: len(file) // 3]) + bytes(len(file) // 4)
+    assert 2.0 < decode_audio(wreck).duration < 4.0
+
+
+@pytest.mark.parametrize("quality", [0, 4, 9])
+def test_an_mp3_that_tells_no_length_is_heard_to_its_end(quality: int) -> None:
+    file = ffmpeg(
+        LONG,
+        16_000,
+        "mp3",
+        "libmp3lame",
+        options={"write_xing": "0"},
+        codec_options={"flags": "+qscale", "global_quality": str(quality * 118)},
+    )
+    assert decode_audio(file).duration == pytest.approx(10.0, abs=0.15)
+
+
+@pytest.mark.parametrize("between", [b"", bytes(3000)], ids=["joined", "with zeros between"])
+def test_mp3_files_may_be_joined(between: bytes) -> None:
+    high = speechlike(2.0, 32_000)
+    second = ffmpeg(np.stack([high, high], axis=1), 32_000, "mp3", "libmp3lame", layout="stereo")
+    decoded = decode_audio(sndfile(LONG, 16_000, "MP3") + between + second)
+    assert decoded.duration == pytest.approx(12.0, abs=0.3)
+    assert likeness(floats(decoded)[-31_000:], SPEECH) > 0.9
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_every_link_of_a_chained_ogg_file_is_heard(subtype: str) -> None:
+    high = speechlike(3.0, 48_000)
+    links = [
+        sndfile(SPEECH, 16_000, "OGG", subtype),
+        sndfile(np.stack([high, high], axis=1), 48_000, "OGG", "VORBIS"),
+        ffmpeg(SPEECH, 16_000, "ogg", "flac"),
+    ]
+    apart = [floats(decode_audio(link)) for link in links]
+    joined = floats(decode_audio(b"".join(links)))
+    np.testing.assert_array_equal(joined, np.concatenate(apart))
+    with pytest.raises(AudioTooLongError, match="limit of 6 seconds"):
+        decode_audio(b"".join(links), AudioLimits(max_seconds=6.0))
+    broken = links[0] + links[1][:200] + links[2]  # no link is lost for its neighbour
+    assert decode_audio(broken).duration >= len(apart[0]) / 16_000
+
+
+def test_a_track_that_begins_late_does_not_end_the_one_that_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late:
+        """A file whose binding gives up once at a packet of a track that it did not know, as PyAV 18 does."""
+
+        def __init__(self, file: Any) -> None:
+            self._file, self._calls = file, 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+        def demux(self, stream: Any) -> Iterator[Any]:
+            self._calls += 1
+            for number, packet in enumerate(self._file.demux(stream)):
+                yield packet
+                if number == 5 and self._calls == 1:
+                    raise IndexError("list index out of range")
+
+    file = ffmpeg(SPEECH, 48_000, "mpeg", "mp2")
+    whole = floats(decode_audio(file))
+    opened = audio.ffmpeg._open
+    monkeypatch.setattr(audio.ffmpeg, "_open", lambda *arguments: Late(opened(*arguments)))
+    np.testing.assert_array_equal(floats(decode_audio(file)), whole)
+
+
+def test_a_clip_that_keeps_its_place_in_a_long_recording_is_not_long() -> None:
+    file = ffmpeg(speechlike(2.0, 48_000), 48_000, "webm", "libopus", start=7200.0)
+    assert decode_audio(file, AudioLimits(max_seconds=60.0)).duration == pytest.approx(2.0, abs=0.1)
+
+
+def test_float_wave64_and_voc_in_blocks_are_read_as_they_are_meant() -> None:
+    for container, codec in (("w64", "pcm_f32le"), ("voc", "pcm_s16le")):
+        decoded = floats(decode_audio(ffmpeg(SPEECH, 16_000, container, codec)))
+        assert likeness(decoded, SPEECH) > 0.999
 
 
 def test_a_stream_may_change_its_rate_and_channels_on_the_way() -> None:

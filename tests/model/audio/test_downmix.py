@@ -86,7 +86,27 @@ def test_wide_stereo_loses_neither_the_middle_nor_the_sides() -> None:
     side = np.sqrt(3) * level(A) / level(B) * B
     result = mixed((A + side) / 4, (A - side) / 4)
     shares, *_ = np.linalg.lstsq(np.stack([A, side], axis=1), result, rcond=None)
-    assert np.abs(shares).min() > 0.7 * np.abs(shares).max()
+    assert np.abs(shares).min() > 0.3 * np.abs(shares).max()
+
+
+def _shares(result: Floats, *parts: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """How much of each part is in a mix, of parts that are equally loud."""
+    return np.abs(np.linalg.lstsq(np.stack(parts, axis=1), result, rcond=None)[0])
+
+
+@pytest.mark.parametrize("crosstalk", [0.05, 0.1, 0.125, 0.2, 0.25, 0.268, 0.3, 0.4, 0.6])
+def test_a_reversed_lead_loses_nobody_whatever_the_crosstalk(crosstalk: float) -> None:
+    voice = level(A) / level(B) * B
+    loud, quiet = _shares(mixed(A + crosstalk * voice, -(voice + crosstalk * A)), A, voice)
+    assert quiet > 0.35 * loud
+
+
+@pytest.mark.parametrize("loudness", [0.5, 1.0, 1.4, 2.0])
+def test_hum_in_opposite_phase_drowns_nobody(loudness: float) -> None:
+    voice = level(A) / level(B) * B
+    hum = loudness * level(A) * np.sqrt(2) * np.sin(2 * np.pi * 50 * np.arange(len(A)) / 16_000)
+    shares = _shares(mixed(A + hum, voice - hum), A, voice, hum)
+    assert shares[:2].min() > 0.35 * shares[:2].max()
 
 
 def test_a_constant_offset_means_nothing() -> None:
