@@ -5,7 +5,7 @@ Gets bytes or a file from the command line, the library's user or the audio chil
     containers (which format?) -> libsndfile | ffmpeg (blocks) -> downmix -> resampler -> Waveform
 
 Everything goes in blocks with the limits checked at each, so a small file that unpacks to days of silence costs no more
-than one at the limit, and memory is that of the result. Choices that a sender can notice:
+than one at the limit, and memory is that of the result, or of its channels where there are several. Choices that a sender can notice:
 
 - A damaged or truncated file gives the sound that can be decoded; only a file without any is refused.
 - Samples beyond full scale are clipped to [-1, 1]; NaN and infinity are refused.
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -40,7 +41,9 @@ MIN_RATE, MAX_RATE = 1_000, 384_000
 """Sample rates in Hz that are believed; others are forged or broken headers."""
 MAX_CHANNELS = 64
 _KEEP_BYTES = 64 * 1024 * 1024
-"""Decoded blocks up to this size are kept between the two passes of a downmix; longer files are decoded twice."""
+"""Decoded blocks up to this size are kept between the two passes of a downmix, as they are."""
+_KEEP_NARROW_BYTES = 512 * 1024 * 1024
+"""Larger ones at the model's rate, up to this size (over an hour of stereo); what is longer still is decoded twice."""
 
 AudioSource = str | Path | bytes | bytearray | memoryview | BinaryIO
 Floats = npt.NDArray[np.float32]
@@ -153,10 +156,11 @@ def _decode(open_reader: OpenReader, file: BinaryIO, container: Container, limit
         if reader.channels == 1:
             return _finished((block[:, 0] for block in blocks), rate, container)
         statistics = ChannelStatistics(reader.channels)
-        kept = _analysed(blocks, statistics)
+        kept = _analysed(blocks, statistics, rate)
     downmix = Downmix(statistics.weights())
     if kept is not None:
-        return _finished(map(downmix.mix, kept), rate, container, downmix)
+        kept_blocks, kept_rate = kept
+        return _finished(map(downmix.mix, kept_blocks), kept_rate, container, downmix)
     with open_reader(file, container) as reader:
         return _finished(map(downmix.mix, _checked(reader, limits)), rate, container, downmix)
 
@@ -195,18 +199,38 @@ def _checked(reader: Reader, limits: AudioLimits) -> Iterator[Block]:
         yield block
 
 
-def _analysed(blocks: Iterable[Block], statistics: ChannelStatistics) -> list[Block] | None:
-    """Feed all blocks to the statistics; they come back if they are small enough to keep."""
-    kept: list[Block] | None = []
+def _analysed(blocks: Iterable[Block], statistics: ChannelStatistics, rate: int) -> tuple[list[Block], int] | None:
+    """Feed all blocks to the statistics; they come back with their rate, which is the model's if they are large."""
+    kept: list[Block] = []
     size = 0
-    for block in blocks:
+    rest = iter(blocks)
+    for block in rest:
         statistics.add(block)
+        kept.append(block)
         size += block.nbytes
         if size > _KEEP_BYTES:
-            kept = None
-        elif kept is not None:
-            kept.append(block)
-    return kept
+            return _narrowed(_counted(rest, statistics), kept, rate)
+    return kept, rate
+
+
+def _counted(blocks: Iterable[Block], statistics: ChannelStatistics) -> Iterator[Block]:
+    for block in blocks:
+        statistics.add(block)
+        yield block
+
+
+def _narrowed(rest: Iterator[Block], first: list[Block], rate: int) -> tuple[list[Block], int] | None:
+    """The first blocks and the rest at the model's rate; None where that is too much, but the rest is read."""
+    kept: list[Block] = []
+    size = 0
+    for block in _at_model_rate(chain(first, rest), rate, first[0].shape[1]):
+        kept.append(block)
+        size += block.nbytes
+        if size > _KEEP_NARROW_BYTES:
+            for _ in rest:  # the statistics want it
+                pass
+            return None
+    return kept, SAMPLE_RATE
 
 
 def _finished(blocks: Iterable[Block], rate: int, container: Container, downmix: Downmix | None = None) -> Floats:
@@ -217,15 +241,15 @@ def _finished(blocks: Iterable[Block], rate: int, container: Container, downmix:
     return np.clip(samples, -1.0, 1.0, out=samples)
 
 
-def _at_model_rate(blocks: Iterable[Block], rate: int) -> Iterator[Block]:
-    """soxr keeps its state from block to block, so their size does not matter."""
+def _at_model_rate(blocks: Iterable[Block], rate: int, channels: int = 1) -> Iterator[Block]:
+    """Blocks of (frames,), or of (frames, channels), at 16 kHz; soxr keeps its state, so their size does not matter."""
     if rate == SAMPLE_RATE:
         yield from blocks
         return
-    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="VHQ")
+    stream = soxr.ResampleStream(rate, SAMPLE_RATE, channels, dtype="float32", quality="VHQ")
     for block in blocks:
         yield stream.resample_chunk(np.ascontiguousarray(block))
-    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+    yield stream.resample_chunk(np.empty(0 if channels == 1 else (0, channels), np.float32), last=True)
 
 
 def _joined(blocks: Iterable[Block], dtype: np.dtype[Scalar], container: Container) -> npt.NDArray[Scalar]:

@@ -69,16 +69,16 @@ class AvReader:
 
     def blocks(self) -> Iterator[Block]:
         """See `Reader`; damaged packets are left out."""
-        kept: list[npt.NDArray[np.float32]] = []
+        kept: list[av.AudioFrame] = []
         count = 0
         for frame in self._in_one_shape():
-            kept.append(self._samples(frame))
-            count += len(kept[-1])
+            kept.append(frame)
+            count += frame.samples
             if count >= BLOCK_FRAMES:
-                yield np.concatenate(kept)
+                yield self._samples(kept)
                 kept, count = [], 0
         if count:
-            yield np.concatenate(kept)
+            yield self._samples(kept)
 
     def _decode(self) -> Generator[av.AudioFrame, None, None]:
         packets = self._input.demux(self._stream)
@@ -117,13 +117,16 @@ class AvReader:
                 yield from _converted(converter, frame)
         yield from _converted(converter, None)
 
-    def _samples(self, frame: av.AudioFrame) -> npt.NDArray[np.float32]:
-        """(frames, channels), scaled to 1.0 unless the file is kept as int16."""
-        kind = frame.format.packed.name
-        if frame.format.is_planar:
-            array = np.stack([_plane(frame, i, frame.samples) for i in range(self.channels)], axis=1)
-        else:
-            array = _plane(frame, 0, frame.samples * self.channels).reshape(-1, self.channels)
+    def _samples(self, frames: list[av.AudioFrame]) -> npt.NDArray[np.float32]:
+        """(frames, channels) of frames of one shape, scaled to 1.0 unless the file is kept as int16.
+
+        All of them at once: a codec's frame is 20 ms, and an hour has many.
+        """
+        kind = self._first.format.packed.name
+        planes = range(self.channels if self._first.format.is_planar else 1)
+        each = self.channels // len(planes)
+        joined = [np.concatenate([_plane(frame, i, frame.samples * each) for frame in frames]) for i in planes]
+        array = np.stack(joined, axis=1) if len(joined) > 1 else joined[0].reshape(-1, self.channels)
         if self.is_int16:
             return array
         samples = array.astype(np.float32)
