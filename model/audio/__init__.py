@@ -5,7 +5,8 @@ Gets bytes or a file from the command line, the library's user or the audio chil
     containers (which format?) -> libsndfile | ffmpeg (blocks) -> downmix -> resampler -> Waveform
 
 Everything goes in blocks with the limits checked at each, so a small file that unpacks to days of silence costs no more
-than one at the limit, and memory is that of the result, or of its channels where there are several. Choices that a sender can notice:
+than one at the limit, and memory is that of the result, of each channel where there are several. What a sender can
+notice:
 
 - A damaged or truncated file gives the sound that can be decoded; only a file without any is refused.
 - Samples beyond full scale are clipped to [-1, 1]; NaN and infinity are refused.
