@@ -237,9 +237,8 @@ class WorkerPool:
         """
         try:
             worker = WorkerProcess(name, self._arguments(name.partition("/")[0]), self._clock())
-        except (
-            OSError
-        ) as error:  # no descriptor, process or memory: as with any start that fails, it may be better soon
+        except OSError as error:
+            # No descriptor, process or memory for it: as with any start that fails, there may be soon.
             logs.event("worker_not_started", level=40, device=name, error=error)
             return False
         self._workers[name] = worker
