@@ -15,7 +15,7 @@ from functools import partial
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from service import __version__
 from service.admission import Admission, AdmissionLimits
@@ -99,7 +99,7 @@ def _add_routes(app: FastAPI, endpoints: Endpoints, status: Status) -> None:
         openapi_extra=DETECT_LANGUAGE,
     )
     app.add_api_route("/v1/models", status.models, methods=["GET"])
-    app.add_api_route("/metrics", status.metrics, methods=["GET"])
+    app.add_api_route("/metrics", status.metrics, methods=["GET"], response_class=PlainTextResponse)
     for path, handler in (("/livez", status.livez), ("/readyz", status.readyz)):
         app.add_api_route(path, handler, methods=["GET"])
         app.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)

@@ -61,3 +61,11 @@ def test_documented_defaults_are_the_real_ones():
     }
     assert parse_transcribe(defaults, BASE_MODEL) == parse_transcribe({}, BASE_MODEL)
     assert len(defaults) >= 9
+
+
+@in_loop
+async def test_the_metrics_are_documented_as_the_text_that_they_are():
+    app, _, _ = make_app()
+    async with client(app) as c:
+        kind = (await c.get("/metrics")).headers["content-type"].partition(";")[0]
+    assert list(app.openapi()["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == [kind]
