@@ -16,7 +16,7 @@ from typing import Literal
 
 from model.options import TranscribeOptions
 from model.speech import CHUNK_SECONDS, THRESHOLD
-from model.window import CONFIRMED_WORDS, SURE_LOGPROB, DecodingResult, Window, is_silent
+from model.window import CONFIRMED_WORDS, SURE_LOGPROB, DecodingResult, Window, is_silent, sounds_silent
 
 _NOBODY = 0.3
 """Speech probability below which nobody speaks: of 333 clips of speech in as much white noise, two stay below."""
@@ -32,7 +32,7 @@ def is_doubtful(result: DecodingResult, options: TranscribeOptions) -> bool:
     """Whether the detector is to be asked about the window."""
     if not options.guards:
         return False
-    return result.failed or result.repeating or _sounds_silent(result, options) or result.avg_logprob < SURE_LOGPROB
+    return result.failed or result.repeating or sounds_silent(result, options) or result.avg_logprob < SURE_LOGPROB
 
 
 def is_speech_after_all(result: DecodingResult, options: TranscribeOptions) -> bool:
@@ -68,11 +68,7 @@ def _is_voiceless(result: DecodingResult, options: TranscribeOptions) -> bool:
         return True
     least = max(_LEAST_SECONDS, _LEAST_SHARE * len(probabilities) * CHUNK_SECONDS)
     scarce = _spoken(result) * CHUNK_SECONDS < least
-    return scarce and (result.failed or _sounds_silent(result, options))
-
-
-def _sounds_silent(result: DecodingResult, options: TranscribeOptions) -> bool:
-    return options.no_speech_threshold is not None and result.no_speech_prob > options.no_speech_threshold
+    return scarce and (result.failed or sounds_silent(result, options))
 
 
 def _spoken(result: DecodingResult) -> int:

@@ -159,21 +159,12 @@ class Transcript:
         if n_frames <= 0:  # a clip that starts after the end of the recording
             self._clips.clear()
             return None
-        fixed = self._fixed()
-        prompt = (*fixed, *self._text_before(MAX_PROMPT_TOKENS - len(fixed)))
+        fixed = self._written.fixed
+        since = max(self._prompt_reset_since, self._written.n_carried)
+        room = MAX_PROMPT_TOKENS - len(fixed)
+        prompt = (*fixed, *self._tokens[since:][-room:]) if room else fixed
         index, named = self._n_windows, self._named
         return Window(index, self._seek, n_frames, named, prompt, n_fixed=len(fixed), follows=self._latest)
-
-    def _fixed(self) -> tuple[int, ...]:
-        """What stays in front of every window."""
-        carried = self._written.initial if self._options.carry_initial_prompt else ()
-        return (*self._written.hotwords, *carried)[:MAX_PROMPT_TOKENS]
-
-    def _text_before(self, room: int) -> list[int]:
-        """As much of the text before as fits."""
-        carried = len(self._written.initial) if self._options.carry_initial_prompt else 0
-        since = max(self._prompt_reset_since, carried)
-        return self._tokens[since:][-room:] if room else []
 
     def _spans(self, window: Window, result: DecodingResult) -> tuple[list[tuple[float, float, tuple[int, ...]]], int]:
         """(start, end, tokens) of each segment in the window's seconds, and the frames to move on by.

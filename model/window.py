@@ -109,15 +109,21 @@ class Written:
     """What a caller wrote to stand before windows, in tokens, as far as it can ever take part in a prompt."""
 
     initial: tuple[int, ...]
-    hotwords: tuple[int, ...]
+    """What the text begins with."""
+    fixed: tuple[int, ...]
+    """What stays in front of every window."""
+    n_carried: int
+    """Tokens of `initial` that stand in `fixed` already."""
 
     @classmethod
     def of(cls, options: TranscribeOptions, tokenizer: Tokenizer) -> "Written":
         """Read the options once for all windows: the texts may be long, and the windows many."""
         initial = written_tokens(tokenizer, options.initial_prompt)
-        carried = options.carry_initial_prompt
-        kept = initial[:MAX_PROMPT_TOKENS] if carried else initial[-MAX_PROMPT_TOKENS:]
-        return cls(kept, written_tokens(tokenizer, options.hotwords)[:MAX_PROMPT_TOKENS])
+        hotwords = written_tokens(tokenizer, options.hotwords)
+        if not options.carry_initial_prompt:
+            return cls(initial[-MAX_PROMPT_TOKENS:], hotwords[:MAX_PROMPT_TOKENS], 0)
+        carried = initial[:MAX_PROMPT_TOKENS]
+        return cls(carried, (*hotwords, *carried)[:MAX_PROMPT_TOKENS], len(carried))
 
 
 def spoken_language(probabilities: Mapping[str, float], follows: str | None) -> str:
@@ -145,9 +151,14 @@ def is_silent(result: DecodingResult, options: TranscribeOptions) -> bool:
     """
     if result.confirmed >= CONFIRMED_WORDS:
         return False
-    if options.no_speech_threshold is None or result.no_speech_prob <= options.no_speech_threshold:
+    if not sounds_silent(result, options):
         return False
     return options.logprob_threshold is None or result.avg_logprob <= options.logprob_threshold
+
+
+def sounds_silent(result: DecodingResult, options: TranscribeOptions) -> bool:
+    """Whether the model hears nobody in the window, whatever it wrote."""
+    return options.no_speech_threshold is not None and result.no_speech_prob > options.no_speech_threshold
 
 
 def segment_ends(tokens: Sequence[int], timestamp_begin: int) -> list[int]:
@@ -177,7 +188,7 @@ def finished_tokens(tokens: Sequence[int], timestamp_begin: int) -> Sequence[int
 def fallback_reason(result: DecodingResult, options: TranscribeOptions) -> str | None:
     """Why the window must be decoded again at a higher temperature, or None: it is good, or it is silence."""
     improbable = options.logprob_threshold is not None and result.avg_logprob < options.logprob_threshold
-    if improbable and options.no_speech_threshold is not None and result.no_speech_prob > options.no_speech_threshold:
+    if improbable and sounds_silent(result, options):
         return None
     if (
         options.compression_ratio_threshold is not None

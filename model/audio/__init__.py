@@ -204,13 +204,12 @@ def _analysed(blocks: Iterable[Block], statistics: ChannelStatistics, rate: int)
     """Feed all blocks to the statistics; they come back with their rate, which is the model's if they are large."""
     kept: list[Block] = []
     size = 0
-    rest = iter(blocks)
+    rest = _counted(blocks, statistics)
     for block in rest:
-        statistics.add(block)
         kept.append(block)
         size += block.nbytes
         if size > _KEEP_BYTES:
-            return _narrowed(_counted(rest, statistics), kept, rate)
+            return _narrowed(rest, kept, rate)
     return kept, rate
 
 

@@ -17,6 +17,7 @@ from service.messages import Finished, Transcribe
 from service.pool import WorkerPool
 from service.quarantine import fingerprint
 from service.worker_process import WorkerProcess
+from tests.audio_pools import until
 from tests.serving import in_loop, make_settings
 
 COMMAND = [sys.executable, "-m", "tests.scripted_worker"]
@@ -32,12 +33,6 @@ async def running(**settings) -> AsyncIterator[WorkerPool]:
         yield workers
     finally:
         await workers.stop(1.0)
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110  what is awaited has no event
-            await asyncio.sleep(0.02)
 
 
 @contextlib.contextmanager
