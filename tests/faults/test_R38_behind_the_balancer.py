@@ -1,6 +1,7 @@
 """R38: two real replicas behind the shipped HAProxy configuration: restarts lose nothing, the service refuses."""
 
 import asyncio
+import itertools
 import json
 import socket
 import threading
@@ -177,6 +178,23 @@ def test_r38_the_balancer_speaks_as_the_service_does():
         assert error_of(refused, 503)["code"] == "no_replica"
         assert refused.headers["retry-after"] == "5"
         assert refused.json()["request_id"] == refused.headers["x-request-id"]
+
+
+def test_r38_nobody_writes_into_the_balancers_log_and_nobody_reads_the_metrics_through_it():
+    forged = 'mine-4", "status": 999, "x": "'
+    several = (f"X-Request-Id: mine-5, {forged}", f"X-Request-Id: mine-5\r\nX-Request-Id: {forged}")
+    paths = ("/metrics", "/%6Detrics", "/metric%73", "/metrics?a")
+    with Stack("haproxy") as stack:
+        for path, identity in itertools.product((*paths, "/v1/models"), (*several, "X-Request-Id: mine-6")):
+            with socket.create_connection(("127.0.0.1", stack.balancer.port), timeout=10) as connection:
+                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n{identity}\r\n\r\n".encode())
+                status, headers, text = read_answer(connection)
+            assert status == (404 if path in paths else 200), path
+            assert path not in paths or json.loads(text)["request_id"] == headers["x-request-id"]
+            assert (headers["x-request-id"] == "mine-6") is (identity not in several)
+        wait_until(lambda: stack.balancer.log().count('"request_id":"mine-6"') == len(paths) + 1)
+        lines = [line for line in stack.balancer.log().splitlines() if line.startswith('{"event":"balanced"')]
+        assert {json.loads(line)["status"] for line in lines} == {200, 404}
 
 
 def test_r38_answers_stream_through():
