@@ -1,14 +1,17 @@
 """R36: SIGTERM with six in flight: unready first, still listening; new posts 503; the six 200; exit 0 in time."""
 
 import concurrent.futures
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
 import pytest
 
 from tests.fakes import script
-from tests.serving import error_of, real_service, service, wait_until
+from tests.serving import ROOT, error_of, real_service, service, wait_until
 from tests.sounds import float_wav, speechlike
 
 pytestmark = pytest.mark.fault
@@ -67,3 +70,22 @@ def test_r36_an_interrupt_needs_no_notice():
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(5) == 0
         assert time.monotonic() - started < 4
+
+
+def test_r36_sigterm_before_the_service_listens_ends_it(tmp_path):
+    """As the first process of a container would have to: nobody else's default action ends that one."""
+    (tmp_path / "fastapi.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "importing\n"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+        assert server.stdout.read() == ""
