@@ -270,9 +270,11 @@ def test_the_balancer_is_more_patient_than_the_service() -> None:
     assert float(environment()[f"{PREFIX}DRAIN_ACCEPT_SECONDS"]) > 2 * noticed
 
 
-def test_docker_waits_longer_than_the_service_drains() -> None:
+@pytest.mark.parametrize("name", ["whisper-1", "balancer"])
+def test_docker_waits_longer_than_the_service_drains(name: str) -> None:
     drain = Settings.model_fields["drain_seconds"].default
-    assert seconds(compose()["stop_grace_period"]) > float(environment().get(f"{PREFIX}DRAIN_SECONDS", drain)) + 2
+    patience = seconds(composition()[name]["stop_grace_period"])
+    assert patience > float(environment().get(f"{PREFIX}DRAIN_SECONDS", drain)) + 2
 
 
 def test_every_setting_in_the_container_files_exists(monkeypatch: pytest.MonkeyPatch) -> None:

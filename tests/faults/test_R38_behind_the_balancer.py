@@ -1,18 +1,21 @@
 """R38: two real replicas behind the shipped HAProxy configuration: restarts lose nothing, the service refuses."""
 
 import asyncio
+import concurrent.futures
 import itertools
 import json
+import signal
 import socket
 import threading
 import time
 
 import httpx
 import pytest
+import yaml
 
 from tests.balancers import Balancer, free_ports, program
 from tests.fakes import script
-from tests.serving import check_error_body, error_of, form, in_loop, read_answer, request_head, wait_until
+from tests.serving import ROOT, check_error_body, error_of, form, in_loop, read_answer, request_head, wait_until
 from tests.stack import Stack, load
 
 pytestmark = [
@@ -151,6 +154,17 @@ def test_r38_a_client_that_leaves_ends_the_work_behind_the_balancer():
         connection.close()
         for replica in stack.replicas:
             replica.assert_idle(2.0)
+
+
+def test_r38_the_balancer_is_stopped_as_the_composition_does_it_and_ends_what_it_has():
+    composition = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    with Stack("haproxy") as stack, concurrent.futures.ThreadPoolExecutor(1) as threads:
+        url, upload = f"{stack.balancer.url}/v1/transcribe", script(windows=20, window_delay=0.1)
+        answer = threads.submit(httpx.post, url, files={"file": ("a.wav", upload)}, trust_env=False, timeout=30)
+        wait_until(lambda: sum(replica.gauge("whisper_queue_audio_seconds") for replica in stack.replicas) == 1.0)
+        stack.balancer.process.send_signal(signal.Signals[composition["balancer"]["stop_signal"]])
+        assert answer.result().status_code == 200
+        assert stack.balancer.process.wait(5) == 0
 
 
 def test_r38_the_balancer_speaks_as_the_service_does():
