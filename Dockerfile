@@ -42,8 +42,9 @@ WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
+# Never through a proxy, which an engine may give to every container (HTTP_PROXY).
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ.get(\"WHISPER_PORT\", \"8000\")}/livez', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open(f'http://127.0.0.1:{os.environ.get(\"WHISPER_PORT\") or 8000}/livez', timeout=4)"]
 CMD ["python", "-m", "service"]
 
 # --- CPU -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,10 @@
 
 import json
 import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +134,16 @@ def test_whatever_is_copied_is_there_and_reaches_the_build() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
-def test_the_health_check_asks_livez_and_the_command_starts_the_service() -> None:
+def image_check() -> list[str]:
+    """The command of the image's own health check."""
     (check,) = [rest for word, rest in final_stage() if word == "HEALTHCHECK"]
-    command = json.loads(check[check.index("CMD") + 4 :])
-    assert command[:2] == ["python", "-c"]
-    compile(command[2], "healthcheck", "exec")
-    assert "/livez" in command[2]
+    command: list[str] = json.loads(check[check.index("CMD") + 4 :])
+    return command
+
+
+def test_the_health_check_asks_livez_and_the_command_starts_the_service() -> None:
+    assert image_check()[:2] == ["python", "-c"]
+    assert "/livez" in image_check()[2]
     assert [json.loads(rest) for word, rest in final_stage() if word == "CMD"] == [["python", "-m", "service"]]
 
 
@@ -217,10 +225,28 @@ def test_services_use_all_that_is_declared_and_nothing_else() -> None:
 def test_a_replica_is_healthy_when_it_is_ready() -> None:
     check = compose()["healthcheck"]
     assert check["test"][:3] == ["CMD", "python", "-c"]
-    compile(check["test"][3], "healthcheck", "exec")
     assert f"http://127.0.0.1:{Settings().port}/readyz" in check["test"][3]
     patience = int(re.findall(r"timeout=(\d+)", check["test"][3])[0])
     assert patience < seconds(check["timeout"]) <= seconds(check["interval"]) < seconds(check["start_period"])
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_health_checks_tell_200_from_503_and_ask_no_proxy(status: int) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{server.server_port}"
+        nowhere = {"http_proxy": "http://127.0.0.1:9", "WHISPER_PORT": str(server.server_port)}
+        for code in (image_check()[2], compose()["healthcheck"]["test"][3].replace("127.0.0.1:8000", place)):
+            run = subprocess.run([sys.executable, "-c", code], env=nowhere, capture_output=True, text=True, check=False)
+            assert (run.returncode == 0) is (status == 200), run.stderr
+        server.shutdown()
 
 
 def test_published_ports_are_those_that_the_programs_listen_on() -> None:
