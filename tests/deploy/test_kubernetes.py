@@ -207,6 +207,13 @@ def test_everything_selects_the_pods() -> None:
     assert objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
 
 
+@pytest.mark.parametrize("variant", ["base", "gpu", "keda"])
+def test_an_upgrade_leaves_the_number_of_replicas_to_the_autoscaler(variant: str) -> None:
+    objects = kustomized(variant)
+    assert ("HorizontalPodAutoscaler" in objects) != ("ScaledObject" in objects)
+    assert "replicas" not in objects["Deployment"]["spec"]
+
+
 def test_both_autoscalers_ask_for_the_same() -> None:
     scaler, keda = base()["HorizontalPodAutoscaler"]["spec"], read("keda/scaledobject.yaml")["spec"]
     name = base()["Deployment"]["metadata"]["name"]
