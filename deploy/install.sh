@@ -93,6 +93,8 @@ install_test() { pip install --no-deps --require-hashes --no-build-isolation -r 
 
 dependencies() {
     local build
+    # After an upgrade of the system .venv may be without its Python, or have one that looks for packages elsewhere.
+    if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then rm -f "$stamps/venv"; fi
     once venv make_venv /dev/null
     build="$(torch_build)"
     once torch "install_torch_$build" "requirements/torch-$build.txt"

@@ -5,6 +5,7 @@ Reads the repository's own files: requirements/, pyproject.toml, Makefile, .ci/r
 
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -99,6 +100,28 @@ def test_the_install_script_refuses_what_it_does_not_know() -> None:
         [ROOT / "deploy/install.sh", "everything"], capture_output=True, text=True, check=False, timeout=30
     )
     assert (run.returncode, run.stderr) == (1, "install: unknown part 'everything'\n")
+
+
+def test_an_environment_whose_python_is_another_one_now_is_made_anew(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    stamps = tmp_path / ".venv/installed"
+    stamps.mkdir(parents=True)
+    (stamps / "venv").touch()
+    (stamps / "torch-build").write_text("cpu\n")
+    for name, lock in (("torch", "torch-cpu"), ("base", "base"), ("weights", "weights")):
+        shutil.copy(ROOT / f"requirements/{lock}.txt", stamps / name)
+    without_packages, stub = tmp_path / ".venv/bin/python", tmp_path / "python3"
+    without_packages.parent.mkdir()
+    without_packages.write_text("#!/bin/sh\nexit 1\n")
+    stub.write_text('#!/bin/sh\ntest "$1" = -c || { echo "$@"; exit 1; }\n')
+    for program in (without_packages, stub):
+        program.chmod(0o755)
+    environment = os.environ | {"PYTHON": str(stub)}
+    command = [tmp_path / "deploy/install.sh", "service"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert run.stdout == "-m venv --clear .venv\n"
+    assert "cannot make a virtual environment" in run.stderr
 
 
 def test_licence_files_are_named_and_there() -> None:
