@@ -124,6 +124,23 @@ def test_an_environment_whose_python_is_another_one_now_is_made_anew(tmp_path: P
     assert "cannot make a virtual environment" in run.stderr
 
 
+def test_a_recording_may_have_blanks_in_its_name(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for program, text in (("deploy/install.sh", "exit 0"), (".venv/bin/python", "printf '%s\\n' \"$@\"")):
+        (tmp_path / program).parent.mkdir(parents=True)
+        (tmp_path / program).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / program).chmod(0o755)
+    runs = [
+        subprocess.run(
+            ["make", "transcribe", *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30
+        )
+        for words in (["FILE=my  talk's.mp3"], [])
+    ]
+    assert runs[0].stdout == "-m\nmodel\nmy  talk's.mp3\n"
+    assert runs[1].returncode != 0
+    assert "usage: make transcribe FILE=" in runs[1].stderr
+
+
 def test_licence_files_are_named_and_there() -> None:
     assert PROJECT["license"] == "MIT"
     for name in PROJECT["license-files"]:
