@@ -14,10 +14,11 @@ import yaml
 from tests.balancers import Balancer, free_ports
 from tests.serving import ROOT, ServiceProcess
 
-SETTINGS: dict[str, str] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["whisper-1"][
-    "environment"
-]
-"""What the shipped composition tells its replicas."""
+COMPOSITION = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+SETTINGS: dict[str, str] = {
+    name: value for name, value in COMPOSITION["whisper-1"]["environment"].items() if value is not None
+}
+"""What the shipped composition tells its replicas, but for what it passes on from the operator."""
 
 
 class Stack:

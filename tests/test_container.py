@@ -64,7 +64,7 @@ def seconds(duration: str) -> int:
 def environment() -> dict[str, str]:
     """Settings that the image and the composition give."""
     image = dict(re.findall(rf"({PREFIX}\w+)=(\S+)", " ".join(rest for word, rest in final_stage() if word == "ENV")))
-    return image | compose()["environment"]
+    return image | {name: value for name, value in compose()["environment"].items() if value is not None}
 
 
 def test_the_image_runs_without_root() -> None:
@@ -212,6 +212,14 @@ def test_every_image_is_built_here_once_or_of_a_named_version(name: str) -> None
         assert ":" not in service["image"]
     else:
         assert re.search(r":v?\d+\.\d[\d.]*(@sha256:[0-9a-f]{64})?$", service["image"])
+
+
+def test_replicas_get_the_keys_that_the_operator_has_and_git_gets_none() -> None:
+    for name in ("whisper-1", "whisper-2"):
+        assert (
+            composition()[name]["environment"][f"{PREFIX}API_KEYS"] is None
+        )  # Compose passes it on, or leaves it unset
+    assert {"/.env", "/deploy/prometheus/key"} <= set((ROOT / ".gitignore").read_text().splitlines())
 
 
 def test_services_use_all_that_is_declared_and_nothing_else() -> None:
