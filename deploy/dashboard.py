@@ -83,7 +83,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "The queue": (
         Panel(
             "How full",
-            "The fuller of each replica's two limits, requests and audio; 1 refuses.",
+            "The fullest of each replica's limits, requests, audio and uploads; 1 refuses.",
             "percentunit",
             {"{{instance}}": 'whisper:queue:ratio{instance=~"$instance"}'},
         ),

@@ -71,6 +71,9 @@ class Metrics:
         self._gauge("whisper_queue_requests", "Requests in the house.", lambda: admission.requests)
         self._gauge("whisper_queue_requests_limit", "Requests that may be there.", lambda: admission.limits.requests)
         self._gauge("whisper_queue_upload_bytes", "Upload bytes in memory.", lambda: admission.upload_bytes)
+        self._gauge(
+            "whisper_queue_upload_bytes_limit", "Upload bytes that may be there.", lambda: admission.limits.upload_bytes
+        )
         self._gauge("whisper_queue_audio_seconds", "Audio waiting or in work.", lambda: admission.audio_seconds)
         self._gauge(
             "whisper_queue_audio_seconds_limit", "Audio that may be there.", lambda: admission.limits.audio_seconds
