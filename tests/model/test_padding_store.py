@@ -84,11 +84,29 @@ def _one_array(path: Path) -> None:
         np.save(file, np.zeros(3, np.float16))
 
 
+def _flag(path: Path, place: int, bits: int) -> None:
+    """Change the first entry of the archive's directory, which no checksum guards."""
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + place] ^= bits
+    path.write_bytes(data)
+
+
+def _encrypted(path: Path) -> None:
+    _flag(path, 8, 1)
+
+
+def _from_the_future(path: Path) -> None:
+    _flag(path, 6, 64)
+
+
 def _no_features(path: Path) -> None:
     np.savez(path, keys_values=np.zeros(3, np.float16))
 
 
-@pytest.mark.parametrize("damage", [_cut, _flip, _empty, _other_shape, _objects, _one_array, _no_features])
+@pytest.mark.parametrize(
+    "damage",
+    [_cut, _flip, _empty, _other_shape, _objects, _one_array, _no_features, _encrypted, _from_the_future],
+)
 def test_a_damaged_file_is_learned_anew_and_replaced(tmp_path: Path, damage: object) -> None:
     path = _learned(tmp_path)
     whole = path.read_bytes()
