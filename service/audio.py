@@ -1,7 +1,9 @@
 """The pool of audio children: an upload in, a waveform out, whatever the upload does to the child.
 
 Gets an upload's descriptor from `service.app`, passes it to a warm `service.audio_child`, and gives back the descriptor
-of the samples. No byte of the upload is looked at in this process, which holds no codec.
+of the samples. No byte of the upload is looked at in this process, which holds no codec. The memory for the samples is
+made here, so that a child sends no descriptor: while more are on their way among a user's processes than a child may
+hold, as they are to a worker that is busy, the kernel refuses to take one from it.
 
 - A child that dies, or works on one file for longer than `decode_seconds`, costs that file a 400 and nothing more: the
   child is killed and replaced, and the next file waits for the new one. So does a caller that goes away.
@@ -120,14 +122,24 @@ class AudioPool:
         Raises `InvalidAudio`, `TooLarge` (code `audio_too_long`), or `Unavailable` when no child can start or the pool
         stops. May be cancelled at any point: a child that was at work is killed and replaced.
         """
+        with contextlib.ExitStack() as on_error:
+            output = memory.create("waveform")
+            on_error.callback(os.close, output)
+            outcome = await self._decode(upload_fd, output)
+            if isinstance(outcome, ServiceError):
+                raise outcome
+            on_error.pop_all()
+            return outcome
+
+    async def _decode(self, upload_fd: int, output: int) -> DecodedAudio | ServiceError:
         child = await self._acquire()
         child.used = True
         outcome: DecodedAudio | ServiceError | None = None
         self.busy += 1
         try:
-            child.channel.send(self._request, upload_fd)
+            child.channel.send(self._request, upload_fd, output)
             async with asyncio.timeout(self._decode_seconds):
-                outcome = self._outcome(child, await child.channel.receive())
+                outcome = self._outcome(output, await child.channel.receive())
         except TimeoutError:
             raise InvalidAudio("The file took too long to decode.", param="file") from None
         except ChannelClosed as error:
@@ -140,11 +152,9 @@ class AudioPool:
                 child.kill()
             else:
                 self._release(child)
-        if isinstance(outcome, ServiceError):
-            raise outcome
         return outcome
 
-    def _outcome(self, child: AudioProcess, answer: Message) -> DecodedAudio | ServiceError:
+    def _outcome(self, output: int, answer: Message) -> DecodedAudio | ServiceError:
         """What the child's answer means; `ChannelClosed` if it makes no sense."""
         match answer:
             case AudioRefused():
@@ -153,11 +163,9 @@ class AudioPool:
                     return TooLarge(text, param="file", code="audio_too_long")
                 return InvalidAudio(text, param="file")
             case AudioDecoded():
-                decoded = DecodedAudio(child.channel.take_fd(), answer.sample_format, answer.n_samples)
                 size = answer.n_samples * _SAMPLE_BYTES[answer.sample_format]
-                if 0 < answer.n_samples <= self._max_samples and memory.size(decoded.fd) == size:
-                    return decoded
-                decoded.close()
+                if 0 < answer.n_samples <= self._max_samples and memory.size(output) == size:
+                    return DecodedAudio(output, answer.sample_format, answer.n_samples)
         raise ChannelClosed("the child's answer makes no sense")
 
     async def _acquire(self) -> AudioProcess:

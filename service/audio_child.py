@@ -2,7 +2,7 @@
 
 `service.audio` starts it as `python -m service.audio_child --fd N ...` and keeps it for many files. It loads the
 codecs, tries them once, locks itself down (`service.sandbox`), says `ChildReady`, and from then on answers every
-`DecodeAudio` with `AudioDecoded`, the samples in anonymous memory beside it, or with `AudioRefused`. It ends when the
+`DecodeAudio` with `AudioDecoded`, the samples in the memory that came with it, or with `AudioRefused`. It ends when the
 channel does. Whatever is not foreseen here ends it too: the pool answers for that file and starts another child.
 """
 
@@ -20,7 +20,8 @@ from service.messages import AudioDecoded, AudioRefused, ChildReady, DecodeAudio
 from service.process import leave_signals_to_parent
 from service.sandbox import limit_cpu, lock_down
 
-Decoder = Callable[[DecodeAudio, int], tuple[AudioDecoded, int] | AudioRefused]
+Decoder = Callable[[DecodeAudio, int, int], AudioDecoded | AudioRefused]
+"""What is asked, the upload's descriptor, and that of the memory for the samples."""
 
 
 def main(arguments: Sequence[str] | None = None, load: Callable[[], Decoder] | None = None) -> None:
@@ -33,14 +34,10 @@ def main(arguments: Sequence[str] | None = None, load: Callable[[], Decoder] | N
         decode = _start(channel, options, load or load_codecs)
         while isinstance(request := channel.receive(), DecodeAudio):
             limit_cpu(options.cpu_seconds)
-            upload = channel.take_fd()
-            match decode(request, upload):
-                case AudioRefused() as refused:
-                    channel.send(refused)
-                case (decoded, samples):
-                    channel.send(decoded, samples)
-                    os.close(samples)
+            upload, output = channel.take_fd(), channel.take_fd()
+            channel.send(decode(request, upload, output))
             os.close(upload)
+            os.close(output)
     except ChannelClosed:
         return
 
@@ -74,7 +71,7 @@ def load_codecs() -> Decoder:
     from model.audio.ffmpeg import AvReader
     from model.errors import AudioError, InvalidAudioError
 
-    def decode(request: DecodeAudio, upload: int) -> tuple[AudioDecoded, int] | AudioRefused:
+    def decode(request: DecodeAudio, upload: int, output: int) -> AudioDecoded | AudioRefused:
         limits = AudioLimits(request.max_seconds, request.max_decoded_bytes)
         try:
             samples = decode_audio(memory.read_all(upload), limits).samples
@@ -84,9 +81,8 @@ def load_codecs() -> Decoder:
             )
         except MemoryError:
             return AudioRefused("invalid_audio", "The file needs too much memory to decode.")
-        output = memory.create("waveform")
         memory.write_all(output, samples.data)
-        return AudioDecoded("int16" if samples.dtype == "int16" else "float32", len(samples)), output
+        return AudioDecoded("int16" if samples.dtype == "int16" else "float32", len(samples))
 
     example = io.BytesIO(_example_wav())
     decode_audio(example.getvalue())

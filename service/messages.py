@@ -19,7 +19,7 @@ SampleFormat = Literal["int16", "float32"]
 
 @dataclass(frozen=True, slots=True)
 class DecodeAudio:
-    """Decode the upload in the file descriptor that comes with this message."""
+    """Decode the upload in the first file descriptor that comes with this message; the samples go into the second."""
 
     max_seconds: float
     max_decoded_bytes: int
@@ -39,7 +39,7 @@ class ChildReady:
 
 @dataclass(frozen=True, slots=True)
 class AudioDecoded:
-    """Mono 16 kHz samples are in the file descriptor that comes with this message."""
+    """Mono 16 kHz samples are in the memory that came for them."""
 
     sample_format: SampleFormat
     n_samples: int

@@ -18,18 +18,21 @@ from service import memory
 from service.audio_child import main
 from service.messages import AudioDecoded, AudioRefused, DecodeAudio
 
-Answer = tuple[AudioDecoded, int] | AudioRefused
+Answer = tuple[AudioDecoded, bytes] | AudioRefused
 
 
-def decode(request: DecodeAudio, upload: int) -> Answer:
+def decode(request: DecodeAudio, upload: int, output: int) -> AudioDecoded | AudioRefused:
     word, *arguments = memory.read_all(upload).decode().split(maxsplit=1)
-    return SCRIPTS[word](*arguments)
+    match SCRIPTS[word](*arguments):
+        case AudioRefused() as refused:
+            return refused
+        case (decoded, sound):
+            memory.write_all(output, sound)
+            return decoded
 
 
 def samples(count: str = "160") -> Answer:
-    output = memory.create("waveform")
-    memory.write_all(output, bytes(2 * int(count)))
-    return AudioDecoded("int16", int(count)), output
+    return AudioDecoded("int16", int(count)), bytes(2 * int(count))
 
 
 def sleep(seconds: str) -> Answer:
@@ -38,8 +41,7 @@ def sleep(seconds: str) -> Answer:
 
 
 def lie(count: str) -> Answer:
-    _, output = samples()
-    return AudioDecoded("int16", int(count)), output
+    return AudioDecoded("int16", int(count)), bytes(320)
 
 
 def segfault() -> Answer:

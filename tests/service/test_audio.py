@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -191,6 +192,21 @@ def test_an_answer_that_makes_no_sense_is_not_believed(upload: bytes) -> None:
                 await decode(pool, upload)
             assert await outcome(pool, b"samples") == 0.01
             assert pool.restarts == 1
+
+    asyncio.run(scenario())
+
+
+def test_descriptors_on_their_way_elsewhere_cost_no_file() -> None:
+    """More of them than a child may hold, as to a worker that is busy: of the same user's, wherever they are going."""
+
+    async def scenario() -> None:
+        async with running(new_pool()) as pool:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                for _ in range(100):
+                    socket.send_fds(ours, [b"."], [ours.fileno()])
+                assert await outcome(pool, sndfile(speechlike(1.0), 16_000, "WAV")) == 1.0
+            assert pool.restarts == 0
 
     asyncio.run(scenario())
 
