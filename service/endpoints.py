@@ -22,7 +22,7 @@ from service.metrics import Metrics
 from service.middleware import RequestContext
 from service.multipart import Form
 from service.ports import Workers
-from service.schemas import check_detect, parse_transcribe
+from service.schemas import check_detect, check_query, parse_transcribe
 from service.settings import Settings
 from service.upload import UploadLimits, receive_form
 
@@ -86,6 +86,7 @@ class Endpoints:
         deadline: float,
     ) -> Response:
         headers = request.scope["headers"]
+        check_query(request.scope["query_string"])
         with await receive_form(request.receive, headers, self._limits, permit.hold_bytes) as form:
             context.passed("upload", context.arrival, time.monotonic(), bytes=form.file_bytes)
             context.notes["bytes"] = form.file_bytes

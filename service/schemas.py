@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
+from urllib.parse import parse_qsl
 
 from model.errors import OptionError
 from model.language import canonical_language
@@ -61,6 +62,13 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
         if name in values and not options.finds_words:
             raise BadRequest(f"{name} needs words: timestamps=word, or lines of subtitles.", param=name)
     return TranscribeForm(options, response_format, layout, lists_languages)
+
+
+def check_query(query: bytes) -> None:
+    """Nothing is read from the query string: `BadRequest` for a field that stands there, which would be passed over."""
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name in FIELDS:
+            raise BadRequest(f"{name} must be a field of the form, not of the query string.", param=name)
 
 
 def check_detect(fields: Mapping[str, str], model: ModelInfo) -> None:

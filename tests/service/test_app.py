@@ -46,6 +46,18 @@ async def test_a_named_language_is_not_detected():
 
 
 @in_loop
+@pytest.mark.parametrize("path", ["/v1/transcribe", "/v1/detect-language"])
+async def test_an_option_in_the_query_string_is_refused_and_not_passed_over(path):
+    app, audio, _ = make_app()
+    async with client(app) as c:
+        for query, param in (("language=de", "language"), ("x=1&task=", "task"), ("ta%73k=translate", "task")):
+            error = error_of(await post(c, path=f"{path}?{query}"), 400)
+            assert (error["param"], error["code"]) == (param, "invalid_value")
+        assert audio.decoded == 0
+        assert (await post(c, path=f"{path}?x=language&api-version=1")).status_code == 200
+
+
+@in_loop
 async def test_a_language_is_detected():
     app, _, workers = make_app()
     async with client(app) as c:
