@@ -26,7 +26,7 @@ from service.jobs import Jobs
 from service.lifecycle import DrainTimes, Lifecycle
 from service.metrics import Metrics
 from service.middleware import RequestContext, RequestMiddleware
-from service.openapi import DETECT_LANGUAGE, ERRORS, TRANSCRIBE
+from service.openapi import DETECT_LANGUAGE, ERRORS, HEALTH, MODELS, TRANSCRIBE
 from service.ports import AudioDecoder, Workers
 from service.settings import Settings
 from service.status import Status
@@ -98,11 +98,24 @@ def _add_routes(app: FastAPI, endpoints: Endpoints, status: Status) -> None:
         responses=ERRORS,
         openapi_extra=DETECT_LANGUAGE,
     )
-    app.add_api_route("/v1/models", status.models, methods=["GET"])
-    app.add_api_route("/metrics", status.metrics, methods=["GET"], response_class=PlainTextResponse)
-    for path, handler in (("/livez", status.livez), ("/readyz", status.readyz)):
-        app.add_api_route(path, handler, methods=["GET"])
-        app.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+    _add_status_routes(app, status)
+
+
+def _add_status_routes(app: FastAPI, status: Status) -> None:
+    handlers = {
+        "/v1/models": status.models,
+        "/metrics": status.metrics,
+        "/livez": status.livez,
+        "/readyz": status.readyz,
+    }
+    for path, handler in handlers.items():
+        # These answer. They come first because Allow names the methods of a path's first route; the others document.
+        app.add_api_route(path, handler, methods=["GET", "HEAD"], include_in_schema=False)
+    get = partial(app.add_api_route, methods=["GET"])
+    get("/v1/models", status.models, responses={401: ERRORS[401]}, openapi_extra=MODELS)
+    get("/metrics", status.metrics, responses={401: ERRORS[401]}, response_class=PlainTextResponse)
+    get("/livez", status.livez, responses={503: ERRORS[503]}, openapi_extra=HEALTH)
+    get("/readyz", status.readyz, responses={503: ERRORS[503]}, openapi_extra=HEALTH)
 
 
 @contextlib.asynccontextmanager

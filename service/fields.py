@@ -231,5 +231,10 @@ FIELDS: Mapping[str, Field] = {
         "A cue of srt and vtt for each word, with that word underlined.",
         {"type": "boolean", "default": False},
     ),
-    "seed": Field("seed", _integer, "Seed of sampling above temperature 0.", {"type": "integer", "default": 0}),
+    "seed": Field(
+        "seed",
+        _integer,
+        "Seed of sampling above temperature 0.",
+        {**_WHOLE, "default": 0, "minimum": 0, "maximum": 10**18 - 1},
+    ),
 }

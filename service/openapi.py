@@ -1,4 +1,4 @@
-"""What `/openapi.json` says of the two working endpoints: their form, their answers, their refusals.
+"""What `/openapi.json` says of the endpoints: the form of the two that work, and everybody's answers and refusals.
 
 FastAPI reads signatures; ours are plain requests, so the document comes from the table of fields that also parses
 them (`service.schemas.FIELDS`).
@@ -129,3 +129,20 @@ TRANSCRIBE: dict[str, Any] = {
     ),
 }
 DETECT_LANGUAGE: dict[str, Any] = {"requestBody": _form({}), "responses": _answers(_LANGUAGE)}
+_MODEL = _object(
+    id=_STRING,
+    object={**_STRING, "const": "model"},
+    created=_INTEGER,
+    owned_by=_STRING,
+    languages={"type": "array", "items": _STRING, "description": "Codes; none where the model knows English only."},
+    can_translate={"type": "boolean"},
+    device=_STRING,
+    compute_type=_STRING,
+    encoder_context=_STRING,
+    cross_kv=_STRING,
+    sha256={**_nullable(_STRING), "description": "Of the weights."},
+)
+MODELS: dict[str, Any] = {
+    "responses": _answers(_object(object={**_STRING, "const": "list"}, data={"type": "array", "items": _MODEL}))
+}
+HEALTH: dict[str, Any] = {"responses": _answers(_object(status=_STRING))}

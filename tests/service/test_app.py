@@ -210,7 +210,18 @@ async def test_without_workers_it_is_unready_and_comes_back():
         assert (await c.get("/readyz")).json() == {"status": "ready"}
         assert (await post(c)).status_code == 200
         assert (await c.get("/livez")).json() == {"status": "alive"}
-        assert (await c.head("/livez")).status_code == (await c.head("/readyz")).status_code == 200
+
+
+@in_loop
+async def test_what_can_be_read_has_a_head():
+    app, _, _ = make_app()
+    async with client(app) as c:
+        for path in ("/livez", "/readyz", "/v1/models", "/metrics", "/docs", "/openapi.json"):
+            answer = await c.head(path)
+            assert (answer.status_code, "content-length" in answer.headers) == (200, True)
+            refused = await c.delete(path)
+            assert error_of(refused, 405)["code"] == "method_not_allowed"
+            assert set(refused.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 @in_loop

@@ -7,8 +7,8 @@ from service.fields import FIELDS
 from service.formats import Timings, transcription_response
 from service.openapi import DETECT_LANGUAGE, ERRORS, TRANSCRIBE
 from service.schemas import parse_transcribe
-from tests.fakes import BASE_MODEL, script, segment
-from tests.serving import client, in_loop, make_app
+from tests.fakes import BASE_MODEL, FakeWorkerPool, script, segment
+from tests.serving import client, in_loop, lifespan, make_app
 
 
 def schema_of(operation: dict, media_type: str = "application/json") -> dict:
@@ -18,6 +18,7 @@ def schema_of(operation: dict, media_type: str = "application/json") -> dict:
 def check(value: object, schema: dict, path: str = "") -> None:
     """`value` has exactly the documented keys, with the documented types, all the way down."""
     types = {"string": str, "number": (int, float), "integer": int, "array": list, "object": dict, "null": type(None)}
+    types["boolean"] = bool
     names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     assert any(isinstance(value, types[name]) for name in names), path
     if isinstance(value, dict) and "properties" in schema:
@@ -61,6 +62,22 @@ def test_documented_defaults_are_the_real_ones():
     }
     assert parse_transcribe(defaults, BASE_MODEL) == parse_transcribe({}, BASE_MODEL)
     assert len(defaults) >= 9
+
+
+@in_loop
+async def test_the_document_says_what_the_model_and_health_are():
+    app, _, _ = make_app(api_keys="key-of-a-test")
+    starting, _, _ = make_app(workers=FakeWorkerPool(failure="never"))
+    key = {"authorization": "Bearer key-of-a-test"}
+    async with client(app) as c, lifespan(starting) as early:
+        answers = [
+            await c.get("/v1/models", headers=key), await c.get("/v1/models"), await c.get("/metrics"),
+            await c.get("/livez"), await c.get("/readyz"), await early.get("/readyz"),
+        ]  # fmt: skip
+    assert [answer.status_code for answer in answers] == [200, 401, 401, 200, 200, 503]
+    for answer in answers:
+        operation = app.openapi()["paths"][answer.request.url.path]["get"]
+        check(answer.json(), operation["responses"][str(answer.status_code)]["content"]["application/json"]["schema"])
 
 
 @in_loop
