@@ -26,7 +26,7 @@ from service.jobs import Jobs
 from service.lifecycle import DrainTimes, Lifecycle
 from service.metrics import Metrics
 from service.middleware import RequestContext, RequestMiddleware
-from service.openapi import DETECT_LANGUAGE, ERRORS, HEALTH, MODELS, TRANSCRIBE
+from service.openapi import DETECT_LANGUAGE, ERRORS, HEALTH, MODELS, TRANSCRIBE, describe_keys
 from service.ports import AudioDecoder, Workers
 from service.settings import Settings
 from service.status import Status
@@ -59,6 +59,8 @@ def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Worker
         metrics=metrics,
     )
     _add_routes(app, endpoints, Status(lifecycle, worker_pool, metrics))
+    if settings.api_keys and settings.docs_enabled:
+        describe_keys(app)
     paths = frozenset(path for route in app.routes if isinstance(path := getattr(route, "path", None), str))
     app.add_middleware(
         RequestMiddleware,

@@ -7,6 +7,8 @@ them (`service.schemas.FIELDS`).
 from collections.abc import Mapping
 from typing import Any
 
+from fastapi import FastAPI
+
 from service.fields import FIELDS, Field
 from service.multipart import FILE_FIELD
 
@@ -146,3 +148,13 @@ MODELS: dict[str, Any] = {
     "responses": _answers(_object(object={**_STRING, "const": "list"}, data={"type": "array", "items": _MODEL}))
 }
 HEALTH: dict[str, Any] = {"responses": _answers(_object(status=_STRING))}
+
+
+def describe_keys(app: FastAPI) -> None:
+    """Have the document say that a key is asked for, wherever it says that one may be missing (401)."""
+    document = app.openapi()
+    document["components"] = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "401" in operation["responses"]:
+                operation["security"] = [{"key": []}]

@@ -80,6 +80,14 @@ async def test_the_document_says_what_the_model_and_health_are():
         check(answer.json(), operation["responses"][str(answer.status_code)]["content"]["application/json"]["schema"])
 
 
+def test_the_document_asks_for_a_key_where_one_is_needed():
+    keyed, open_to_all = (make_app(docs=True, **keys)[0].openapi() for keys in ({"api_keys": "key-of-a-test"}, {}))
+    assert keyed["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+    asking = {path for path, operations in keyed["paths"].items() for one in operations.values() if "security" in one}
+    assert asking == {"/v1/transcribe", "/v1/detect-language", "/v1/models", "/metrics"}
+    assert "security" not in str(open_to_all)
+
+
 @in_loop
 async def test_the_metrics_are_documented_as_the_text_that_they_are():
     app, _, _ = make_app()
