@@ -119,20 +119,25 @@ class AudioPool:
     async def decode(self, upload_fd: int) -> DecodedAudio:
         """Decode the file in `upload_fd`, which stays the caller's.
 
-        Raises `InvalidAudio`, `TooLarge` (code `audio_too_long`), or `Unavailable` when no child can start or the pool
-        stops. May be cancelled at any point: a child that was at work is killed and replaced.
+        Raises `InvalidAudio`, `TooLarge` (code `audio_too_long`), `Unavailable` when no child can start or the pool
+        stops, `OSError` where no descriptor is left. May be cancelled at any point: a child that was at work is killed
+        and replaced.
         """
-        with contextlib.ExitStack() as on_error:
+        child = await self._acquire()
+        try:
             output = memory.create("waveform")
+        except OSError:
+            self._release(child)
+            raise
+        with contextlib.ExitStack() as on_error:
             on_error.callback(os.close, output)
-            outcome = await self._decode(upload_fd, output)
+            outcome = await self._decode(child, upload_fd, output)
             if isinstance(outcome, ServiceError):
                 raise outcome
             on_error.pop_all()
             return outcome
 
-    async def _decode(self, upload_fd: int, output: int) -> DecodedAudio | ServiceError:
-        child = await self._acquire()
+    async def _decode(self, child: AudioProcess, upload_fd: int, output: int) -> DecodedAudio | ServiceError:
         child.used = True
         outcome: DecodedAudio | ServiceError | None = None
         self.busy += 1

@@ -1,6 +1,7 @@
 """The pool of audio children: what goes in, what comes out, who waits for whom, and what happens when one dies."""
 
 import asyncio
+import errno
 import logging
 import os
 import random
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from model.audio import decode_audio
-from service import audio
+from service import audio, memory
 from service.errors import InvalidAudio, TooLarge, Unavailable
 from tests.audio_pools import (
     PATIENCE_SECONDS,
@@ -28,6 +29,17 @@ from tests.audio_pools import (
     until,
 )
 from tests.sounds import as_int16, sndfile, speechlike
+
+
+async def both_at_work(pool: audio.AudioPool) -> None:
+    """Two files are decoded at once, as soon as both children are warm."""
+    end, at_once = time.monotonic() + PATIENCE_SECONDS, 0
+    while at_once < 2:
+        assert time.monotonic() < end
+        sleepers = [asyncio.create_task(outcome(pool, b"sleep 0.5")) for _ in range(2)]
+        await asyncio.sleep(0.2)
+        at_once = pool.busy
+        assert await asyncio.gather(*sleepers) == [0.01, 0.01]
 
 
 def test_a_real_child_gives_what_the_model_package_gives() -> None:
@@ -111,10 +123,7 @@ def test_free_children_go_to_those_who_came_first() -> None:
 def test_children_work_side_by_side() -> None:
     async def scenario() -> None:
         async with running(new_pool(SCRIPTED, children=2)) as pool:
-            await until(lambda: len(children()) == 2)
-            sleepers = [asyncio.create_task(outcome(pool, b"sleep 0.5")) for _ in range(2)]
-            await until(lambda: pool.busy == 2)
-            assert await asyncio.gather(*sleepers) == [0.01, 0.01]
+            await both_at_work(pool)
 
     asyncio.run(scenario())
 
@@ -164,13 +173,7 @@ def test_cancellation_at_any_moment_loses_no_child() -> None:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             assert pool.busy == 0
-            end, at_once = time.monotonic() + PATIENCE_SECONDS, 0
-            while at_once < 2:  # the last one that was killed may take its time to be replaced
-                assert time.monotonic() < end
-                both = [asyncio.create_task(outcome(pool, b"sleep 0.5")) for _ in range(2)]
-                await asyncio.sleep(0.2)
-                at_once = pool.busy
-                assert await asyncio.gather(*both) == [0.01, 0.01]
+            await both_at_work(pool)
 
     asyncio.run(scenario())
 
@@ -211,6 +214,21 @@ def test_descriptors_on_their_way_elsewhere_cost_no_file() -> None:
                     socket.send_fds(ours, [b"."], [ours.fileno()])
                 assert await outcome(pool, sndfile(speechlike(1.0), 16_000, "WAV")) == 1.0
             assert pool.restarts == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_file_without_memory_for_its_samples_costs_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(_: str) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED)) as pool:
+            with monkeypatch.context() as patch:
+                patch.setattr(memory, "create", no_memory)
+                with pytest.raises(OSError, match="too many"):
+                    await pool.decode(0)
+            assert (await outcome(pool, b"samples"), pool.restarts) == (0.01, 0)
 
     asyncio.run(scenario())
 
