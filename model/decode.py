@@ -123,6 +123,7 @@ class DecodingBatch:
         for decoding in decodings:
             self._decodings[decoding.slot] = decoding
             decoding.contrasts = self._shadows is not None
+            decoding.most_tokens = self._most_tokens(decoding)
             self._add_rows(decoding, 1)
         self._begin(decodings, rung=0)
         self._settle()
@@ -199,19 +200,19 @@ class DecodingBatch:
     def _is_complete(self, decoding: Decoding) -> bool:
         """Whether every hypothesis has ended; the rows of those that have are given up, but for the last one."""
         if decoding.beams is not None:
-            return decoding.beams.is_complete or self._is_full(decoding.rows[0])
+            return decoding.beams.is_complete or decoding.rows[0].is_full
         for row in list(decoding.rows):
-            if row.tokens and (row.tokens[-1] == self.tokenizer.eot or self._is_full(row)):
+            if row.tokens and (row.is_full or row.tokens[-1] == self.tokenizer.eot):
                 decoding.end(row, self.tokenizer.eot)
                 if len(decoding.rows) == 1:
                     return True
                 self._remove(row)
         return False
 
-    def _is_full(self, row: Row) -> bool:
+    def _most_tokens(self, decoding: Decoding) -> int:
+        """Of a row, the last of which is never fed."""
         n_ctx = self.model.dims.n_text_ctx
-        limit = row.decoding.options.sample_len or n_ctx // 2
-        return len(row.tokens) >= limit or row.decoding.n_prompt + len(row.tokens) > n_ctx
+        return min(decoding.options.sample_len or n_ctx // 2, n_ctx + 1 - decoding.n_prompt)
 
     def _add_rows(self, decoding: Decoding, count: int) -> None:
         for _ in range(count):

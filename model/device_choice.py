@@ -168,4 +168,4 @@ class DeviceChoice:
 
 
 def _is_drawing(rows: Sequence[Row]) -> bool:
-    return any(row.decoding.temperature > 0 for row in rows)
+    return any(row.seed is not None for row in rows)

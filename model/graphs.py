@@ -16,6 +16,7 @@ A step ends with logits, or with the tokens chosen from them (`model.selection`)
 Source: torch's notes on CUDA graphs (side stream for warm-up, static inputs, shared pool).
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeAlias, cast
@@ -170,7 +171,8 @@ class StepGraphs:
         values = [*before, *tokens, *[0] * padding, *lengths, *[0] * padding]
         values += [*(range(n) if slots is None else slots), *[self._max_rows] * padding]
         values += shape.table(windows, self._cache.filled)
-        self._inputs[: len(values)].copy_(pinned(torch.tensor(values), self._inputs.device), non_blocking=True)
+        host = torch.frombuffer(array("q", values), dtype=torch.long)  # a tensor of a list takes ten times as long
+        self._inputs[: len(values)].copy_(pinned(host, self._inputs.device), non_blocking=True)
 
     def _run(self, shape: Shape) -> Tensor:
         """What is captured: logits (rows, n_vocab) of the buffer's rows."""

@@ -52,6 +52,11 @@ class Row:
         self.grammar.push(token)
 
     @property
+    def is_full(self) -> bool:
+        """Whether it has said as much as it may."""
+        return len(self.tokens) >= self.decoding.most_tokens
+
+    @property
     def length(self) -> int:
         """Tokens whose keys and values are in memory before a step: all but the last sampled one."""
         return self.decoding.n_prompt + self.said - 1
@@ -70,8 +75,12 @@ class Decoding:
     ) -> None:
         self.slot, self.window, self.options, self.language = slot, window, options, language
         self.prompt = prompt
+        self.n_prompt = len(prompt)
+        """Tokens before the first sampled one."""
         self.contrasts = False
         """Whether it can have a shadow."""
+        self.most_tokens = 0
+        """That one of its rows may say."""
         self.width = options.width
         """Rows that it needs at most."""
         self.language_probs: dict[str, float] = {}
@@ -91,11 +100,6 @@ class Decoding:
         self.witnesses: list[DecodingResult] = []
         """What the attempts after the ladder gave, which only say what others hear (`model.consensus`)."""
         self._ended: dict[int, Candidate] = {}
-
-    @property
-    def n_prompt(self) -> int:
-        """Tokens before the first sampled one."""
-        return len(self.prompt)
 
     @property
     def temperature(self) -> float:

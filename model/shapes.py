@@ -103,6 +103,10 @@ class AskedShape:
 
     def table(self, windows: Sequence[int], filled: Sequence[int]) -> list[int]:
         """Slot and length of each group, its rows, and where each row stands among them; -1 is nobody. See `Shape`."""
+        if self.width == 1:  # nobody shares a window, as in most steps: rows are groups, and none need be sought
+            own, nobody = range(len(windows)), [-1] * (self.groups - len(windows))
+            lengths = [*(filled[window] for window in windows), *[0] * len(nobody)]
+            return [*windows, *nobody, *lengths, *own, *nobody, *own, *[-1] * (self.rows - len(windows))]
         groups: dict[int, list[int]] = {}
         firsts: dict[int, int] = {}
         places = []
