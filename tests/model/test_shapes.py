@@ -1,7 +1,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model.shapes import AskedShape, StepShape, bucket
@@ -55,6 +55,8 @@ ROWS = st.lists(st.integers(0, 11), min_size=1, max_size=20)
 
 
 @given(windows=ROWS)
+@example(windows=[7, 0, 3])  # nobody shares a window
+@example(windows=[7, 0, 7])
 def test_a_table_lists_every_window_that_is_asked_once_and_all_of_its_rows(windows) -> None:
     shape = AskedShape.of(windows, max_windows=12, max_rows=20)
     filled = [100 + window for window in range(12)]
