@@ -4,6 +4,9 @@
  * every unit of phase p is done. What counts is units done and not threads arrived: a thread that the system wakes late,
  * or takes off its core, holds nobody up unless it has a unit in hand. Between passes the threads sleep on a condition
  * variable; inside one, a wait spins for some microseconds and then yields the core.
+ *
+ * A process that was forked has the memory of a pool and none of its threads: there the caller goes alone, and nobody is
+ * waited for.
  */
 #ifndef POOL_H
 #define POOL_H
@@ -13,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define SPINS 2000
 
@@ -29,6 +33,7 @@ typedef struct {
 } Member;
 
 struct Pool {
+    pid_t home; /* the process that the threads are in */
     pthread_mutex_t lock;
     pthread_cond_t wake;
     int n_threads; /* the caller is one of them */
@@ -98,6 +103,10 @@ static void pool_run(Pool *pool, Job job, void *argument) {
         atomic_store_explicit(&pool->phases[i].claimed, 0, memory_order_relaxed);
         atomic_store_explicit(&pool->phases[i].done, 0, memory_order_relaxed);
     }
+    if (getpid() != pool->home) {
+        job(argument, 0);
+        return;
+    }
     pthread_mutex_lock(&pool->lock);
     pool->job = job;
     pool->argument = argument;
@@ -113,13 +122,15 @@ static void pool_run(Pool *pool, Job job, void *argument) {
 }
 
 static void pool_close(Pool *pool) {
-    pthread_mutex_lock(&pool->lock);
-    pool->stop = true;
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->lock);
-    for (int i = 1; i < pool->n_threads; i++) pthread_join(pool->threads[i], NULL);
-    pthread_cond_destroy(&pool->wake);
-    pthread_mutex_destroy(&pool->lock);
+    if (getpid() == pool->home) {
+        pthread_mutex_lock(&pool->lock);
+        pool->stop = true;
+        pthread_cond_broadcast(&pool->wake);
+        pthread_mutex_unlock(&pool->lock);
+        for (int i = 1; i < pool->n_threads; i++) pthread_join(pool->threads[i], NULL);
+        pthread_cond_destroy(&pool->wake);
+        pthread_mutex_destroy(&pool->lock);
+    }
     free(pool->threads);
     free(pool->members);
     free(pool->phases);
@@ -128,6 +139,7 @@ static void pool_close(Pool *pool) {
 /* False where memory is short. A thread that cannot be started is done without. */
 static bool pool_open(Pool *pool, int n_threads, int n_phases) {
     memset(pool, 0, sizeof *pool);
+    pool->home = getpid();
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pool->n_phases = n_phases;

@@ -2,7 +2,10 @@
 
 import ctypes
 import math
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,25 @@ from torch import Tensor
 
 from model.native.attention import NativeAttention
 from model.whisper import attend_in_torch
+
+FORKED = """
+import os, sys
+from pathlib import Path
+import torch
+from model.native.attention import NativeAttention
+from model.native.library import load_library
+torch.set_num_threads(3)
+attention = NativeAttention(load_library(Path(sys.argv[1]), "DEFAULT"), n_state=128, n_head=2, n_ctx=40)
+query, keys_values = torch.ones(1, 7, 128), torch.ones(1, 40, 256)
+wanted = attention(query, keys_values, 2)
+child = os.fork()
+if child == 0:
+    same = torch.equal(attention(query, keys_values, 2), wanted)
+    del attention
+    os._exit(0 if same else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+"""A process that has attended forks one that attends and closes what it attends with; its status is the other one's."""
 
 N_HEAD = 3
 N_STATE = 64 * N_HEAD
@@ -69,6 +91,11 @@ def test_a_query_is_the_same_bits_whatever_is_beside_it_with_any_number_of_threa
     finally:
         torch.set_num_threads(before)
     assert torch.equal(results[0], results[2])
+
+
+def test_a_forked_process_has_no_threads_and_waits_for_none(compiled: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(compiled)]
+    assert subprocess.run(command, timeout=120, check=False).returncode == 0
 
 
 def test_a_call_leaves_nothing_to_the_next(attend: Attend) -> None:
