@@ -133,7 +133,11 @@ def _as_floats(samples: Samples) -> Floats:
 
 def _seekable(source: AudioSource) -> AbstractContextManager[BinaryIO]:
     if isinstance(source, str | Path):
-        return Path(source).open("rb")
+        file = Path(source).open("rb")  # noqa: SIM115  the caller closes it
+        if file.seekable():
+            return file
+        with file:  # a pipe: all of it has to come first
+            return io.BytesIO(file.read())
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source)
     return nullcontext(io.BytesIO(source.read()))
