@@ -1,13 +1,17 @@
 """The command line: `python -m model FILE...` writes what was said, as text, JSON or subtitles.
 
-A file that fails is named on standard error and the others are still done; the exit status is then 1.
+A file that fails is named on standard error and the others are still done; the exit status is then 1. It is 2 where
+nothing can be done at all: an option, the model or the output folder. Each text is written out when it is there.
 """
 
 import argparse
+import errno
+import io
+import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
@@ -67,6 +71,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         check_format(args.layout, args.format)
     except OptionError as error:
         parser.error(str(error))
+    if args.threads < 0:
+        parser.error("--threads must be 0 or more")
     names = Counter(file.stem for file in args.files) if args.output_dir else Counter()
     if twice := [str(file) for file in args.files if names[file.stem] > 1]:
         parser.error(f"--output-dir would have several files of one name, of {', '.join(twice)}")
@@ -93,30 +99,86 @@ def _add_word_options(parser: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status."""
     args = parse(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or a locale may lack the characters of a language
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        if args.threads:
-            import torch
-
-            torch.set_num_threads(args.threads)
-        transcriber = load(
-            args.model,
-            args.device,
-            args.compute_type,
-            args.encoder_context,
-            args.cross_kv,
-            cross_attention=args.cross_attention,
-            cuda_graphs=args.cuda_graphs,
-        )
-    except WhisperError as error:
+        if args.output_dir is not None:
+            _make_writable(args.output_dir)
+        transcriber = _load(args)
+        transcriber.options(**_options(args))
+        return _transcribe_all(transcriber, args)
+    except (WhisperError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130  # what a shell says of a command that an interrupt ended
+
+
+def _make_writable(folder: Path) -> None:
+    """The folder that texts will go to; `OSError` now, and not after the hours that the first of them may take."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def _load(args: argparse.Namespace) -> Transcriber:
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    return load(
+        args.model,
+        args.device,
+        args.compute_type,
+        args.encoder_context,
+        args.cross_kv,
+        cross_attention=args.cross_attention,
+        cuda_graphs=args.cuda_graphs,
+        show_progress=not args.quiet,
+    )
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """What is asked of each recording, as `TranscribeOptions` names it."""
+    marks = {name: getattr(args, name) for name in ("prepend_punctuations", "append_punctuations")}
+    return {
+        "task": args.task,
+        "language": args.language,
+        "temperature": args.temperature,
+        "beam_size": args.beam_size,
+        "patience": args.patience,
+        "best_of": args.best_of,
+        "length_penalty": args.length_penalty,
+        "initial_prompt": args.prompt,
+        "carry_initial_prompt": args.carry_prompt,
+        "hotwords": args.hotwords,
+        "condition_on_previous_text": not args.no_previous_text,
+        "without_timestamps": args.no_timestamps,
+        "word_timestamps": args.word_timestamps or args.layout.needs_words,
+        "hallucination_silence_threshold": args.hallucination_silence_threshold,
+        "vad": args.vad,
+        "guards": not args.no_guards,
+        "long_form": args.long_form,
+        "seed": args.seed,
+        **{name: value for name, value in marks.items() if value is not None},
+    }
+
+
+def _transcribe_all(transcriber: Transcriber, args: argparse.Namespace) -> int:
+    """Every file in turn; the exit status."""
     failed = 0
     for file in args.files:
         try:
-            _write(args, file, _transcribe(transcriber, args, file))
+            content = formats.WRITERS[args.format](_transcribe(transcriber, args, file), args.layout)
+            if args.output_dir is not None:
+                extension = "txt" if args.format == "text" else args.format
+                (args.output_dir / f"{file.stem}.{extension}").write_text(content, encoding="utf-8")
         except (WhisperError, OSError) as error:
             print(f"{file}: {error}", file=sys.stderr)
             failed += 1
+            continue
+        if args.output_dir is None and not _print(content):
+            return 1
     return 1 if failed else 0
 
 
@@ -130,48 +192,32 @@ def _transcribe(transcriber: Transcriber, args: argparse.Namespace, file: Path) 
             bar = bar or tqdm(total=total // FRAMES_PER_SECOND, unit="s", desc=file.name, file=sys.stderr)
             bar.update(done // FRAMES_PER_SECOND - bar.n)
 
-    marks = {name: getattr(args, name) for name in ("prepend_punctuations", "append_punctuations")}
     try:
-        return transcriber.transcribe(
-            file,
-            progress=show,
-            task=args.task,
-            language=args.language,
-            temperature=args.temperature,
-            beam_size=args.beam_size,
-            patience=args.patience,
-            best_of=args.best_of,
-            length_penalty=args.length_penalty,
-            initial_prompt=args.prompt,
-            carry_initial_prompt=args.carry_prompt,
-            hotwords=args.hotwords,
-            condition_on_previous_text=not args.no_previous_text,
-            without_timestamps=args.no_timestamps,
-            word_timestamps=args.word_timestamps or args.layout.needs_words,
-            hallucination_silence_threshold=args.hallucination_silence_threshold,
-            vad=args.vad,
-            guards=not args.no_guards,
-            long_form=args.long_form,
-            seed=args.seed,
-            **{name: value for name, value in marks.items() if value is not None},
-        )
+        return transcriber.transcribe(file, progress=show, **_options(args))
     finally:
         if bar is not None:
             bar.close()
 
 
-def _write(args: argparse.Namespace, file: Path, transcription: Transcription) -> None:
-    content = formats.WRITERS[args.format](transcription, args.layout)
-    if args.output_dir is None:
+def _print(content: str) -> bool:
+    """Whether standard output took it; if not, nobody is left to write for."""
+    try:
         sys.stdout.write(content)
-        return
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    extension = "txt" if args.format == "text" else args.format
-    (args.output_dir / f"{file.stem}.{extension}").write_text(content, encoding="utf-8")
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # a reader that has seen enough, such as `head`, is no fault
+            print(f"standard output: {error}", file=sys.stderr)
+        # What is still in the buffer would fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _temperatures(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a number, or numbers with commas between them") from None
 
 
 if __name__ == "__main__":

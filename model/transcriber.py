@@ -253,19 +253,22 @@ def load(
     *,
     cross_attention: str = "auto",
     cuda_graphs: str = "auto",
-    download_dir: Path | None = None,
+    download_dir: str | Path | None = None,
+    show_progress: bool = False,
 ) -> Transcriber:
     """Load a model by published name, or from a `.pt` file or a folder, onto a device.
 
     `compute_type`: `auto`, `int8` (CPU), `float32`, `float16` (GPU) or `bfloat16`. `encoder_context`: `auto`, `full` or
     `short` (`model.padding`, CPU). `cross_kv`: `auto`, or `int8` or `fp8` to keep the audio's keys and values in 8 bits
     (`model.audio_memory`). On a GPU, `cross_attention`: `auto`, `torch` or `triton` (`model.split_check`), and
-    `cuda_graphs`: `auto`, `true` or `false` (`model.step_check`). Raises `WeightsError` or `OptionError`.
+    `cuda_graphs`: `auto`, `true` or `false` (`model.step_check`). Downloads go to `download_dir`, or the user's cache;
+    `show_progress` draws a bar on stderr meanwhile. Raises `WeightsError` or `OptionError`.
     """
     place = choose_device(device)
     chosen = choose_compute_type(compute_type, place)
     context = choose_encoder_context(encoder_context, place, chosen)
     kept = choose_cross_kv(cross_kv, chosen)
-    weights = load_weights(name, download_dir=download_dir)
-    cache = learned_folder(download_dir)
+    folder = None if download_dir is None else Path(download_dir)
+    weights = load_weights(name, download_dir=folder, show_progress=show_progress)
+    cache = learned_folder(folder)
     return Transcriber.from_weights(weights, place, chosen, context, kept, cross_attention, cuda_graphs, cache)

@@ -1,5 +1,9 @@
 """The command line: one text per file, and no file in place of another."""
 
+import io
+import os
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +11,9 @@ import pytest
 import soundfile
 
 from model.__main__ import main, parse
+from model.audio import decode_audio
+from model.errors import WeightsError
+from model.segments import Segment, Transcription
 from tests import tiny
 
 
@@ -14,6 +21,28 @@ def _sound(path: Path) -> str:
     path.parent.mkdir(exist_ok=True)
     soundfile.write(path, tiny.speech(1.0).numpy().astype(np.float32), 16_000)
     return str(path)
+
+
+class _Stub:
+    """In the place of a model: hears every file, says the same of each, checks options as a model does."""
+
+    def options(self, **options: object) -> None:
+        tiny.transcriber().options(**options)
+
+    def transcribe(self, file: Path, **_: object) -> Transcription:
+        duration = decode_audio(file).duration
+        segment = Segment(0, 0, 0.0, duration, "그는 café", (), 0.0, 0.0, 1.0, 0.0)
+        return Transcription("transcribe", "ko", None, duration, segment.text, (segment,))
+
+
+@pytest.fixture
+def stub(monkeypatch) -> None:
+    """The command without a model."""
+    monkeypatch.setattr("model.__main__.load", lambda *_, **__: _Stub())
+
+
+def _no_model(*_: object, **__: object) -> None:
+    raise AssertionError("loaded for nothing")
 
 
 def test_each_file_has_its_text_and_one_that_fails_is_named(tmp_path, monkeypatch, capsys) -> None:
@@ -37,3 +66,107 @@ def test_files_of_one_name_are_not_written_over_each_other(tmp_path, capsys) -> 
     assert files[0] in error
     assert files[1] in error
     assert files[2] not in error
+
+
+def test_what_the_terminal_cannot_show_is_no_reason_to_stop(tmp_path, monkeypatch, stub) -> None:
+    file = _sound(tmp_path / "a.wav")
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    assert main([file]) == 0
+    assert raw.getvalue() == b"\\uadf8\\ub294 caf\xe9\n"
+
+
+def test_a_text_is_written_when_it_is_there(tmp_path, monkeypatch, stub) -> None:
+    raw, seen = io.BytesIO(), []
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8"))
+    hear = _Stub.transcribe
+
+    def watched(self: _Stub, file: Path, **options: object) -> Transcription:
+        seen.append(raw.getvalue().decode())
+        return hear(self, file, **options)
+
+    monkeypatch.setattr(_Stub, "transcribe", watched)
+    assert main([_sound(tmp_path / "a.wav"), _sound(tmp_path / "b.wav")]) == 0
+    assert seen == ["", "그는 café\n"]
+
+
+def test_a_reader_that_left_ends_the_work_without_a_word(tmp_path, monkeypatch, capfd, stub) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    files = [_sound(tmp_path / "a.wav"), str(tmp_path / "missing.wav")]
+    with os.fdopen(write, "w", encoding="utf-8") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        assert main(files) == 1
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch, capfd, stub) -> None:
+    files = [_sound(tmp_path / "a.wav"), str(tmp_path / "missing.wav")]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(files) == 1
+    assert capfd.readouterr().err.startswith("standard output: ")
+
+
+def test_a_recording_may_come_through_a_pipe(tmp_path, capsys, stub) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = Path(_sound(tmp_path / "a.wav")).read_bytes()
+    sender = threading.Thread(target=pipe.write_bytes, args=(content,))
+    sender.start()
+    assert main([str(pipe)]) == 0
+    sender.join()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("model.__main__.load", _no_model)
+    file = tmp_path / "file"
+    file.touch()
+    assert main([_sound(tmp_path / "a.wav"), "--output-dir", str(file)]) == 2
+    assert str(file) in capsys.readouterr().err
+    monkeypatch.setattr("model.__main__.os.access", lambda *_: False)
+    assert main([_sound(tmp_path / "a.wav"), "--output-dir", str(tmp_path)]) == 2
+    assert "Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [("--language", "klingon"), ("--beam-size", "99"), ("--temperature", "2")])
+def test_an_option_that_is_wrong_is_told_once_and_no_fault_of_the_files(tmp_path, capsys, wrong, stub) -> None:
+    files = [_sound(tmp_path / "a.wav"), _sound(tmp_path / "b.wav")]
+    assert main([*files, *wrong]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert files[0] not in error
+
+
+@pytest.mark.parametrize("wrong", [("--threads", "-1"), ("--temperature", "hot")])
+def test_numbers_that_are_none_are_refused_in_words(capsys, wrong) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse(["a.wav", *wrong])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert wrong[0] in error
+    assert "_temperatures" not in error
+
+
+def test_an_interrupt_ends_it_without_a_traceback(monkeypatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.__main__.load", interrupted)
+    assert main(["a.wav"]) == 130
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_download_shows_its_progress(monkeypatch, capsys, quiet) -> None:
+    asked: dict[str, object] = {}
+
+    def load(*_: object, **options: object) -> None:
+        asked.update(options)
+        raise WeightsError("not there")
+
+    monkeypatch.setattr("model.__main__.load", load)
+    assert main(["a.wav", *(["--quiet"] if quiet else [])]) == 2
+    assert asked["show_progress"] is not quiet
+    assert capsys.readouterr().err == "not there\n"
