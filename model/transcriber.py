@@ -208,10 +208,8 @@ class Transcriber:
         return result
 
     def _samples(self, audio: Audio) -> Tensor:
-        if isinstance(audio, np.ndarray):
-            samples = torch.from_numpy(audio)
-        elif isinstance(audio, Tensor):
-            samples = audio
+        if isinstance(audio, np.ndarray | Tensor):
+            samples = _given(audio)
         else:
             from model.audio import decode_audio  # codecs, which who brings samples may lack
 
@@ -223,6 +221,19 @@ class Transcriber:
             if not bool((samples.abs() <= _LOUDEST).all()):
                 raise InvalidAudioError("audio has samples that are no numbers, or far outside -1 to 1")
         return samples.to(self.model.device)
+
+
+def _given(audio: NDArray[Any] | Tensor) -> Tensor:
+    """Samples of the caller's as torch can use them; whole numbers of other widths have scales that nothing says."""
+    if isinstance(audio, Tensor):
+        if audio.is_floating_point() or audio.dtype == torch.int16:
+            return audio.detach()
+    elif audio.dtype.kind == "f" or audio.dtype.newbyteorder("=") == np.int16:
+        kind = np.float32 if audio.dtype.kind == "f" else np.int16
+        with np.errstate(over="ignore"):  # infinite then, and refused as that
+            # Copied only where it must be: of another byte order, read backwards, or read-only.
+            return torch.from_numpy(np.require(audio, kind, ["C", "W"]))
+    raise InvalidAudioError(f"samples must be floating-point within -1 to 1, or int16, not {audio.dtype}")
 
 
 def can_translate(name: str, model: Whisper) -> bool:

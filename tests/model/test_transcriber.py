@@ -210,6 +210,39 @@ def test_samples_of_no_use_are_refused(random_model, audio) -> None:
         random_model.transcribe(audio)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.uint16, np.bool_, np.complex64])
+@pytest.mark.parametrize("convert", [np.asarray, lambda samples: torch.from_numpy(np.array(samples))])
+def test_numbers_of_an_unknown_scale_are_refused_by_name(random_model, kind, convert) -> None:
+    with pytest.raises(InvalidAudioError, match=f"not .*{np.dtype(kind).name}"):
+        random_model.detect_language(convert(np.zeros(1600, kind)))
+
+
+def _read_only(samples: np.ndarray) -> np.ndarray:
+    return np.frombuffer(samples.tobytes(), samples.dtype)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+@pytest.mark.parametrize(
+    "laid_out",
+    [
+        lambda samples: samples.astype(samples.dtype.newbyteorder(">")),
+        lambda samples: samples[::-1].copy()[::-1],
+        lambda samples: np.repeat(samples, 2)[::2],
+        lambda samples: samples if samples.dtype == np.int16 else samples.astype(np.longdouble),
+        _read_only,
+    ],
+)
+def test_samples_may_lie_in_memory_in_any_way(random_model, laid_out, kind) -> None:
+    samples = (tiny.speech(1.0).numpy() * (32_767 if kind is np.int16 else 1)).astype(kind)
+    assert random_model.detect_language(laid_out(samples)) == random_model.detect_language(samples)
+
+
+def test_samples_may_come_from_a_network_in_training(random_model) -> None:
+    samples = tiny.speech(1.0)
+    tracked = samples.clone().requires_grad_()
+    assert random_model.detect_language(tracked) == random_model.detect_language(samples)
+
+
 def test_progress_reaches_the_end_and_the_batch_is_free_again(random_model) -> None:
     seen: list[tuple[int, int]] = []
     random_model.transcribe(
