@@ -5,8 +5,10 @@ Names and defaults are the reference's (`whisper.transcribe` and `DecodingOption
 
 import itertools
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 from model.errors import OptionError
 
@@ -18,9 +20,9 @@ TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MAX_TEMPERATURES = 16
 MAX_MARKS = 256
 MAX_WIDTH = 16
+"""Beams or samples of one window at most."""
 MAX_CLIP_SECONDS = 10_000_000
 """Nothing that anybody recorded is as long as that, and its frames can still be counted."""
-"""Beams or samples of one window at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,8 @@ class TranscribeOptions:
         return self.logprob_threshold is not None and len(self.temperature) > 1
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), field.type)
         _check_temperatures(self.temperature)
         _check_number("compression_ratio_threshold", self.compression_ratio_threshold, low=0.0)
         _check_number("logprob_threshold", self.logprob_threshold, high=0.0)
@@ -148,6 +152,30 @@ def check_width(options: TranscribeOptions, max_rows: int) -> None:
         raise OptionError(name, f"{name} is {options.width}, and this service decodes {max_rows} rows at a time")
 
 
+_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "True or False", type(None): "None"}
+
+
+def _check_type(param: str, value: object, annotation: Any) -> None:
+    """`OptionError` for a value of another type than the option's; a choice of words is checked with its words."""
+    if get_origin(annotation) is Literal:
+        return
+    alternatives = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    if not any(_is_of(value, alternative) for alternative in alternatives):
+        words = (
+            _WORDS.get(alternative) or f"a tuple, each item {_WORDS[get_args(alternative)[0]]}"
+            for alternative in alternatives
+        )
+        raise OptionError(param, f"{param} must be {' or '.join(words)}, not {type(value).__name__}")
+
+
+def _is_of(value: object, kind: Any) -> bool:
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple | list) and all(_is_of(item, get_args(kind)[0]) for item in value)
+    if kind in (int, float):  # numpy's numbers are numbers too, and True is none
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
 def _check_temperatures(temperatures: tuple[float, ...]) -> None:
     if not 1 <= len(temperatures) <= MAX_TEMPERATURES:
         raise OptionError("temperature", f"temperature takes 1 to {MAX_TEMPERATURES} values")
@@ -157,7 +185,10 @@ def _check_temperatures(temperatures: tuple[float, ...]) -> None:
 
 def _check_number(param: str, value: float | None, *, low: float = -math.inf, high: float = math.inf) -> None:
     if value is not None and not (math.isfinite(value) and low <= value <= high):
-        raise OptionError(param, f"{param} must be a finite number between {low} and {high}")
+        bounds = f"at least {low:g}" if high == math.inf else f"at most {high:g}"
+        if math.isfinite(low) and math.isfinite(high):
+            bounds = f"between {low:g} and {high:g}"
+        raise OptionError(param, f"{param} must be {bounds}")
 
 
 def _check_marks(param: str, marks: str) -> None:

@@ -7,6 +7,7 @@ service puts the same pieces together for many at once.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -151,7 +152,7 @@ class Transcriber:
 
     def options(self, **options: Any) -> TranscribeOptions:
         """`TranscribeOptions` from keyword arguments, held against what this model can do."""
-        if isinstance(options.get("temperature"), int | float):
+        if isinstance(options.get("temperature"), Real):
             options["temperature"] = (float(options["temperature"]),)
         try:
             settings = TranscribeOptions(**options)

@@ -204,6 +204,50 @@ def test_a_bad_option_is_refused_by_name(random_model, options, param) -> None:
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize(
+    ("param", "value", "words"),
+    [
+        ("temperature", "0", "a tuple, each item a number, not str"),
+        ("temperature", None, "a tuple, each item a number, not NoneType"),
+        ("beam_size", "5", "a whole number or None, not str"),
+        ("beam_size", 2.5, "a whole number or None, not float"),
+        ("beam_size", True, "a whole number or None, not bool"),
+        ("language", 5, "text or None, not int"),
+        ("initial_prompt", ["Kim"], "text or None, not list"),
+        ("hotwords", ["Kim"], "text or None, not list"),
+        ("append_punctuations", None, "text, not NoneType"),
+        ("clip_timestamps", "0,1", "a tuple, each item a number, not str"),
+        ("suppress_tokens", None, "a tuple, each item a whole number, not NoneType"),
+        ("no_speech_threshold", "none", "a number or None, not str"),
+        ("vad", "false", "True or False, not str"),
+        ("seed", "a", "a whole number, not str"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_by_name(random_model, param, value, words) -> None:
+    with pytest.raises(OptionError, match=f"^{param} must be {words}$") as caught:
+        random_model.options(**{param: value})
+    assert caught.value.param == param
+
+
+def test_numbers_may_be_of_numpy(random_model) -> None:
+    options = random_model.options(temperature=np.float32(0), beam_size=np.int64(2), clip_timestamps=[np.float32(1)])
+    assert (options.temperature, options.beam_size, options.clip_timestamps) == ((0.0,), 2, [1.0])
+
+
+@pytest.mark.parametrize(
+    ("param", "value", "bounds"),
+    [
+        ("logprob_threshold", 1, "at most 0"),
+        ("compression_ratio_threshold", -1, "at least 0"),
+        ("no_speech_threshold", 2, "between 0 and 1"),
+        ("patience", math.nan, "between 0.1 and 10"),
+    ],
+)
+def test_a_number_out_of_bounds_is_told_the_bounds_that_there_are(random_model, param, value, bounds) -> None:
+    with pytest.raises(OptionError, match=f"^{param} must be {bounds}$"):
+        random_model.options(**{param: value})
+
+
 @pytest.mark.parametrize("audio", [torch.zeros(0), torch.zeros(2, 100), np.zeros((0,), np.float32)])
 def test_samples_of_no_use_are_refused(random_model, audio) -> None:
     with pytest.raises(InvalidAudioError):
