@@ -28,7 +28,11 @@ def _number(name: str, text: str) -> float:
 
 
 def _optional_number(name: str, text: str) -> float | None:
-    return None if text.strip().lower() == "none" else _number(name, text)
+    if text.strip().lower() == "none":
+        return None
+    if not _NUMBER.fullmatch(text.strip()):
+        raise BadRequest(f"{name} must be a number or none.", param=name)
+    return float(text)
 
 
 def _numbers(name: str, text: str) -> tuple[float, ...]:
@@ -47,7 +51,7 @@ def _flag(name: str, text: str) -> bool:
 
 def _integer(name: str, text: str) -> int:
     if not _INTEGER.fullmatch(text.strip()):
-        raise BadRequest(f"{name} must be a whole number of at most 18 digits.", param=name)
+        raise BadRequest(f"{name} must be a whole number from 0 on, of at most 18 digits.", param=name)
     return int(text)
 
 

@@ -181,3 +181,18 @@ def test_any_text_is_an_option_or_a_refusal_that_names_a_field(fields):
         named = next(iter(fields), None)
         assert asked.response_format in RESPONSE_FORMATS
     assert named is None or named in fields
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "words"),
+    [
+        ("beam_size", "-1", "must be a whole number from 0 on, of at most 18 digits."),
+        ("seed", "1.5", "must be a whole number from 0 on, of at most 18 digits."),
+        ("logprob_threshold", "never", "must be a number or none."),
+        ("logprob_threshold", "1", "must be at most 0."),
+        ("patience", "none", "must be a number."),
+        ("length_penalty", "2", "must be between 0 and 1."),
+    ],
+)
+def test_a_refusal_says_what_is_allowed(field, text, words):
+    assert refused({field: text}).message == f"{field} {words}"
