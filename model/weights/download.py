@@ -68,11 +68,20 @@ def download(
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(target):
             if not target.is_file():
-                with httpx.Client(transport=transport, timeout=_TIMEOUT, follow_redirects=True) as client:
+                with _client(source, transport) as client:
                     _fetch_to(target, client, source, show_progress, pause)
     except OSError as error:
         raise WeightsError(f"{target}: cannot be written ({error.strerror or error})") from error
     return target
+
+
+def _client(source: DownloadSource, transport: httpx.BaseTransport | None) -> httpx.Client:
+    """A client with the environment's proxies and certificates; `WeightsError` where those cannot be used."""
+    try:
+        return httpx.Client(transport=transport, timeout=_TIMEOUT, follow_redirects=True)
+    except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+        reason = f"the environment's proxy or certificate settings cannot be used: {error}"
+        raise WeightsError(f"{source.filename}: cannot be fetched ({reason})") from error
 
 
 def _fetch_to(

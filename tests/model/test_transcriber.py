@@ -11,7 +11,7 @@ import torch
 
 from model import load
 from model.audio import decode_audio
-from model.errors import InvalidAudioError, OptionError
+from model.errors import InvalidAudioError, OptionError, WeightsError
 from model.sampling import row_seed
 from model.segments import Transcription
 from model.transcriber import Transcriber
@@ -350,3 +350,9 @@ def test_samples_that_are_no_numbers_are_no_audio(sample) -> None:
     with pytest.raises(InvalidAudioError, match="no numbers"):
         tiny.transcriber().transcribe(samples)
     assert tiny.transcriber().transcribe(np.full(16_000, 20_000.0, np.float32), language="en").duration == 1.0
+
+
+def test_the_download_folder_may_be_text(tmp_path) -> None:
+    (tmp_path / "tiny.pt").write_bytes(b"other")
+    with pytest.raises(WeightsError, match="has SHA-256"):
+        load("tiny", "cpu", download_dir=str(tmp_path))

@@ -230,3 +230,18 @@ def test_progress_is_drawn_only_when_asked_for(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err == ""
     download(SOURCE, tmp_path / "loud", transport=transport, show_progress=True)
     assert "small.pt: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1"),
+        ("HTTPS_PROXY", "ftp://127.0.0.1:1"),
+        ("HTTPS_PROXY", "http://[::1"),
+        ("SSL_CERT_FILE", "/nowhere/certificates.pem"),
+    ],
+)
+def test_a_proxy_or_certificates_of_no_use_are_named(tmp_path, monkeypatch, variable, value) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(WeightsError, match="proxy or certificate settings"):
+        download(SOURCE, tmp_path)
