@@ -1,4 +1,6 @@
 import asyncio
+import re
+from pathlib import Path
 
 import httpx
 import pytest
@@ -8,6 +10,7 @@ from service.messages import DetectLanguage, Transcribe
 from tests.fakes import ENGLISH_MODEL, FakeAudioPool, FakeWorkerPool, script
 from tests.serving import check_error_body, client, error_of, in_loop, lifespan, make_app, open_descriptors
 
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 WAIT = {"files": {"file": ("a.wav", script(seconds=3))}}
 
 
@@ -245,6 +248,8 @@ async def test_models_tells_what_is_loaded():
         (model,) = (await c.get("/v1/models")).json()["data"]
     assert (model["id"], model["object"], model["can_translate"]) == ("base", "model", True)
     assert model["languages"] == ["en", "de", "fr", "ko"]
+    (shown,) = re.findall(r'^{"object":"list","data":\[(.+)\]}$', README, re.MULTILINE)
+    assert re.findall(r'"(\w+)":', shown) == list(model)
 
 
 @in_loop
