@@ -6,7 +6,8 @@ looked at: they are the sender's claim. What no signature here matches is refuse
 follow them. Headerless audio has no signature and is refused too: its rate and width could only be guessed.
 
 Sources: RFC 2361 and 9639 (FLAC), RFC 3533 (Ogg), RFC 4867 (AMR), ISO/IEC 11172-3 2.4.1.3 (MPEG audio frame header),
-ISO/IEC 13818-7 6.2 (ADTS), ISO/IEC 14496-12 (MP4 boxes), RFC 8794 (EBML), id3.org ID3v2.4 section 3.1.
+ISO/IEC 13818-7 6.2 (ADTS), ISO/IEC 14496-12 (MP4 boxes), RFC 8794 (EBML), id3.org ID3v2.4 section 3.1,
+SMPTE ST 377-1 (MXF header partition), ETSI TS 102 114 (DTS sync word).
 """
 
 from dataclasses import dataclass
@@ -54,6 +55,9 @@ AC3 = Container("AC-3", "ac3")
 WAVPACK = Container("WavPack", "wv")
 MPEG_TS = Container("MPEG transport stream", "mpegts")
 MPEG_PS = Container("MPEG program stream", "mpeg")
+MXF = Container("MXF", "mxf")
+TTA = Container("TTA", "tta")
+DTS = Container("DTS", "dts")
 
 _SIGNATURES: tuple[tuple[int, bytes, Container], ...] = (
     (0, b"RF64", WAV),
@@ -73,6 +77,9 @@ _SIGNATURES: tuple[tuple[int, bytes, Container], ...] = (
     (0, b"\x0b\x77", AC3),
     (0, b"wvpk", WAVPACK),
     (0, b"\x00\x00\x01\xba", MPEG_PS),
+    (0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01\x01\x02", MXF),
+    (0, b"TTA1", TTA),
+    (0, b"\x7f\xfe\x80\x01", DTS),
     *((4, box, MP4) for box in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")),
 )
 """Offset, bytes, container; the first match wins. RIFF and FORM need a second look (`_of_chunked`)."""

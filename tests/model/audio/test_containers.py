@@ -40,6 +40,9 @@ def id3(size: int, flags: int = 0) -> bytes:
         (ffmpeg(SPEECH, 48_000, "webm", "libopus"), containers.MATROSKA),
         (ffmpeg(SPEECH, 48_000, "mpegts", "aac"), containers.MPEG_TS),
         (ffmpeg(SPEECH, 48_000, "avi", "mp2"), containers.AVI),
+        (ffmpeg(SPEECH, 48_000, "mxf_opatom", "pcm_s16le"), containers.MXF),
+        (ffmpeg(SPEECH, 16_000, "tta", "tta"), containers.TTA),
+        (b"\x7f\xfe\x80\x01" + bytes(100), containers.DTS),
     ],
     ids=lambda value: value.name if isinstance(value, Container) else "",
 )

@@ -86,6 +86,8 @@ def test_formats_of_libsndfile(kind: str, subtype: str, rate: int) -> None:
         ("ogg", "flac", "mono", 16_000, None),
         ("wav", "adpcm_ima_wav", "stereo", 16_000, None),
         ("wav", "mp2", "mono", 16_000, None),
+        ("mxf_opatom", "pcm_s16le", "mono", 48_000, None),
+        ("tta", "tta", "stereo", 44_100, None),
     ],
 )
 def test_formats_of_ffmpeg(container: str, codec: str, layout: str, rate: int, bit_rate: int | None) -> None:
