@@ -37,8 +37,8 @@ _PAUSE = 100
 @dataclass(eq=False, slots=True)
 class _Lane:
     transcript: Transcript
-    part: Stretch
-    """From the first frame to the last."""
+    clips: list[Stretch]
+    """What is heard in it, in order."""
     last_speech: int
     """Frame after which nobody speaks in it; where that is not known, the recording's last."""
     taken: bool = False
@@ -50,7 +50,7 @@ class _Lane:
         """Take a window's result; the pause at the end of the part is no window."""
         self.taken = False
         self.held += self.transcript.feed(result)
-        if max(self.last_speech, self.part[1] - _PAUSE) <= self.transcript.seek:
+        if max(self.last_speech, self.clips[-1][1] - _PAUSE) <= self.transcript.seek:
             self.transcript.stop()
 
     @property
@@ -87,11 +87,13 @@ class Recording:
                     dims, tokenizer, options, n_samples=n_samples, clips=part, written=written,
                     first_window=number * _LANE_WINDOWS,
                 ),
-                part=(part[0][0], part[-1][1]) if part else (0, 0),
+                clips=part,
                 last_speech=last_speech(part[0], probabilities) if len(parts) > 1 and probabilities else self.n_frames,
             )
             for number, part in enumerate(parts)
         ]  # fmt: skip
+        # The reference's own times stay where nothing follows that they could reach into.
+        self._bounds = options.guards or len(heard) > 1 or len(parts) > 1
         self._current = 0
         """The first lane that is not done."""
         self._segments: list[Segment] = []
@@ -176,11 +178,7 @@ class Recording:
         final: list[Segment] = []
         while self._current < len(self._lanes):
             lane = self._lanes[self._current]
-            final += (
-                [_inside(segment, lane.part[1] / FRAMES_PER_SECOND) for segment in lane.held]
-                if len(self._lanes) > 1
-                else lane.held
-            )
+            final += [_inside(segment, lane.clips) for segment in lane.held] if self._bounds else lane.held
             lane.held = []
             if not lane.done:
                 break
@@ -201,14 +199,15 @@ def _seconds(stretch: Stretch) -> tuple[float, float]:
     return stretch[0] / FRAMES_PER_SECOND, stretch[1] / FRAMES_PER_SECOND
 
 
-def _inside(segment: Segment, end: float) -> Segment:
-    """The segment ended with its part: the model may time the last words beyond what it was given to hear.
+def _inside(segment: Segment, clips: Sequence[Stretch]) -> Segment:
+    """The segment ended with its clip: the model may time the last words beyond what it was given to hear.
 
     Times of words are found in what was heard, and stay.
     """
-    if segment.words is not None:
+    if segment.words:
         return segment
-    start = min(segment.start, end - _SHORTEST_SEGMENT)
+    end = next(last for _, last in clips if segment.seek < last) / FRAMES_PER_SECOND
+    start = min(segment.start, max(segment.seek / FRAMES_PER_SECOND, end - _SHORTEST_SEGMENT))
     return replace(segment, start=start, end=max(min(segment.end, end), start))
 
 

@@ -125,6 +125,28 @@ def test_what_the_model_times_beyond_its_part_ends_with_it() -> None:
     assert segment.end == windows[0].n_frames / 100 < 30.0
 
 
+@pytest.mark.parametrize("guards", [True, False])
+@pytest.mark.parametrize("long_form", ["sequential", "batched"])
+@pytest.mark.parametrize("clip", [1.0, 0.01])
+def test_a_segment_ends_with_its_clip_and_begins_in_it(guards, long_form, clip) -> None:
+    clips = tuple(point for i in range(3) for point in (i * clip, (i + 1) * clip))
+    recording = _recording(60.0, [], long_form=long_form, clip_timestamps=clips, guards=guards)
+    segments = []
+    while taken := recording.take():
+        segments += recording.feed(taken[0], _answer(taken[1], stop=7.5))
+    assert [segment.seek for segment in segments] == [0, round(100 * clip), round(200 * clip)]
+    for i, segment in enumerate(segments):
+        assert i * clip - 1e-9 <= segment.start < segment.end == pytest.approx((i + 1) * clip)
+
+
+@pytest.mark.parametrize(("guards", "end"), [(True, 3.0), (False, 9.5)])
+def test_guards_end_the_last_segment_with_the_recording(guards, end) -> None:
+    recording = _recording(3.0, guards=guards)
+    lane, window = recording.take()
+    (segment,) = recording.feed(lane, _answer(window, stop=9.5))
+    assert segment.end == end
+
+
 def _heard(*pieces: tuple[float, float]) -> list[float]:
     return [probability for probability, seconds in pieces for _ in range(round(seconds / 0.032))]
 
