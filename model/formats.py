@@ -8,7 +8,7 @@ Gets segments from `transcript`, gives strings to the command line and to the se
   JSON keeps every character.
 - WebVTT has escapes and uses them. SRT has none: an arrow in the text loses its dashes but one (`->`), so that no
   reader takes it for a time line; markup in it is left alone, as SRT readers differ about it.
-- On plain text the files are those of the reference, byte for byte.
+- On plain text with times in order the files are those of the reference, byte for byte.
 
 Sources: openai/whisper utils.py; WebVTT (W3C), section 4; RFC 8259 (JSON).
 """
@@ -112,11 +112,12 @@ class _Block:
 
 
 def _blocks(segments: Sequence[Segment], layout: Layout, escape: Callable[[str], str]) -> Iterator[_Block]:
+    at = 0.0  # a cue must not start before the one before it (WebVTT, section 4)
     if not layout.needs_words:
         for segment, line in _lines(segments):
-            yield _Block(segment.start, segment.end, (escape(line),), line)
+            at = max(at, segment.start)
+            yield _Block(at, max(at, segment.end), (escape(line),), line)
         return
-    at = 0.0  # a cue must not start before the one before it (WebVTT, section 4)
     for cue in cues([_with_clean_words(segment) for segment in segments], layout):
         text = "".join(word.word for word in cue.words).strip()
         spans = _highlights(cue, at) if layout.highlight_words else []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from model.formats import WRITERS, to_json, to_srt, to_text, to_tsv, to_vtt
 from model.segments import Segment, Transcription, Word
+from model.subtitles import Layout
 
 
 def segment(text: str, start: float = 0.0, end: float = 1.5, number: int = 0) -> Segment:
@@ -111,6 +112,17 @@ def test_a_cue_ends_after_it_starts() -> None:
     for end in (2.0, 2.0004, 1.0, -1.0):
         assert "00:02.000 --> 00:02.001" in to_vtt((segment(" x", 2.0, end),))
         assert "00:00:02,000 --> 00:00:02,001" in to_srt((segment(" x", 2.0, end),))
+
+
+@pytest.mark.parametrize("layout", [Layout(), Layout(max_line_width=20), Layout(highlight_words=True)])
+def test_a_cue_does_not_start_before_the_one_before_it(layout: Layout) -> None:
+    """A model may time the end of one clip beyond the start of the next one."""
+    some = (segment(" x", 0.0, 2.0), segment(" y", 4.5, 5.0), segment(" z", 3.0, 3.5), segment(" w", 6.0, 7.0))
+    starts = re.findall(r"^([\d:.]+) -->", to_vtt(some, layout), re.MULTILINE)
+    assert starts == sorted(starts)
+    assert len(starts) >= 4
+    assert "00:04.500 --> 00:04.501\nz" in to_vtt(some)
+    assert "4500\t4500\tz\n" in to_tsv(some)
 
 
 times = st.floats(-1.0, 4_000_000.0)
