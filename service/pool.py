@@ -26,6 +26,7 @@ from service.messages import (
     Finished,
     Message,
     ModelInfo,
+    Received,
     StartFailed,
     Transcribe,
     WorkerStats,
@@ -152,10 +153,10 @@ class WorkerPool:
             self._reserved = self._reserved or min(ready, key=lambda worker: worker.audio_seconds)
             if not self._reserved.in_hand:  # nor beside what nobody waits for any more: it may be the cause
                 self._hand(self._reserved, self._suspects)
-        ready = [worker for worker in ready if worker is not self._reserved]
+        ready = [worker for worker in ready if worker is not self._reserved and worker.reads]
         while self._waiting and ready:
             worker = min(ready, key=lambda candidate: candidate.audio_seconds)
-            if not self._hand(worker, self._waiting):
+            if not self._hand(worker, self._waiting) or not worker.reads:
                 ready.remove(worker)
 
     def _hand(self, worker: WorkerProcess, queue: deque[Job]) -> bool:
@@ -299,8 +300,8 @@ class WorkerPool:
             self._dispatch()
         elif isinstance(message, WorkerStats) and message.out_of_memory > known:
             logs.event("worker_out_of_memory", level=30, device=worker.device, count=message.out_of_memory)
-        elif isinstance(message, Cancelled):
-            self._dispatch()  # it may have been what kept a suspect waiting
+        elif isinstance(message, Cancelled | Received):
+            self._dispatch()  # it may have been what kept others waiting
 
     def _devices(self) -> tuple[str, ...]:
         """The devices of the settings; `auto` is every GPU that the kernel shows, else whatever torch prefers."""

@@ -33,6 +33,12 @@ from service.ports import Event
 from service.process import oom_kills
 from service.settings import environment_of_children
 
+_MAX_UNREAD = 8
+"""Jobs that a worker has been sent and not read: as many as may join its batch in one turn.
+
+The kernel counts descriptors in flight by user, and beside more than 64 an audio child may send none: its files were
+refused for a worker that stands still. What waits here instead goes to another worker, or is gone with its client.
+"""
 _ERRORS: dict[str, type[ServiceError]] = {"deadline_exceeded": DeadlineExceeded, "invalid_value": BadRequest}
 
 
@@ -126,6 +132,11 @@ class WorkerProcess:
     def ready(self) -> bool:
         """Whether it is warm and takes jobs."""
         return self.info is not None and not self.broken
+
+    @property
+    def reads(self) -> bool:
+        """Whether it keeps up with what it is sent."""
+        return sum(not job.received for job in self.in_hand) < _MAX_UNREAD
 
     @property
     def in_hand(self) -> list[Job]:

@@ -17,8 +17,10 @@ from service.messages import Finished, Transcribe
 from service.pool import WorkerPool
 from service.quarantine import fingerprint
 from service.worker_process import WorkerProcess
+from tests import audio_pools
 from tests.audio_pools import until
 from tests.serving import in_loop, make_settings
+from tests.sounds import float_wav, speechlike
 
 COMMAND = [sys.executable, "-m", "tests.scripted_worker"]
 
@@ -36,9 +38,9 @@ async def running(**settings) -> AsyncIterator[WorkerPool]:
 
 
 @contextlib.contextmanager
-def recording(words: str):
+def recording(words: str | bytes):
     fd = memory.create("waveform")
-    memory.write_all(fd, words.encode().ljust(32_000))
+    memory.write_all(fd, words.encode().ljust(32_000) if isinstance(words, str) else words)
     try:
         yield fd
     finally:
@@ -148,3 +150,17 @@ async def test_r27_time_that_this_process_stood_still_is_not_held_against_a_work
         offset = 100.0
         assert await work == "said"
         assert workers.restarts == 0
+
+
+@in_loop
+async def test_r27_who_waits_for_a_worker_that_stands_still_is_in_nobodys_way() -> None:
+    async with audio_pools.running(audio_pools.new_pool()) as audio, running(stall_seconds=3600) as workers:
+        waiting = [asyncio.create_task(ask(workers, words)) for words in ("hang", *map(str, range(100)))]
+        (worker,) = workers._workers.values()
+        await until(lambda: any(job.received for job in worker.in_hand))
+        with recording(float_wav(speechlike(1.0))) as file:
+            (await audio.decode(file)).close()
+        for one in waiting:
+            one.cancel()
+        await asyncio.wait(waiting)
+        assert len([job for job in worker.in_hand if job.fd != -1]) < 20
