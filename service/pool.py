@@ -5,7 +5,8 @@ no tensor. A job goes to the ready worker with the least audio outstanding.
 
 When a worker dies, nobody knows which of its jobs was the cause. Each of them becomes a suspect and is run again once,
 alone in a worker that takes nothing else meanwhile. The one with which a second worker dies fails for good, and its
-recording is refused for ten minutes; the others get their answer. Where somebody else killed the worker (SIGKILL, and
+recording is refused for ten minutes; the others get their answer. A suspect whose client does not wait for that is one
+again when it comes back within ten minutes. Where somebody else killed the worker (SIGKILL, and
 not for memory) no job is to blame: they run again together, or are told to come back later when it happens too often.
 """
 
@@ -71,6 +72,7 @@ class WorkerPool:
         self._suspects: deque[Job] = deque()
         self._reserved: WorkerProcess | None = None
         self._quarantine = Quarantine()
+        self._suspected = Quarantine()
         self.restarts = 0
         self.failure: str | None = None
 
@@ -123,19 +125,25 @@ class WorkerPool:
         """Events of one job until it is done; `ServiceError` if it fails. Closing the generator cancels the job."""
         if not self.ready:
             raise Unavailable("No model worker is ready.", code="no_worker", retry_after_seconds=5)
-        if len(self._quarantine) and self._quarantine.holds(await asyncio.to_thread(fingerprint, fd), self._clock()):
-            raise _crashed()
+        crashes, waveform = 0, b""
+        if len(self._quarantine) or len(self._suspected):
+            waveform = await asyncio.to_thread(fingerprint, fd)
+            if self._quarantine.holds(waveform, self._clock()):
+                raise _crashed()
+            crashes = int(self._suspected.holds(waveform, self._clock()))
         try:
-            ours = Job(job, os.dup(fd))
+            ours = Job(job, os.dup(fd), crashes=crashes, waveform=waveform)
         except OSError as error:
             raise _full() from error
         try:
-            self._waiting.append(ours)
+            (self._suspects if crashes else self._waiting).append(ours)
             self._dispatch()
             while True:
                 event = await ours.events.get()
                 if isinstance(event, ServiceError):
                     raise event
+                if isinstance(event, Finished):
+                    self._suspected.remove(ours.waveform)
                 yield event
                 if isinstance(event, Finished) or isinstance(job, DetectLanguage):
                     return
@@ -191,14 +199,15 @@ class WorkerPool:
     async def _mourn(self, worker: WorkerProcess) -> None:
         """A worker has ended: its jobs wait again, are suspects, or are convicted when it was their second crash.
 
-        Nobody waits for those that were leaving it, but they may have been the cause, and then they are refused too.
+        Nobody waits for those that were leaving it, but they may have been the cause, and then they are refused, or
+        suspects when they come back, too.
         """
-        guilty = [job for job in worker.in_hand if self._blame(job, worker)]
-        for job in guilty:
-            self._quarantine.add(await asyncio.to_thread(fingerprint, job.fd), self._clock())
+        for job in [job for job in worker.in_hand if self._blame(job, worker)]:
+            job.waveform = job.waveform or await asyncio.to_thread(fingerprint, job.fd)
+            (self._suspected if job.crashes < _MAX_CRASHES else self._quarantine).add(job.waveform, self._clock())
         innocent = []
         for job in worker.jobs.values():
-            if job in guilty:
+            if job.crashes >= _MAX_CRASHES:
                 job.fail(_crashed())
             elif job.murders >= _MAX_MURDERS:
                 job.fail(Unavailable("Model workers are being killed.", code="no_worker", retry_after_seconds=5))
@@ -211,11 +220,11 @@ class WorkerPool:
         worker.let_go()
 
     def _blame(self, job: Job, worker: WorkerProcess) -> bool:
-        """Whether a worker's end was the second one that this job may have caused."""
+        """Count a worker's end against this job; whether the job may have caused it."""
         innocent = worker.murdered or not job.received
         job.murders += innocent
         job.crashes += not innocent
-        return job.crashes >= _MAX_CRASHES
+        return not innocent
 
     # --- processes -------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""Recordings that crashed workers: refused at once for a while, so that one poison file cannot stop the service.
+"""Recordings that crashed workers, or may have: refused at once for a while, or run alone, so that one poison file
+cannot stop the service.
 
 Bounded in number and time; holds hashes, never sounds.
 """
@@ -20,7 +21,7 @@ def fingerprint(fd: int) -> bytes:
 
 
 class Quarantine:
-    """Fingerprints with the time until which they are refused. Time is an argument."""
+    """Fingerprints with the time until which they are held. Time is an argument."""
 
     def __init__(self, *, seconds: float = 600.0, max_entries: int = 1000) -> None:
         self._seconds, self._max_entries = seconds, max_entries
@@ -30,14 +31,18 @@ class Quarantine:
         return len(self._until)
 
     def add(self, waveform: bytes, now: float) -> None:
-        """Refuse this waveform from now on; the oldest entry makes room."""
+        """Hold this waveform from now on; the oldest entry makes room."""
         self._until.pop(waveform, None)
         self._until[waveform] = now + self._seconds
         while len(self._until) > self._max_entries:
             self._until.popitem(last=False)
 
+    def remove(self, waveform: bytes) -> None:
+        """Nothing is held against this waveform any more; an unknown one is ignored."""
+        self._until.pop(waveform, None)
+
     def holds(self, waveform: bytes, now: float) -> bool:
-        """Whether this waveform is refused now."""
+        """Whether this waveform is held now."""
         while self._until and next(iter(self._until.values())) <= now:
             self._until.popitem(last=False)
         return waveform in self._until

@@ -52,6 +52,8 @@ class Job:
     events: asyncio.Queue[Event | ServiceError] = field(default_factory=asyncio.Queue)
     crashes: int = 0
     """Workers that crashed with this job in hand, perhaps because of it."""
+    waveform: bytes = b""
+    """Its hash, where one was needed."""
     murders: int = 0
     """Workers that ended with this job in hand, and not for it: others killed them, or they had not read it."""
     received: bool = False

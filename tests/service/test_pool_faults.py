@@ -81,6 +81,34 @@ async def test_r28_who_leaves_is_to_blame_all_the_same_and_who_stays_is_answered
 
 
 @in_loop
+async def test_r28_a_client_that_never_waits_for_the_verdict_cannot_go_on_crashing_workers() -> None:
+    async with running() as workers:
+        for restarts in (1, 2):
+            guilty = asyncio.create_task(ask(workers, "crash"))
+            await until(lambda: not workers.ready)
+            guilty.cancel()
+            await asyncio.wait([guilty])
+            await until(lambda count=restarts: workers.ready and workers.restarts == count)
+            assert await ask(workers, "innocent") == "said"
+        assert await refused(workers, "crash") == "request_crashed_worker"
+        assert workers.restarts == 2
+
+
+@in_loop
+async def test_a_suspect_that_comes_back_and_is_answered_is_one_no_more() -> None:
+    async with running() as workers:
+        both = [asyncio.create_task(ask(workers, words)) for words in ("innocent", "crash")]
+        await until(lambda: not workers.ready)
+        for one in both:
+            one.cancel()
+        await until(lambda: workers.ready)
+        with recording("innocent") as fine:
+            assert workers._suspected.holds(fingerprint(fine), time.monotonic())
+            assert await ask(workers, "innocent") == "said"
+            assert not workers._suspected.holds(fingerprint(fine), time.monotonic())
+
+
+@in_loop
 async def test_a_worker_that_hangs_is_replaced_though_nobody_waits_any_more() -> None:
     async with running(stall_seconds=1.0) as workers:
         alone = asyncio.create_task(ask(workers, "hang"))
