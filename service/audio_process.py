@@ -105,5 +105,5 @@ async def _execute(command: Sequence[str], fd: int) -> asyncio.subprocess.Proces
         return await asyncio.create_subprocess_exec(
             *command, stdin=null, stdout=null, stderr=null, env=_ENVIRONMENT, pass_fds=(fd,)
         )
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # Python 3.11 waits for each in a thread, and there may be none left
         raise ChildStartError(str(error)) from error

@@ -127,7 +127,7 @@ class WorkerPool:
             raise Unavailable("No model worker is ready.", code="no_worker", retry_after_seconds=5)
         crashes, waveform = 0, b""
         if len(self._quarantine) or len(self._suspected):
-            waveform = await asyncio.to_thread(fingerprint, fd)
+            waveform = await _hash(fd)
             if self._quarantine.holds(waveform, self._clock()):
                 raise _crashed()
             crashes = int(self._suspected.holds(waveform, self._clock()))
@@ -203,7 +203,7 @@ class WorkerPool:
         suspects when they come back, too.
         """
         for job in [job for job in worker.in_hand if self._blame(job, worker)]:
-            job.waveform = job.waveform or await asyncio.to_thread(fingerprint, job.fd)
+            job.waveform = job.waveform or await _hash(job.fd)
             (self._suspected if job.crashes < _MAX_CRASHES else self._quarantine).add(job.waveform, self._clock())
         innocent = []
         for job in worker.jobs.values():
@@ -332,6 +332,14 @@ class WorkerPool:
         if settings.download_dir is not None:
             arguments += ["--download-dir", str(settings.download_dir)]
         return arguments
+
+
+async def _hash(fd: int) -> bytes:
+    """The fingerprint of a waveform; here, if the machine has no thread left."""
+    try:
+        return await asyncio.to_thread(fingerprint, fd)
+    except RuntimeError:
+        return fingerprint(fd)
 
 
 def _crashed() -> ServiceError:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -39,6 +40,7 @@ _MAX_UNREAD = 8
 The kernel counts descriptors in flight by user, and beside more than 64 an audio child may send none: its files were
 refused for a worker that stands still. What waits here instead goes to another worker, or is gone with its client.
 """
+_POLL_SECONDS = 0.02
 _ERRORS: dict[str, type[ServiceError]] = {"deadline_exceeded": DeadlineExceeded, "invalid_value": BadRequest}
 
 
@@ -227,13 +229,13 @@ class WorkerProcess:
         return oom_kills() == self._oom_kills
 
     async def end(self, grace_seconds: float) -> None:
-        """Ask the process to stop, kill it when it does not, and reap it."""
+        """Ask the process to stop, kill it when it does not, and reap it. Takes no thread: there may be none left."""
         self.broken = True
         with contextlib.suppress(ChannelClosed):
             self.channel.send(Stop())
-        try:
-            await asyncio.to_thread(self.process.wait, grace_seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            await asyncio.to_thread(self.process.wait)
+        end = time.monotonic() + grace_seconds
+        while self.process.poll() is None:
+            if time.monotonic() >= end:
+                self.kill()
+            await asyncio.sleep(_POLL_SECONDS)
         self.channel.close()

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -300,6 +301,25 @@ def test_a_command_that_does_not_exist_is_a_failed_start() -> None:
         await until(lambda: pool.restarts >= 1)
         assert isinstance(await outcome(pool, b"samples"), Unavailable)
         await pool.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_child_for_which_there_is_no_thread_is_started_when_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    execute = asyncio.create_subprocess_exec
+    failures = iter([RuntimeError("can't start new thread")])
+
+    async def start(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        return await execute(*arguments, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED)) as pool:
+            await until(lambda: pool.restarts == 1 and pool.ready)
+            (await decode(pool, b"samples")).close()
 
     asyncio.run(scenario())
 

@@ -170,6 +170,20 @@ async def test_r30_a_pool_without_descriptors_goes_on_when_there_are_some(monkey
 
 
 @in_loop
+async def test_r30_a_pool_without_threads_replaces_its_workers_all_the_same(monkeypatch) -> None:
+    async def none_left(*_) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(asyncio, "to_thread", none_left)
+    async with running() as workers:
+        assert await asyncio.wait_for(refused(workers, "crash"), 30) == "request_crashed_worker"
+        await until(lambda: workers.ready)
+        assert await ask(workers, "well") == "said"
+        assert await refused(workers, "crash") == "request_crashed_worker"
+        assert workers.restarts == 2
+
+
+@in_loop
 async def test_r27_time_that_this_process_stood_still_is_not_held_against_a_worker() -> None:
     offset = 0.0
     async with running(stall_seconds=5.0, clock=lambda: time.monotonic() + offset) as workers:
