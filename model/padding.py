@@ -3,13 +3,15 @@
 The model hears 30 s at a time, and most of what people send is shorter. The reference computes the zeros that fill the
 window like speech: of a clip of five seconds that is five sixths of the encoder. Leaving them out costs accuracy, since
 the model was trained to look at them (benchmarks/LOG.md). But they start as the same numbers in every window, and what
-the layers make of them differs little from clip to clip: by a tenth, of which most is the same at all their positions.
+the layers make of them differs little from clip to clip, and at all their positions together: where a few are known,
+the others can be told.
 
-So `learn` hears some clips once and remembers the mean keys, values and features of every padded position. Then a
-`PaddedEncoder` computes the positions of a clip, the second behind it and a few probes of the padding. The rest is as
-remembered, moved by what the probes differ from it, on average. Every position still attends to all 1500.
+So `learn` hears some clips once and remembers the mean keys, values and features of every padded position, and how what
+differs from them goes together with twenty of them, the probes. Then a `PaddedEncoder` computes the positions of a
+clip, the second behind it and the probes of its padding. The rest is as remembered, and as the probes tell (the best
+linear estimate, Gaussian process regression over positions). Every position still attends to all 1500.
 
-The clips are read from `assets/speech.npz`; a model's own numbers are made from them when it is loaded, in its own
+The clips are made of `assets/speech.npz`; a model's own numbers are made from them when it is loaded, in its own
 arithmetic, and `model.padding_store` keeps them for the next time. Windows are encoded one by one: a window's features
 do not depend on its neighbours.
 """
@@ -20,6 +22,7 @@ from importlib.resources import files
 from typing import Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -29,10 +32,12 @@ from model.whisper import AudioEncoder, EncoderBlock, Whisper
 
 _MARGIN = 50
 """Positions behind the clip that are computed with it: a second."""
-_PROBES = 24
-"""Padded positions that are computed, at equal distances."""
+_SPACING = 75
+"""From one probe to the next, which is computed where it is padding."""
 _NEAR = 25
 """Padded positions next to a clip that nothing is learned from: they still hear its end."""
+_OWN = 0.3
+"""How much of a probe's variance is taken for its own, and tells nothing of others: with less, rare clips go astray."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,9 @@ class Padding:
     """Of every block (n_audio_layer, n_audio_ctx, 2 * n_state)."""
     features: Tensor
     """(n_audio_ctx, n_state)."""
+    covariances: Tensor
+    """Of every position with every probe (2 * n_audio_layer + 1, n_audio_ctx, n_probes), over clips and dimensions: of
+    each block's keys and its values, then of the features; 1 is the mean variance of the probes."""
     first: int
     """Nothing is known of the positions before."""
 
@@ -77,25 +85,49 @@ def shorten(model: Whisper, store: Store | None = None) -> None:
     model.encoder_context = "short"
 
 
+def probe_positions(n_ctx: int) -> Tensor:
+    """Where probes are, of so many positions."""
+    return torch.arange(_SPACING // 2, n_ctx, _SPACING)
+
+
 @torch.inference_mode()
 def learn(encoder: AudioEncoder, windows: Iterable[tuple[Tensor, int]]) -> Padding:
-    """Hear windows (1, n_mels, 2 * n_audio_ctx) with so many frames of content each.
+    """Hear windows (1, n_mels, 2 * n_audio_ctx) with so many frames of content each, block by block side by side.
 
     `ValueError` where no window has any padding.
     """
-    n_ctx, n_state = encoder.positional_embedding.shape
-    keys_values = torch.zeros(len(encoder.blocks), n_ctx, 2 * n_state)
-    features = torch.zeros(n_ctx, n_state)
-    heard = torch.zeros(n_ctx, 1)
-    for mel, n_frames in windows:
-        start = positions(n_frames) + _NEAR
-        heard[start:] += 1
-        for total, part in zip((*keys_values, features), _layers(encoder, mel), strict=True):
-            total[start:] += part[start:]
-    if not heard[-1]:
+    n_ctx = len(encoder.positional_embedding)
+    heard = [(positions(n_frames) + _NEAR, _layers(encoder, mel)) for mel, n_frames in windows]
+    padded = torch.stack([torch.arange(n_ctx) >= start for start, _ in heard])[:, :, None].float()
+    counts = padded.sum(0)
+    if not counts[-1]:
         raise ValueError("none of the windows has padding")
-    n_heard = heard.clamp(min=1)
-    return Padding((keys_values / n_heard).half(), (features / n_heard).half(), first=int(heard.argmax()))
+    means, covariances = [], []
+    for layer in zip(*(layers for _, layers in heard), strict=True):
+        found = torch.stack(layer).float()
+        means.append((found * padded).sum(0) / counts.clamp(min=1))
+        moved = (found - means[-1]) * padded * counts.clamp(min=1).rsqrt()
+        is_block = len(means) <= len(encoder.blocks)
+        covariances += [_covariance(part) for part in moved.chunk(2 if is_block else 1, -1)]
+    return Padding(
+        torch.stack(means[:-1]).half(),
+        means[-1].half(),
+        torch.stack(covariances).half(),
+        first=int((counts > 0).int().argmax()),
+    )
+
+
+def _covariance(moved: Tensor) -> Tensor:
+    """Differences from the mean (n_windows, n_audio_ctx, width), each divided by the root of how many windows have
+    padding there -> their part of `Padding.covariances`.
+
+    So it is a covariance whatever windows are padding where: no estimate from it can run away.
+    """
+    probes = probe_positions(moved.shape[1])
+    covariance = torch.einsum("wiu,wpu->ip", moved, moved[:, probes])
+    variance = covariance[probes].diagonal()
+    known = variance[variance > 0]
+    return covariance / known.mean() if len(known) else covariance
 
 
 def _layers(encoder: AudioEncoder, mel: Tensor) -> Iterator[Tensor]:
@@ -115,7 +147,7 @@ class PaddedEncoder(nn.Module):
         super().__init__()
         self.encoder, self.padding = encoder, padding
         self._blocks = cast(list[EncoderBlock], list(encoder.blocks))
-        self._n_ctx = len(encoder.positional_embedding)
+        self._probes = probe_positions(len(encoder.positional_embedding))
         nothing = encoder.positional_embedding.new_zeros(1, encoder.conv1.in_channels, 6)
         self._silent = encoder.convolve(nothing)[0, 1]
 
@@ -127,19 +159,21 @@ class PaddedEncoder(nn.Module):
 
     def _encode(self, mel: Tensor, n_frames: int) -> Tensor:
         end = max(positions(n_frames) + _MARGIN, self.padding.first)
-        if end + _PROBES >= self._n_ctx:
+        probes = self._probes[self._probes >= end]
+        if not len(probes):
             return self.encoder(mel)  # type: ignore[no-any-return]
-        probes = end + ((torch.arange(_PROBES) + 0.5) * (self._n_ctx - end) / _PROBES).long()
         where = self.encoder.positional_embedding
         # Two frames more than the positions cover: what the convolutions see beyond the last one.
         heard = self.encoder.convolve(mel[:, :, : 2 * end + 2])[0, :end] + where[:end]
         x = torch.cat([heard, self._silent + where[probes]])[None]
+        weights = _estimator(self.padding.covariances, probes, end).to(x.dtype)
         everything = x.new_empty(1, *self.padding.keys_values.shape[1:])
-        for block, known in zip(self._blocks, self.padding.keys_values, strict=True):
+        for i, (block, known) in enumerate(zip(self._blocks, self.padding.keys_values, strict=True)):
             query, keys_values = block.project(x)
-            x = block.attend(x, query, _complete(keys_values, known, probes, everything))
+            complete = _complete(keys_values, known, probes, weights[2 * i : 2 * i + 2], everything)
+            x = block.attend(x, query, complete)
         known = self.padding.features
-        return _complete(self.encoder.ln_post(x), known, probes, x.new_empty(1, *known.shape))
+        return _complete(self.encoder.ln_post(x), known, probes, weights[-1:], x.new_empty(1, *known.shape))
 
 
 def positions(n_frames: int) -> int:
@@ -150,17 +184,42 @@ def positions(n_frames: int) -> int:
 def speech_windows(n_mels: int) -> Iterator[tuple[Tensor, int]]:
     """Windows of the clips that the padding is learned from, with their frames of content."""
     log_mel = LogMel(n_mels)
+    for clip in _clips():
+        samples = torch.from_numpy(clip)
+        n_frames = len(samples) // HOP_LENGTH
+        yield log_mel.windows([MelSpan(samples, 0, n_frames, log_mel.maximum(samples))]), n_frames
+
+
+def _clips() -> Iterator[npt.NDArray[np.float32]]:
+    """2.5 s as they are and ever lower, and 10 s in ever less noise: padding differs by both, and by the length."""
     with files("model").joinpath("assets/speech.npz").open("rb") as file:
-        for clip in np.load(file).values():
-            samples = torch.from_numpy(clip)
-            n_frames = len(samples) // HOP_LENGTH
-            yield log_mel.windows([MelSpan(samples, 0, n_frames, log_mel.maximum(samples))]), n_frames
+        spoken = [clip.astype(np.float32) / 32768 for clip in np.load(file).values()]
+    for clip, level in zip(spoken, (1.0, 0.3, 0.1, 0.03, 0.01), strict=True):
+        yield clip * np.float32(level)
+    random = np.random.default_rng(0)
+    for i, decibels in enumerate((5, 10, 15, 20, 40)):
+        clip = np.concatenate([spoken[(i + k) % len(spoken)] for k in (0, 2, 4, 1)])
+        noise = random.standard_normal(len(clip), np.float32)
+        yield clip + noise * clip.std() * np.float32(10 ** (-decibels / 20))
 
 
-def _complete(computed: Tensor, known: Tensor, probes: Tensor, out: Tensor) -> Tensor:
-    """All positions (1, n_audio_ctx, width) from what was computed, the clip and then the probes, and what is known."""
+def _estimator(covariances: Tensor, probes: Tensor, end: int) -> Tensor:
+    """What a position from `end` on differs from its mean, by what the probes do: (n, n_audio_ctx - end, n_probes)."""
+    seen = covariances[:, :, -len(probes) :].float()
+    among: Tensor = torch.linalg.inv(seen[:, probes] + _OWN * torch.eye(len(probes)))
+    return seen[:, end:] @ among
+
+
+def _complete(computed: Tensor, known: Tensor, probes: Tensor, weights: Tensor, out: Tensor) -> Tensor:
+    """All positions (1, n_audio_ctx, width) from what was computed, the clip and then the probes, and what is known.
+
+    `weights`: one `_estimator` for each equal part of the width.
+    """
     end = computed.shape[1] - len(probes)
     out[0, :end] = computed[0, :end]
-    moved = (computed[0, end:] - known[probes]).mean(0)
-    torch.add(known[end:], moved, out=out[0, end:])
+    out[0, end:] = known[end:]
+    moved = (computed[0, end:] - known[probes]).to(out.dtype)
+    parts = (rest.chunk(len(weights), -1) for rest in (out[0, end:], moved))
+    for part, told, weight in zip(*parts, weights, strict=True):
+        part.addmm_(weight, told)
     return out

@@ -1,4 +1,4 @@
-"""What was learned of the padding, kept in the user's cache: five passes of the encoder that the next start saves.
+"""What was learned of the padding, kept in the user's cache: ten passes of the encoder that the next start saves.
 
 Gets a `Padding` from `model.padding` and gives it back to whoever starts with the same weights, code, torch and CPU. A
 file that is missing, damaged or of another shape is learned anew; a folder that cannot be written to is no fault.
@@ -15,14 +15,14 @@ import torch
 
 from model.compute import has_vnni
 from model.errors import WeightsError
-from model.padding import Padding
+from model.padding import Padding, probe_positions
 from model.weights import cache_folder
 from model.whisper import Whisper
 
 _PACKAGE = Path(__file__).parent
 _SOURCES = ("**/*.py", "native/*.so", "assets/speech.npz")
 _KEPT = 4
-"""Files that stay in the folder, the newest: 18 MB each for base, 245 MB for large-v3."""
+"""Files that stay in the folder, the newest: 20 MB each for base, 250 MB for large-v3."""
 
 
 class PaddingStore:
@@ -30,10 +30,11 @@ class PaddingStore:
 
     def __init__(self, folder: Path, model: Whisper, sha256: str) -> None:
         """`sha256`: of the weights of `model`, which has the arithmetic already that it will be used in."""
-        n_ctx, n_state = model.dims.n_audio_ctx, model.dims.n_audio_state
+        n_layer, n_ctx, n_state = model.dims.n_audio_layer, model.dims.n_audio_ctx, model.dims.n_audio_state
         self._form = {
-            "keys_values": ((model.dims.n_audio_layer, n_ctx, 2 * n_state), np.float16),
+            "keys_values": ((n_layer, n_ctx, 2 * n_state), np.float16),
             "features": ((n_ctx, n_state), np.float16),
+            "covariances": ((2 * n_layer + 1, n_ctx, len(probe_positions(n_ctx))), np.float16),
             "first": ((), np.int64),
         }
         self._path = folder / f"padding-{_key(model, sha256)}.npz"
@@ -47,19 +48,19 @@ class PaddingStore:
             return None
         if {name: (array.shape, array.dtype) for name, array in arrays.items()} != self._form:
             return None
-        keys_values, features = (torch.from_numpy(arrays[name]) for name in ("keys_values", "features"))
-        return Padding(keys_values, features, int(arrays["first"]))
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items() if array.ndim}
+        return Padding(**tensors, first=int(arrays["first"]))
 
     def write(self, padding: Padding) -> None:
         """Keep it: whole or not at all, also when several workers start at once."""
-        keys_values, features = padding.keys_values.numpy(), padding.features.numpy()
+        arrays = {name: np.asarray(getattr(padding, name)) for name in self._form}
         folder = self._path.parent
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             number, name = tempfile.mkstemp(prefix=".padding-", dir=folder)
             try:
                 with os.fdopen(number, "wb") as file:
-                    np.savez(file, keys_values=keys_values, features=features, first=np.int64(padding.first))
+                    np.savez(file, allow_pickle=False, **arrays)
                 Path(name).replace(self._path)
             except BaseException:
                 Path(name).unlink(missing_ok=True)

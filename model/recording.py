@@ -206,7 +206,7 @@ def _inside(segment: Segment, clips: Sequence[Stretch]) -> Segment:
     """
     if segment.words:
         return segment
-    end = next(last for _, last in clips if segment.seek < last) / FRAMES_PER_SECOND
+    end = next((last for _, last in clips if segment.seek < last), clips[-1][1]) / FRAMES_PER_SECOND
     start = min(segment.start, max(segment.seek / FRAMES_PER_SECOND, end - _SHORTEST_SEGMENT))
     return replace(segment, start=start, end=max(min(segment.end, end), start))
 

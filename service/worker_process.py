@@ -37,8 +37,8 @@ from service.settings import environment_of_children
 _MAX_UNREAD = 8
 """Jobs that a worker has been sent and not read: as many as may join its batch in one turn.
 
-The kernel counts descriptors in flight by user, and beside more than 64 an audio child may send none: its files were
-refused for a worker that stands still. What waits here instead goes to another worker, or is gone with its client.
+The kernel counts descriptors in flight by user, and lets nobody send one beside more than it may have open itself. What
+waits here instead goes to another worker, or is gone with its client.
 """
 _POLL_SECONDS = 0.02
 _ERRORS: dict[str, type[ServiceError]] = {"deadline_exceeded": DeadlineExceeded, "invalid_value": BadRequest}

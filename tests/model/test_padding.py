@@ -10,6 +10,7 @@ from torch import Tensor
 from model import load
 from model.audio import decode_audio
 from model.dims import HOP_LENGTH
+from model.inference import make_inference
 from model.mel import MelSpan
 from model.padding import learn, positions, shorten, speech_windows
 from model.transcriber import Transcriber
@@ -17,6 +18,7 @@ from model.whisper import AudioEncoder, Whisper
 from tests import tiny
 
 AUDIO = Path(__file__).parents[1] / "audio"
+CLIPS = ("de-leichenhalle.wav", "de-mekka.ogg", "es-arenas.flac", "ja-kyanpu.mp3", "zh-guangzhou.flac")
 
 
 def _tiny(n_layer: int) -> Whisper:
@@ -78,13 +80,14 @@ def test_it_learns_from_padding_and_only_once() -> None:
         shorten(whisper)
 
 
-def test_the_clips_are_speech_and_then_padding() -> None:
+def test_the_clips_are_speech_of_several_levels_and_lengths_and_then_padding() -> None:
     windows = list(speech_windows(80))
-    assert len(windows) == 5
+    assert [n_frames for _, n_frames in windows] == [250] * 5 + [1000] * 5
     for mel, n_frames in windows:
-        assert n_frames == 250
-        assert mel[:, :, :n_frames].std() > 0.2
+        assert mel[:, :, :n_frames].std() > 0.1
         assert not mel[:, :, n_frames:].any()
+    loudest = [float(mel.max()) for mel, _ in windows[:5]]
+    assert max(loudest) - min(loudest) > 0.8  # of 2.0, which are 80 dB
 
 
 @pytest.mark.weights
@@ -105,6 +108,32 @@ def test_real_features_are_nearly_those_of_the_whole_window(file: str, base: Tra
     # Far better than a window that ends with the clip.
     assert error < 0.25 * _error(deaf, wanted[:, :heard])
     assert _error(got[:, heard:], wanted[:, heard:]) < 0.35
+
+
+@pytest.mark.weights
+def test_the_decoder_hears_what_it_hears_in_the_whole_window(base: Transcriber, short: Transcriber) -> None:
+    # Means that all probes move alike, in place of an estimate for each position, make it more than twice as much.
+    divergences = [_divergence(AUDIO / file, base, short) for file in CLIPS]
+    assert sum(divergences) / len(divergences) < 3e-3
+
+
+@torch.inference_mode()
+def _divergence(clip: Path, base: Transcriber, short: Transcriber) -> float:
+    """Nats a token (Kullback-Leibler) between what the decoder expects in a whole window and in a short one."""
+    samples = torch.from_numpy(decode_audio(clip).samples)
+    n_frames = len(samples) // HOP_LENGTH
+    mel = base.log_mel.windows([MelSpan(samples, 0, n_frames, base.log_mel.maximum(samples))])
+    said = base.transcribe(clip, language=clip.name[:2], temperature=0.0)
+    start = base.tokenizer.sot_sequence(said.language, "transcribe")
+    tokens = [*start, *(token for segment in said.segments for token in segment.tokens)]
+    inference = make_inference(base.model, n_windows=1, n_rows=1)
+    expected = []
+    for features in (base.model.encode(mel), short.model.encode(mel, [n_frames])):
+        inference.fill_windows(features, [0])
+        logits = inference.prefill(tokens, row=0, window=0, keep=range(len(start), len(tokens)))
+        expected.append(logits.log_softmax(-1))
+    whole, got = expected
+    return float((whole.exp() * (whole - got)).sum(-1).mean())
 
 
 @pytest.mark.weights

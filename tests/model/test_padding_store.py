@@ -151,7 +151,8 @@ def test_a_folder_that_cannot_be_written_to_is_no_fault(tmp_path: Path) -> None:
 
 def test_only_the_newest_files_stay(tmp_path: Path) -> None:
     model = _model()
-    kept = Padding(torch.ones(1).half(), torch.ones(1).half(), first=1)
+    ones = torch.ones(1).half()
+    kept = Padding(keys_values=ones, features=ones, covariances=ones, first=1)
     (tmp_path / "base.pt").write_text("weights stay")
     for number in range(7):
         PaddingStore(tmp_path, model, str(number)).write(kept)
