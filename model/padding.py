@@ -102,11 +102,12 @@ def learn(encoder: AudioEncoder, windows: Iterable[tuple[Tensor, int]]) -> Paddi
     counts = padded.sum(0)
     if not counts[-1]:
         raise ValueError("none of the windows has padding")
+    share = padded / counts.clamp(min=1)
     means, covariances = [], []
     for layer in zip(*(layers for _, layers in heard), strict=True):
         found = torch.stack(layer).float()
-        means.append((found * padded).sum(0) / counts.clamp(min=1))
-        moved = (found - means[-1]) * padded * counts.clamp(min=1).rsqrt()
+        means.append(torch.einsum("wix,wiu->iu", share, found))
+        moved = found.sub_(means[-1]).mul_(share.sqrt())
         is_block = len(means) <= len(encoder.blocks)
         covariances += [_covariance(part) for part in moved.chunk(2 if is_block else 1, -1)]
     return Padding(
