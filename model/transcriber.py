@@ -4,6 +4,7 @@ Puts `model.audio`, `model.mel`, `model.decode` and `model.transcript` together 
 service puts the same pieces together for many at once.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -49,7 +50,7 @@ _CPU_WINDOWS, _GPU_WINDOWS = 4, 16
 
 
 class Transcriber:
-    """A loaded model. `load()` makes one."""
+    """A loaded model. `load()` makes one. Threads may share it, and take turns."""
 
     def __init__(self, model: Whisper, name: str) -> None:
         self.model, self.name = model, name
@@ -58,6 +59,7 @@ class Transcriber:
         self.dims = model.dims
         self.tokenizer = get_tokenizer(model.dims)
         self.log_mel = LogMel(model.dims.n_mels, model.device)
+        self._turn = threading.RLock()  # of who uses the batches; their memory knows one caller
 
     @cached_property
     def detector(self) -> SpeechDetector:
@@ -123,10 +125,11 @@ class Transcriber:
         samples = self._samples(audio)
         heard = self.detector.scan(samples).finish() if needs_speech(settings, len(samples)) else ()
         recording = Recording(self.dims, self.tokenizer, settings, n_samples=len(samples), probabilities=heard)
-        batch = self._batch if recording.is_sequential else self._side_by_side
-        for _ in self._run(batch, recording, samples, settings):
-            if progress is not None:
-                progress(recording.frames_done, recording.n_frames)
+        with self._turn:
+            batch = self._batch if recording.is_sequential else self._side_by_side
+            for _ in self._run(batch, recording, samples, settings):
+                if progress is not None:
+                    progress(recording.frames_done, recording.n_frames)
         return recording.result()
 
     def detect_language(self, audio: Audio) -> dict[str, float]:
@@ -135,11 +138,12 @@ class Transcriber:
             raise OptionError("model", f"model {self.name} knows English only")
         samples = self._samples(audio)
         span = MelSpan(samples, 0, min(N_FRAMES, max(1, len(samples) // HOP_LENGTH)), self.log_mel.maximum(samples))
-        (slot,) = self._batch.encode(self.log_mel.windows([span]), [span.n_frames])
-        try:
-            return self._batch.detect_language(slot)
-        finally:
-            self._batch.release(slot)
+        with self._turn:
+            (slot,) = self._batch.encode(self.log_mel.windows([span]), [span.n_frames])
+            try:
+                return self._batch.detect_language(slot)
+            finally:
+                self._batch.release(slot)
 
     def decode(self, audio: Audio, **options: Any) -> DecodingResult:
         """Decode the first 30 s as one window, without the long-form logic around it."""
@@ -148,7 +152,8 @@ class Transcriber:
         n_frames = min(N_FRAMES, max(1, len(samples) // HOP_LENGTH))
         prompt = written_tokens(self.tokenizer, settings.initial_prompt)
         window = Window(0, 0, n_frames, settings.language, prompt)
-        return self._decode(MelSpan(samples, 0, n_frames, self.log_mel.maximum(samples)), window, settings)
+        with self._turn:
+            return self._decode(MelSpan(samples, 0, n_frames, self.log_mel.maximum(samples)), window, settings)
 
     def options(self, **options: Any) -> TranscribeOptions:
         """`TranscribeOptions` from keyword arguments, held against what this model can do."""

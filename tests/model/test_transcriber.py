@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -356,3 +357,17 @@ def test_the_download_folder_may_be_text(tmp_path) -> None:
     (tmp_path / "tiny.pt").write_bytes(b"other")
     with pytest.raises(WeightsError, match="has SHA-256"):
         load("tiny", "cpu", download_dir=str(tmp_path))
+
+
+def test_threads_that_share_a_model_take_turns() -> None:
+    whisper = tiny.transcriber()
+    generator = np.random.default_rng(0)
+    clips = [generator.normal(0, 0.1, 16_000 * seconds).astype(np.float32) for seconds in (2, 3, 4, 5)]
+
+    def heard(clip: np.ndarray) -> tuple[Transcription, tuple[int, ...], dict[str, float]]:
+        text = whisper.transcribe(clip, temperature=0.0, guards=False)
+        return text, whisper.decode(clip, language="de", temperature=0.0).tokens, whisper.detect_language(clip)
+
+    wanted = [heard(clip) for clip in clips]
+    with ThreadPoolExecutor(len(clips)) as threads:
+        assert list(threads.map(heard, clips)) == wanted
