@@ -14,7 +14,7 @@ _ROUNDS = 3
 """So often a text says the same before it counts as a loop."""
 _LEAST_LOOP = 12
 """Tokens that a loop has at least: "no, no, no" is none."""
-_PHRASE = 7
+PHRASE = 7
 """Tokens from which on the same again is a repeated phrase (benchmarks/LOG.md)."""
 
 
@@ -48,7 +48,7 @@ def cut_repeats(tokens: Sequence[int], timestamp_begin: int) -> tuple[tuple[int,
     places: list[Place] = []
     while texts:
         length = _repeated([tokens[i] for i in texts], said)
-        if length < _PHRASE:
+        if length < PHRASE:
             said.append(tokens[texts.pop(0)])
             continue
         phrase, texts = texts[:length], texts[length:]

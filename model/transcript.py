@@ -13,7 +13,7 @@ from dataclasses import replace
 from model.clips import clip_frames, count_frames
 from model.dims import CHUNK_LENGTH, FRAMES_PER_SECOND, N_FRAMES, SAMPLE_RATE, ModelDimensions
 from model.invention import judge, rest_of
-from model.missed import pauses, resumption
+from model.missed import Echoes, is_early, pauses, resumption
 from model.omissions import left_out
 from model.options import TranscribeOptions
 from model.presence import is_speech_after_all, reason_to_skip
@@ -71,6 +71,7 @@ class Transcript:
         self.language_probs: dict[str, float] = {}
         self._hears_again = False
         """Whether the window before was left early, for speech that its text passes over."""
+        self._echoes = Echoes()
         self.skipped: list[Skipped] = []
         """Windows without speech, in order."""
 
@@ -121,6 +122,8 @@ class Transcript:
         self.skipped += [one for one in left if one.start * FRAMES_PER_SECOND < seek]
         # However the words fall, the next window is another one.
         self._seek = max(seek, window.seek + 1)
+        segments, echoes = self._echoes.sift(segments, result.speech)
+        self.skipped += [Skipped("repetition", echo.start, echo.end) for echo in echoes]
         kept = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
         kept = [replace(segment, id=len(self._segments) + i) for i, segment in enumerate(kept)]
         self._segments += kept
@@ -232,7 +235,10 @@ class Transcript:
             or self._options.hallucination_silence_threshold is not None
         ):
             return None
-        frame = resumption(pauses(result.tokens, self._tokenizer.timestamp_begin, window), result.speech)
+        written = [self._segment(window, result, *span) for span in self._spans(window, result)[0]]
+        early = {round(one.end * FRAMES_PER_SECOND) - window.seek for one in written if is_early(one, result.speech)}
+        silent = pauses(result.tokens, self._tokenizer.timestamp_begin, window)
+        frame = resumption([pause for pause in silent if pause[0] not in early], result.speech)
         return None if frame is None else window.seek + frame
 
     def _segment(

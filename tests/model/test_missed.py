@@ -99,8 +99,43 @@ def test_a_window_that_was_heard_again_is_taken_as_it_is_and_the_next_one_is_not
     for _ in range(4):
         lane, window = recording.take()
         seeks.append(window.seek)
-        recording.feed(lane, _result(_tokens((0, 2)), speech=_speech((4, 10), seconds=window.n_frames / 100)))
+        recording.feed(lane, _result(_tokens((0, 2)), speech=_speech((0, 2), (4, 10), seconds=window.n_frames / 100)))
     assert seeks == [0, pytest.approx(380, abs=4), pytest.approx(3380, abs=4), pytest.approx(3760, abs=4)]
+
+
+@pytest.mark.parametrize(
+    ("said", "seek"),
+    [
+        ([(0.0, 5.0), (12.0, 16.0)], 1180),
+        ([(4.2, 5.0), (12.0, 16.0)], 1180),
+        ([(4.9, 5.0), (12.0, 16.0)], 3000),  # six letters in a tenth of a second
+        ([(12.0, 16.0)], 3000),  # what was written stands where nobody speaks
+        ([(12.0, 16.0), (21.0, 24.0), (26.0, 29.0)], 2580),  # another one has its own speech, and misses some
+    ],
+)
+def test_speech_behind_a_text_that_is_timed_too_early_is_that_of_the_text(said, seek) -> None:
+    recording = _recording()
+    lane, _ = recording.take()
+    tokens = _tokens((0, 5), (20, 24)) if len(said) == 3 else _tokens((0, 5))
+    recording.feed(lane, _result(tokens, speech=_speech(*said)))
+    assert recording.take()[1].seek == pytest.approx(seek, abs=4)
+
+
+LONG = tuple(TOKENIZER.encode(" The cave is on top of one of the mountains north of here."))
+
+
+@pytest.mark.parametrize(("spoken", "kept"), [([(20, 24), (32, 36)], 1), ([(1, 5), (20, 24), (32, 36)], 2), ([], 2)])
+def test_a_text_that_was_written_before_it_was_said_is_not_kept_again(spoken, kept) -> None:
+    first = (BEGIN + 50, *LONG, BEGIN + 250)
+    recording = _recording()
+    lane, window = recording.take()
+    speech = _speech(*spoken) if spoken else ()
+    segments = recording.feed(lane, _result((*first, BEGIN + 500, BEGIN + 500, *LONG), speech=speech))
+    lane, window = recording.take()
+    segments += recording.feed(lane, _result(first, speech=_speech((window.seek / 100, 30)) if spoken else ()))
+    assert [segment.text.strip() for segment in segments] == [TOKENIZER.decode(LONG).strip()] * kept
+    left = [skipped.reason for skipped in recording.result().warnings]
+    assert left == ["repetition"] * (2 - kept)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +143,9 @@ def test_a_window_that_was_heard_again_is_taken_as_it_is_and_the_next_one_is_not
 )
 def test_nothing_is_heard_again_that_the_detector_was_not_asked_about_or_another_guard_judges(unheard) -> None:
     options = {name: value for name, value in unheard.items() if name.startswith("hall")}
-    fields = {"speech": _speech((10, 30))} | {name: value for name, value in unheard.items() if name not in options}
+    fields = {"speech": _speech((0, 5), (10, 30))} | {
+        name: value for name, value in unheard.items() if name not in options
+    }
     recording = _recording(**options)
     lane, _ = recording.take()
     recording.feed(lane, _result(_tokens((0, 5)), **fields))
