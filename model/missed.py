@@ -64,17 +64,19 @@ class Echoes:
     def sift(self, segments: Sequence[Segment], speech: Sequence[float]) -> tuple[list[Segment], list[Segment]]:
         """A window's segments to keep, and those whose text stands there already; `speech` as in `is_early`.
 
-        A text of a few words may be said twice.
+        A text of a few words may be said twice. So is one that the detector hears nobody say the second time either: it
+        is deaf to that voice then.
         """
         kept: list[Segment] = []
         echoes: list[Segment] = []
         before, self._early = self._early, set()
         for segment in segments:
-            if segment.text in before | self._early and len(segment.tokens) >= PHRASE + 2:
+            early = bool(speech) and is_early(segment, speech)
+            if not early and segment.text in before | self._early and len(segment.tokens) >= PHRASE + 2:
                 echoes.append(segment)
                 continue
             kept.append(segment)
-            if speech and is_early(segment, speech):
+            if early:
                 self._early.add(segment.text)
         return kept, echoes
 
