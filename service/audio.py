@@ -140,6 +140,7 @@ class AudioPool:
     async def _decode(self, child: AudioProcess, upload_fd: int, output: int) -> DecodedAudio | ServiceError:
         child.used = True
         outcome: DecodedAudio | ServiceError | None = None
+        unsent = False
         self.busy += 1
         try:
             child.channel.send(self._request, upload_fd, output)
@@ -147,16 +148,19 @@ class AudioPool:
                 outcome = self._outcome(output, await child.channel.receive())
         except TimeoutError:
             raise InvalidAudio("The file took too long to decode.", param="file") from None
+        except OSError:  # there is no descriptor to send; the child knows nothing of the file
+            unsent = True
+            raise
         except ChannelClosed as error:
             if self._stopping:
                 raise self._unavailable() from error
             raise InvalidAudio("The file could not be decoded.", param="file") from error
         finally:
             self.busy -= 1
-            if outcome is None:
-                child.kill()
-            else:
+            if outcome is not None or unsent:
                 self._release(child)
+            else:
+                child.kill()
         return outcome
 
     def _outcome(self, output: int, answer: Message) -> DecodedAudio | ServiceError:

@@ -1,15 +1,18 @@
 """The pool of audio children: what goes in, what comes out, who waits for whom, and what happens when one dies."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
 import random
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -322,6 +325,47 @@ def test_a_child_for_which_there_is_no_thread_is_started_when_there_is_one(monke
             (await decode(pool, b"samples")).close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("spare", [0, 1, 2])
+def test_a_file_that_cannot_be_sent_costs_no_child(spare: int) -> None:
+    # One for the memory of the samples, and two copies that are sent.
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED)) as pool:
+            for _ in range(3):
+                with (
+                    recorded(b"samples") as upload,
+                    descriptors_left(spare),
+                    pytest.raises(OSError, match="open files"),
+                ):
+                    await pool.decode(upload)
+            (await decode(pool, b"samples")).close()
+            assert pool.restarts == 0
+
+    asyncio.run(scenario())
+
+
+@contextlib.contextmanager
+def recorded(upload: bytes) -> Iterator[int]:
+    fd = memory.create("upload")
+    memory.write_all(fd, upload)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def descriptors_left(number: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = [os.dup(0) for _ in range(number + 1)]
+    for fd in free:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_children_that_die_idle_again_and_again_count_as_failing() -> None:
