@@ -7,7 +7,7 @@ the layers make of them differs little from clip to clip, and at all their posit
 the others can be told.
 
 So `learn` hears some clips once and remembers the mean keys, values and features of every padded position, and how what
-differs from them goes together with twenty of them, the probes. Then a `PaddedEncoder` computes the positions of a
+differs from them goes together with thirty of them, the probes. Then a `PaddedEncoder` computes the positions of a
 clip, the second behind it and the probes of its padding. The rest is as remembered, and as the probes tell (the best
 linear estimate, Gaussian process regression over positions). Every position still attends to all 1500.
 
@@ -32,7 +32,7 @@ from model.whisper import AudioEncoder, EncoderBlock, Whisper
 
 _MARGIN = 50
 """Positions behind the clip that are computed with it: a second."""
-_SPACING = 75
+_SPACING = 50
 """From one probe to the next, which is computed where it is padding."""
 _NEAR = 25
 """Padded positions next to a clip that nothing is learned from: they still hear its end."""
