@@ -1,4 +1,4 @@
-"""The listening side: uvicorn, with our signals, our error body and a deadline for headers.
+"""The listening side: uvicorn, with our signals, our error body and deadlines for headers and for who reads nothing.
 
 uvicorn closes its listener on SIGTERM at once and dies by the signal; here the lifecycle decides when listening ends,
 and the exit status is 0 after a drain. Requests that uvicorn refuses before the application sees them (a malformed
@@ -36,12 +36,26 @@ class HttpProtocol(H11Protocol):
 
     Between two requests a connection has `KEEP_ALIVE_SECONDS`.
     """
+    unread_seconds = float(KEEP_ALIVE_SECONDS)
+    """A client that takes nothing of what waits for it for so long is gone."""
     _header_timer: asyncio.TimerHandle | None = None
+    _reading_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected: its headers are due."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # be told of whatever waits for the client
         self._expect_head()
+
+    def pause_writing(self) -> None:
+        """Something waits for the client to read."""
+        super().pause_writing()
+        self._expect_reading(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """The client has all of it, or the kernel for it."""
+        super().resume_writing()
+        self._forget_reading()
 
     def data_received(self, data: bytes) -> None:
         """What came may be the beginning of another head, whose rest is due then."""
@@ -61,6 +75,7 @@ class HttpProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._forget_head()
+        self._forget_reading()
         super().connection_lost(exc)
 
     @property
@@ -75,6 +90,25 @@ class HttpProtocol(H11Protocol):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+    def _expect_reading(self, waiting: int) -> None:
+        self._reading_timer = self.loop.call_later(self.unread_seconds, self._check_reading, waiting)
+
+    def _check_reading(self, before: int) -> None:
+        """However slow a client is, it must have taken some of the bytes that waited `before`."""
+        waiting = self.transport.get_write_buffer_size()
+        if waiting < before:
+            self._expect_reading(waiting)
+        else:
+            self.transport.abort()
+
+    def _forget_reading(self) -> None:
+        if self._reading_timer is not None:
+            self._reading_timer.cancel()
+            self._reading_timer = None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: any client could fill the log with it, and an upgrade may be passed over (RFC 9110, 7.8)."""
 
     def _headers_are_late(self) -> None:
         """Refuse half a head; who has sent nothing has asked for nothing, and is told nothing."""
