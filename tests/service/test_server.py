@@ -12,6 +12,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from service.server import HttpProtocol
+from tests.audio_pools import until
 
 BODY = bytes(16_000_000)
 
@@ -46,11 +47,9 @@ async def asked(request: bytes) -> AsyncIterator[tuple[socket.socket, ServerStat
 def test_who_reads_nothing_is_let_go(connection: str) -> None:
     async def scenario() -> None:
         request = f"GET / HTTP/1.1\r\nHost: test\r\nConnection: {connection}\r\n\r\n".encode()
-        async with asked(request) as (_, state), asyncio.timeout(30):
-            while not state.connections:
-                await asyncio.sleep(0.01)
-            while state.connections:
-                await asyncio.sleep(0.01)
+        async with asked(request) as (_, state):
+            await until(lambda: bool(state.connections))
+            await until(lambda: not state.connections)
 
     asyncio.run(scenario())
 
