@@ -280,6 +280,9 @@ class WorkerPool:
             if worker.hangs(now, self._settings.stall_seconds):
                 worker.kill()
                 return "it made no progress"
+            if worker.info is None and now - started > self._settings.start_seconds:
+                worker.kill()
+                return "it was not ready in time"
             try:
                 async with asyncio.timeout(_WATCH_SECONDS):  # wait_for of Python 3.11 can swallow a cancellation
                     message = await worker.channel.receive()

@@ -55,6 +55,12 @@ class Settings(BaseSettings):
     threads_per_worker: int = Field(
         default=0, ge=0, le=1024, description="CPU threads of a model worker; 0 shares the cores."
     )
+    start_seconds: float = Field(
+        default=1800.0,
+        gt=0,
+        le=86400,
+        description="A worker that is not ready so long after its start, downloads included, is replaced.",
+    )
     stall_seconds: float = Field(
         default=60.0, gt=0, le=3600, description="A worker with work but without progress for so long is replaced."
     )

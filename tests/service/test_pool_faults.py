@@ -109,6 +109,19 @@ async def test_a_suspect_that_comes_back_and_is_answered_is_one_no_more() -> Non
 
 
 @in_loop
+async def test_a_worker_that_stands_still_while_it_starts_is_replaced() -> None:
+    settings = make_settings(devices=("cpu",), start_seconds=0.5)
+    silent = (sys.executable, "-c", "import time; time.sleep(3600)")
+    workers = WorkerPool(settings, command=silent, clock=time.monotonic)
+    await workers.start()
+    try:
+        await until(lambda: workers.restarts >= 1)
+        assert not workers.ready
+    finally:
+        await workers.stop(1.0)
+
+
+@in_loop
 async def test_a_worker_that_hangs_is_replaced_though_nobody_waits_any_more() -> None:
     async with running(stall_seconds=1.0) as workers:
         alone = asyncio.create_task(ask(workers, "hang"))
