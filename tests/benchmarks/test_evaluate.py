@@ -34,7 +34,7 @@ def test_a_sample_takes_part_of_every_pass() -> None:
 def test_shipped_clips_come_out_as_the_reference_has_them(tmp_path: Path) -> None:
     results, docs = tmp_path / "results", tmp_path / "docs"
     asked = ["--passes", "given", "--language", "nl", "zh", "de", "--limit", "3", "--compute-type", "float32"]
-    command = [str(AUDIO), "--against", *asked, "--results", str(results), "--docs", str(docs)]
+    command = [str(AUDIO), "--against", "--no-guards", *asked, "--results", str(results), "--docs", str(docs)]
     for _ in range(2):  # the second run asks nobody
         assert main(command) == 0
         report = json.loads((results / "evaluation.json").read_text(encoding="utf-8"))
