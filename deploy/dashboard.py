@@ -13,7 +13,8 @@ from typing import Any
 TARGET = Path(__file__).resolve().parent / "grafana/dashboards/whisper.json"
 _COLUMNS, _WIDTH, _HEIGHT = 24, 8, 8
 _SOURCE = {"type": "prometheus", "uid": "prometheus"}
-_WORK = 'endpoint=~"/v1/(transcribe|detect-language)"'
+_TRANSCRIPTIONS = 'endpoint=~"/v1/(transcribe|audio/(transcriptions|translations))"'
+_WORK = 'endpoint=~"/v1/(transcribe|detect-language|audio/(transcriptions|translations))"'
 
 
 _REPLICAS = '{proxy="replicas"}'
@@ -64,7 +65,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Latency",
             "Arrival to the last byte of a transcription.",
             "s",
-            quantiles("whisper_request_duration_seconds", 'endpoint="/v1/transcribe"'),
+            quantiles("whisper_request_duration_seconds", _TRANSCRIPTIONS),
         ),
         Panel(
             "First segment",

@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from service import __version__
 from service.admission import Admission, AdmissionLimits
@@ -26,7 +27,18 @@ from service.jobs import Jobs
 from service.lifecycle import DrainTimes, Lifecycle
 from service.metrics import Metrics
 from service.middleware import RequestContext, RequestMiddleware
-from service.openapi import DETECT_LANGUAGE, ERRORS, HEALTH, MODELS, TRANSCRIBE, describe_keys
+from service.openapi import (
+    DETECT_LANGUAGE,
+    ERRORS,
+    HEALTH,
+    MODEL,
+    MODELS,
+    NO_MODEL,
+    OPENAI_TRANSCRIPTION,
+    OPENAI_TRANSLATION,
+    TRANSCRIBE,
+    describe_keys,
+)
 from service.ports import AudioDecoder, Workers
 from service.settings import Settings
 from service.status import Status
@@ -61,7 +73,7 @@ def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Worker
     _add_routes(app, endpoints, Status(lifecycle, worker_pool, metrics))
     if settings.api_keys and settings.docs_enabled:
         describe_keys(app)
-    paths = frozenset(path for route in app.routes if isinstance(path := getattr(route, "path", None), str))
+    paths = {route.path: route.path_regex for route in app.routes if isinstance(route, Route)}
     app.add_middleware(
         RequestMiddleware,
         keys=Keys(key.get_secret_value() for key in settings.api_keys),
@@ -100,12 +112,18 @@ def _add_routes(app: FastAPI, endpoints: Endpoints, status: Status) -> None:
         responses=ERRORS,
         openapi_extra=DETECT_LANGUAGE,
     )
+    for path, handler, document in (
+        ("/v1/audio/transcriptions", endpoints.openai_transcription, OPENAI_TRANSCRIPTION),
+        ("/v1/audio/translations", endpoints.openai_translation, OPENAI_TRANSLATION),
+    ):
+        app.add_api_route(path, handler, methods=["POST"], responses=ERRORS | NO_MODEL, openapi_extra=document)
     _add_status_routes(app, status)
 
 
 def _add_status_routes(app: FastAPI, status: Status) -> None:
     handlers = {
         "/v1/models": status.models,
+        "/v1/models/{model}": status.model,
         "/metrics": status.metrics,
         "/livez": status.livez,
         "/readyz": status.readyz,
@@ -115,6 +133,8 @@ def _add_status_routes(app: FastAPI, status: Status) -> None:
         app.add_api_route(path, handler, methods=["GET", "HEAD"], include_in_schema=False)
     get = partial(app.add_api_route, methods=["GET"])
     get("/v1/models", status.models, responses={401: ERRORS[401]}, openapi_extra=MODELS)
+    refusals = {401: ERRORS[401], 503: ERRORS[503], **NO_MODEL}
+    get("/v1/models/{model}", status.model, responses=refusals, openapi_extra=MODEL)
     get("/metrics", status.metrics, responses={401: ERRORS[401]}, response_class=PlainTextResponse)
     get("/livez", status.livez, responses={503: ERRORS[503]}, openapi_extra=HEALTH)
     get("/readyz", status.readyz, responses={503: ERRORS[503]}, openapi_extra=HEALTH)

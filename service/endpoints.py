@@ -1,4 +1,4 @@
-"""The two endpoints that do work: `POST /v1/transcribe` and `POST /v1/detect-language`.
+"""The endpoints that do work: `POST /v1/transcribe` and `/v1/detect-language`, and the hosted API's two beside them.
 
 The order is the contract's: ready, permit, body, fields, samples, worker, answer. A permit exists before the first
 byte of the body is read; the deadline runs from the request's arrival; the client's going away ends the work.
@@ -6,21 +6,26 @@ byte of the body is read; the deadline runs from the request's arrival; the clie
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response
 
+from model.options import TranscribeOptions
+from model.segments import Transcription
 from service.admission import Admission, Permit
 from service.errors import DeadlineExceeded, Unavailable
-from service.formats import language_response, transcription_response
+from service.fields import FIELDS, Field
+from service.formats import Timings, language_response, transcription_response
 from service.jobs import Jobs, until_disconnected
 from service.lifecycle import Lifecycle
 from service.messages import ModelInfo
 from service.metrics import Metrics
 from service.middleware import RequestContext
 from service.multipart import Form
+from service.openai_audio import OPENAI_FIELDS, Task, openai_response, parse_openai
 from service.ports import Workers
 from service.schemas import check_detect, check_query, parse_transcribe
 from service.settings import Settings
@@ -60,7 +65,15 @@ class Endpoints:
         """Say which language a recording's first 30 seconds are in, with every language's probability."""
         return await self._serve(request, self._detect_language)
 
-    async def _serve(self, request: Request, work: _Work) -> Response:
+    async def openai_transcription(self, request: Request) -> Response:
+        """Transcribe a recording for a client of the hosted API."""
+        return await self._serve(request, partial(self._openai, "transcribe"), OPENAI_FIELDS["transcribe"])
+
+    async def openai_translation(self, request: Request) -> Response:
+        """Translate a recording into English for a client of the hosted API."""
+        return await self._serve(request, partial(self._openai, "translate"), OPENAI_FIELDS["translate"])
+
+    async def _serve(self, request: Request, work: _Work, known: Mapping[str, Field] = FIELDS) -> Response:
         context: RequestContext = request.state.context
         self._lifecycle.check_open()
         model = self._worker_pool.model
@@ -70,7 +83,7 @@ class Endpoints:
         with self._admission.enter(context.key_id) as permit:
             try:
                 async with asyncio.timeout_at(deadline) as timeout:
-                    return await self._receive_and_work(request, work, permit, model, context, deadline)
+                    return await self._receive_and_work(request, work, known, permit, model, context, deadline)
             except TimeoutError:
                 if not timeout.expired():
                     raise
@@ -80,14 +93,16 @@ class Endpoints:
         self,
         request: Request,
         work: _Work,
+        known: Mapping[str, Field],
         permit: Permit,
         model: ModelInfo,
         context: RequestContext,
         deadline: float,
     ) -> Response:
         headers = request.scope["headers"]
-        check_query(request.scope["query_string"])
-        with await receive_form(request.receive, headers, self._limits, permit.hold_bytes) as form:
+        check_query(request.scope["query_string"], known)
+        lists = [name for name, field in known.items() if field.schema["type"] == "array"]
+        with await receive_form(request.receive, headers, self._limits, permit.hold_bytes, lists) as form:
             context.passed("upload", context.arrival, time.monotonic(), bytes=form.file_bytes)
             context.notes["bytes"] = form.file_bytes
             self._metrics.upload_bytes.inc(form.file_bytes)
@@ -97,8 +112,38 @@ class Endpoints:
         self, form: Form, permit: Permit, model: ModelInfo, context: RequestContext, deadline: float
     ) -> Response:
         asked = parse_transcribe(form.fields, model)
-        context.notes.update(task=asked.options.task, response_format=asked.response_format)
-        result, timings, first = await self._jobs.transcribe(form, asked.options, permit, context, deadline)
+        context.notes["response_format"] = asked.response_format
+        result, timings = await self._result(form, asked.options, permit, model, context, deadline)
+        return transcription_response(
+            result,
+            asked.response_format,
+            asked.layout,
+            model=model.name,
+            request_id=context.request_id,
+            timings=timings,
+            language_probabilities=asked.language_probabilities,
+        )
+
+    async def _openai(
+        self, task: Task, form: Form, permit: Permit, model: ModelInfo, context: RequestContext, deadline: float
+    ) -> Response:
+        asked = parse_openai(form.fields, model, task)
+        context.notes["response_format"] = asked.response_format
+        result, _ = await self._result(form, asked.ours.options, permit, model, context, deadline)
+        return openai_response(result, asked)
+
+    async def _result(
+        self,
+        form: Form,
+        options: TranscribeOptions,
+        permit: Permit,
+        model: ModelInfo,
+        context: RequestContext,
+        deadline: float,
+    ) -> tuple[Transcription, Timings]:
+        """The transcription and where its time went, noted and counted."""
+        context.notes["task"] = options.task
+        result, timings, first = await self._jobs.transcribe(form, options, permit, context, deadline)
         context.notes.update(
             language=result.language,
             segments=len(result.segments),
@@ -109,20 +154,12 @@ class Endpoints:
             self._metrics.first_segment.observe(first)
         self._metrics.count_result(
             model=model.name,
-            task=asked.options.task,
+            task=options.task,
             language=result.language,
             audio_seconds=result.duration,
             timings=timings,
         )
-        return transcription_response(
-            result,
-            asked.response_format,
-            asked.layout,
-            model=model.name,
-            request_id=context.request_id,
-            timings=timings,
-            language_probabilities=asked.language_probabilities,
-        )
+        return result, timings
 
     async def _detect_language(
         self, form: Form, permit: Permit, model: ModelInfo, context: RequestContext, deadline: float

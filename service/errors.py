@@ -4,7 +4,8 @@
     ├── BadRequest                     400     invalid_request_error   invalid_value              no
     │   └── InvalidAudio               400     invalid_request_error   invalid_audio              no
     ├── Unauthorized                   401     authentication_error    invalid_api_key            no
-    ├── NotFound / MethodNotAllowed    404/405 invalid_request_error   not_found / ...            no
+    ├── NotFound                       404     invalid_request_error   not_found | model_not_found  no
+    ├── MethodNotAllowed               405     invalid_request_error   method_not_allowed         no
     ├── UploadTimeout                  408     invalid_request_error   upload_timeout | upload_too_slow  yes
     ├── TooLarge                       413     invalid_request_error   too_large | audio_too_long no
     ├── UnsupportedEncoding            415     invalid_request_error   unsupported_encoding       no
@@ -63,7 +64,7 @@ class Unauthorized(ServiceError):
 
 
 class NotFound(ServiceError):
-    """No such route."""
+    """No such route, or no such model."""
 
     status = 404
     type = "invalid_request_error"

@@ -55,7 +55,9 @@ def _integer(name: str, text: str) -> int:
     return int(text)
 
 
-def _choice(*values: str) -> Callable[[str, str], str]:
+def choice(*values: str) -> Callable[[str, str], str]:
+    """Reads one of `values`, and refuses everything else."""
+
     def parse(name: str, text: str) -> str:
         if text not in values:
             raise BadRequest(f"{name} must be one of: {', '.join(values)}.", param=name)
@@ -84,7 +86,7 @@ _WHOLE: Mapping[str, Any] = {"type": "integer"}
 FIELDS: Mapping[str, Field] = {
     "task": Field(
         "task",
-        _choice("transcribe", "translate"),
+        choice("transcribe", "translate"),
         "`translate` puts the speech into English.",
         {"type": "string", "enum": ["transcribe", "translate"], "default": "transcribe"},
     ),
@@ -97,14 +99,14 @@ FIELDS: Mapping[str, Field] = {
     ),
     "timestamps": Field(
         "timestamps",
-        _choice("segment", "word", "none"),
+        choice("segment", "word", "none"),
         "`word` gives every segment of a json answer its words with their times; `none` lets the model go without "
         "timestamps: one segment a window.",
         {"type": "string", "enum": ["segment", "word", "none"], "default": "segment"},
     ),
     "response_format": Field(
         "response_format",
-        _choice(*RESPONSE_FORMATS),
+        choice(*RESPONSE_FORMATS),
         "Form of the answer.",
         {"type": "string", "enum": list(RESPONSE_FORMATS), "default": "json"},
     ),
@@ -193,7 +195,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "long_form": Field(
         "long_form",
-        _choice("sequential", "batched"),
+        choice("sequential", "batched"),
         "How a recording of more than 30 s is heard: window by window, each with the text before it, or cut in pauses "
         "into parts that are decoded side by side, which know no text of one another.",
         {"type": "string", "enum": ["sequential", "batched"], "default": "sequential"},

@@ -66,6 +66,11 @@ def transcription_response(
         if language_probabilities and result.language_probabilities:
             content["language_probabilities"] = _ranked(result.language_probabilities)
         return json_response(content)
+    return text_response(result, response_format, layout)
+
+
+def text_response(result: Transcription, response_format: ResponseFormat, layout: Layout = _PLAIN) -> Response:
+    """The transcription in a format that is no JSON."""
     text = WRITERS[response_format](result, layout)
     return Response(text.encode("utf-8", "replace"), headers={"content-type": _MEDIA_TYPES[response_format]})
 
@@ -78,7 +83,7 @@ def _transcription_json(result: Transcription, *, model: str, request_id: str, t
         "language_probability": None if probability is None else round(probability, 4),
         "duration": duration,
         "text": result.text,
-        "segments": [_segment_json(segment) for segment in result.segments],
+        "segments": [segment_json(segment) for segment in result.segments],
         "warnings": [_warning_json(skipped) for skipped in result.warnings],
         "model": model,
         "usage": {"type": "duration", "seconds": duration},
@@ -87,7 +92,8 @@ def _transcription_json(result: Transcription, *, model: str, request_id: str, t
     }
 
 
-def _segment_json(segment: Segment) -> dict[str, Any]:
+def segment_json(segment: Segment) -> dict[str, Any]:
+    """A segment as `/v1/transcribe` tells it."""
     words = {} if segment.words is None else {"words": [_word_json(word) for word in segment.words]}
     return {
         "id": segment.id,

@@ -10,6 +10,7 @@ import errno
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,7 +121,7 @@ class RequestMiddleware:
         lifecycle: Lifecycle,
         metrics: Metrics,
         tracing: Tracing,
-        paths: frozenset[str],
+        paths: Mapping[str, re.Pattern[str]],
     ) -> None:
         self._app = app
         self._keys, self._admission, self._lifecycle, self._metrics = keys, admission, lifecycle, metrics
@@ -132,7 +133,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         context = RequestContext(_request_id(scope), time.monotonic())
-        context.endpoint = scope["path"] if scope["path"] in self._paths else "other"
+        context.endpoint = self._endpoint(scope["path"])
         scope.setdefault("state", {})["context"] = context
         measured = context.endpoint != METRICS_PATH
         trace = self._trace(scope, context)
@@ -145,6 +146,10 @@ class RequestMiddleware:
                 self._metrics.in_flight.dec(measured)
                 if measured:
                     self._record(context, exchange, trace)
+
+    def _endpoint(self, path: str) -> str:
+        """The path as the routes have it, with a name for what varies in it; one of few, whatever is asked for."""
+        return next((name for name, pattern in self._paths.items() if pattern.fullmatch(path)), "other")
 
     def _trace(self, scope: Scope, context: RequestContext) -> Trace:
         """Health checks and scrapes are no part of anybody's trace."""

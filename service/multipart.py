@@ -1,12 +1,13 @@
 """One multipart/form-data body, in pieces: the file goes to anonymous memory, the other fields stay small.
 
 Sits on python-multipart's tokenizer (RFC 2046, RFC 7578) and bounds what that leaves open: number and size of parts,
-part headers, preamble, epilogue. Strict where clients agree: one `file` with a name and with content, no field twice,
-no transfer encoding. Knows nothing of HTTP or of which fields mean something.
+part headers, preamble, epilogue. Strict where clients agree: one `file` with a name and with content, no field twice
+that is no list, no transfer encoding. Knows nothing of HTTP or of which fields mean something.
 """
 
 import os
 import re
+from collections.abc import Collection
 from types import TracebackType
 from typing import Self
 
@@ -40,8 +41,11 @@ def boundary_of(content_type: bytes) -> bytes:
 class Form:
     """A received form; leaving the `with` block gives the file's memory back."""
 
-    def __init__(self) -> None:
+    def __init__(self, lists: Collection[str] = ()) -> None:
         self.fields: dict[str, str] = {}
+        """Text by name; several texts of one name are joined by commas."""
+        self.lists = lists
+        """Names that may come more than once."""
         self.file_bytes = 0
         self._fd: int | None = None
 
@@ -205,7 +209,7 @@ class FormReader:
             self._form.open_file()
         elif b"filename" in options:
             raise BadRequest(f"Only the field '{FILE_FIELD}' takes a file.", param=name)
-        elif name in self._form.fields:
+        elif name in self._form.fields and name not in self._form.lists:
             raise BadRequest(f"The field '{name}' comes twice.", param=name)
         self._field = name
 
@@ -219,7 +223,9 @@ class FormReader:
 
     def _end_part(self) -> None:
         if self._field is not None and self._field != FILE_FIELD:
-            self._form.fields[self._field] = _text(bytes(self._content), f"The field '{self._field}'", self._field)
+            text = _text(bytes(self._content), f"The field '{self._field}'", self._field)
+            before = self._form.fields.get(self._field)
+            self._form.fields[self._field] = text if before is None else f"{before},{text}"
 
     def _end(self) -> None:
         self._ended = True

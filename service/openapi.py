@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from service.fields import FIELDS, Field
 from service.multipart import FILE_FIELD
+from service.openai_audio import ALIAS, OPENAI_FIELDS
 
 _STRING: dict[str, Any] = {"type": "string"}
 _NUMBER: dict[str, Any] = {"type": "number"}
@@ -59,6 +60,7 @@ _SEGMENT["properties"]["words"] = {
     "items": _object(word=_STRING, start=_NUMBER, end=_NUMBER, probability=_NUMBER),
     "description": "Only with `timestamps=word`. A word has its blank before and its punctuation.",
 }
+_USAGE = _object(type=_STRING, seconds=_NUMBER)
 _TRANSCRIPTION = _object(
     task=_STRING,
     language=_STRING,
@@ -71,7 +73,7 @@ _TRANSCRIPTION = _object(
     segments={"type": "array", "items": _SEGMENT, "description": "Empty for silence."},
     warnings={"type": "array", "items": _SKIPPED, "description": "What of the recording was skipped, and why."},
     model=_STRING,
-    usage=_object(type=_STRING, seconds=_NUMBER),
+    usage=_USAGE,
     timings=_object(queue=_NUMBER, decode_audio=_NUMBER, inference=_NUMBER, total=_NUMBER),
     request_id=_STRING,
 )
@@ -95,12 +97,13 @@ _LANGUAGE = _object(
 )
 
 
-def _form(fields: Mapping[str, Field]) -> dict[str, Any]:
+def _form(fields: Mapping[str, Field], *required: str) -> dict[str, Any]:
     properties: dict[str, Any] = {
         FILE_FIELD: {"type": "string", "format": "binary", "description": "Audio, or video with a sound track."}
     }
     properties.update({name: {**field.schema, "description": field.description} for name, field in fields.items()})
-    schema = {"type": "object", "required": [FILE_FIELD], "properties": properties, "additionalProperties": False}
+    schema: dict[str, Any] = {"type": "object", "required": [FILE_FIELD, *required], "properties": properties}
+    schema["additionalProperties"] = False
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
@@ -110,9 +113,15 @@ def _answers(schema: dict[str, Any], *others: str) -> dict[str, Any]:
     return {"200": {"description": "The result.", "content": content}}
 
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": description, "content": {"application/json": {"schema": _ERROR}}}
-    for status, description in {
+def _refusals(descriptions: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {"description": description, "content": {"application/json": {"schema": _ERROR}}}
+        for status, description in descriptions.items()
+    }
+
+
+ERRORS = _refusals(
+    {
         400: "A field is wrong, or the file cannot be decoded; `param` names the field.",
         401: "No valid API key.",
         408: "The body came too slowly.",
@@ -122,13 +131,45 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         500: "A bug, or a request that crashes workers; a retry does not help.",
         503: "Full, starting, draining or without workers; see Retry-After.",
         504: "Not done within the deadline.",
-    }.items()
-}
+    }
+)
+NO_MODEL = _refusals({404: "No such model."})
 TRANSCRIBE: dict[str, Any] = {
     "requestBody": _form(FIELDS),
     "responses": _answers(
         _TRANSCRIPTION, "text/plain", "application/x-subrip", "text/vtt", "text/tab-separated-values"
     ),
+}
+_OPENAI_JSON = _object(text=_STRING, usage=_USAGE)
+_OPENAI_VERBOSE = _object(
+    task=_STRING,
+    language={**_STRING, "description": "English name of the text's language, in lower case."},
+    duration={**_NUMBER, "description": "Seconds."},
+    text=_STRING,
+    usage=_USAGE,
+)
+_OPENAI_VERBOSE["properties"] |= {
+    "segments": {
+        "type": "array",
+        "items": _object(
+            **{name: one for name, one in _SEGMENT["properties"].items() if name not in ("language", "words")}
+        ),
+        "description": "Unless words alone were asked for.",
+    },
+    "words": {
+        "type": "array",
+        "items": _object(word=_STRING, start=_NUMBER, end=_NUMBER),
+        "description": "Where they were asked for. A word has its punctuation, and no blank before it.",
+    },
+}
+_OPENAI_ANSWERS = _answers({"anyOf": [_OPENAI_JSON, _OPENAI_VERBOSE]}, "text/plain", "application/x-subrip", "text/vtt")
+OPENAI_TRANSCRIPTION: dict[str, Any] = {
+    "requestBody": _form(OPENAI_FIELDS["transcribe"], "model"),
+    "responses": _OPENAI_ANSWERS,
+}
+OPENAI_TRANSLATION: dict[str, Any] = {
+    "requestBody": _form(OPENAI_FIELDS["translate"], "model"),
+    "responses": _OPENAI_ANSWERS,
 }
 DETECT_LANGUAGE: dict[str, Any] = {"requestBody": _form({}), "responses": _answers(_LANGUAGE)}
 _MODEL = _object(
@@ -144,6 +185,12 @@ _MODEL = _object(
     cross_kv=_STRING,
     sha256={**_nullable(_STRING), "description": "Of the weights."},
 )
+MODEL: dict[str, Any] = {
+    "parameters": [
+        {"name": "model", "in": "path", "required": True, "schema": _STRING, "description": f"Its id, or `{ALIAS}`."}
+    ],
+    "responses": _answers(_MODEL),
+}
 MODELS: dict[str, Any] = {
     "responses": _answers(_object(object={**_STRING, "const": "list"}, data={"type": "array", "items": _MODEL}))
 }

@@ -36,7 +36,7 @@ class TranscribeForm:
 
 def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeForm:
     """The form's fields as options that `model` can fulfil; `BadRequest` names the first that is wrong."""
-    _check_names(fields, known=FIELDS)
+    check_names(fields, known=FIELDS)
     values = {FIELDS[name].option: FIELDS[name].parse(name, text) for name, text in fields.items() if text}
     response_format = cast("ResponseFormat", values.pop("response_format", "json"))
     lists_languages = values.pop("language_probabilities", False)
@@ -60,25 +60,26 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
         raise BadRequest(f"{str(error).replace(error.param, param)}.", param=param) from None
     for name in ("prepend_punctuations", "append_punctuations"):
         if name in values and not options.finds_words:
-            raise BadRequest(f"{name} needs words: timestamps=word, or lines of subtitles.", param=name)
+            raise BadRequest(f"{name} needs words: their timestamps, or lines of subtitles.", param=name)
     return TranscribeForm(options, response_format, layout, lists_languages)
 
 
-def check_query(query: bytes) -> None:
+def check_query(query: bytes, known: Mapping[str, Field]) -> None:
     """Nothing is read from the query string: `BadRequest` for a field that stands there, which would be passed over."""
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name in FIELDS:
+        if name in known:
             raise BadRequest(f"{name} must be a field of the form, not of the query string.", param=name)
 
 
 def check_detect(fields: Mapping[str, str], model: ModelInfo) -> None:
     """Language detection takes no field but the file, and a model that knows languages."""
-    _check_names(fields, known={})
+    check_names(fields, known={})
     if len(model.languages) <= 1:
         raise BadRequest(f"The model {model.name} knows English only: it cannot detect a language.")
 
 
-def _check_names(fields: Mapping[str, str], *, known: Mapping[str, Field]) -> None:
+def check_names(fields: Mapping[str, str], *, known: Mapping[str, Field]) -> None:
+    """`BadRequest` for the first field that is not known."""
     for name in fields:
         if name not in known:
             raise BadRequest(f"Unknown field '{name}'.", param=name, code="unknown_field")

@@ -4,13 +4,17 @@ while everything is busy.
 A full queue does not make the service unready: a load balancer that took it out would collapse onto the others.
 """
 
+from typing import Any
+
 from fastapi import Request
 from starlette.responses import Response
 
 from service.errors import Unavailable
 from service.formats import json_response
 from service.lifecycle import Lifecycle
+from service.messages import ModelInfo
 from service.metrics import CONTENT_TYPE, Metrics
+from service.openai_audio import check_model
 from service.ports import Workers
 
 
@@ -38,21 +42,28 @@ class Status:
     async def models(self, _: Request) -> Response:
         """The model that is loaded; an empty list until one is."""
         model = self._worker_pool.model
-        data = []
-        if model is not None:
-            data.append(
-                {
-                    "id": model.name,
-                    "object": "model",
-                    "created": 0,
-                    "owned_by": "openai",
-                    "languages": list(model.languages),
-                    "can_translate": model.can_translate,
-                    "device": model.device,
-                    "compute_type": model.compute_type,
-                    "encoder_context": model.encoder_context,
-                    "cross_kv": model.cross_kv,
-                    "sha256": model.sha256,
-                }
-            )
-        return json_response({"object": "list", "data": data})
+        return json_response({"object": "list", "data": [] if model is None else [_model(model)]})
+
+    async def model(self, request: Request) -> Response:
+        """The model of this name: the one that is loaded; 503 until one is."""
+        model = self._worker_pool.model
+        if model is None:
+            raise Unavailable("The server is starting.", code="starting")
+        check_model(request.path_params["model"], model)
+        return json_response(_model(model))
+
+
+def _model(model: ModelInfo) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "openai",
+        "languages": list(model.languages),
+        "can_translate": model.can_translate,
+        "device": model.device,
+        "compute_type": model.compute_type,
+        "encoder_context": model.encoder_context,
+        "cross_kv": model.cross_kv,
+        "sha256": model.sha256,
+    }

@@ -14,7 +14,7 @@ a client that sends first and reads later would see the reset, not the answer. S
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from starlette.types import Message, Receive
@@ -64,9 +64,13 @@ def has_body(headers: Headers) -> bool:
 
 
 async def receive_form(
-    receive: Receive, headers: Headers, limits: UploadLimits, hold_bytes: Callable[[int], None]
+    receive: Receive,
+    headers: Headers,
+    limits: UploadLimits,
+    hold_bytes: Callable[[int], None],
+    lists: Collection[str] = (),
 ) -> Form:
-    """The form in the request's body; the caller closes it.
+    """The form in the request's body, whose `lists` are fields that may come more than once; the caller closes it.
 
     `hold_bytes` hears how much the upload takes and may refuse it. Raises `BadRequest`, `UnsupportedEncoding`,
     `TooLarge`, `UploadTimeout`, `ClientDisconnected`, and what `hold_bytes` raises; then nothing is left behind.
@@ -76,7 +80,7 @@ async def receive_form(
     if announced is not None and announced > limits.max_bytes:
         raise _too_large(limits)
     hold_bytes(announced or 0)
-    form = Form()
+    form = Form(lists)
     try:
         async with asyncio.timeout(limits.seconds) as deadline:
             pace = _Pace(limits, announced or 0, deadline)

@@ -78,6 +78,7 @@ async def test_r40_labels_stay_few_whatever_is_asked():
 
         async def ask(number: int) -> None:
             await c.get(f"/v1/{number}")
+            await c.get(f"/v1/models/{number}")
             upload = {"file": ("a.wav", b"x")}
             await c.post("/v1/transcribe", files=upload, data={"language": f"l{number}"})
 

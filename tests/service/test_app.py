@@ -219,7 +219,7 @@ async def test_without_workers_it_is_unready_and_comes_back():
 async def test_what_can_be_read_has_a_head():
     app, _, _ = make_app()
     async with client(app) as c:
-        for path in ("/livez", "/readyz", "/v1/models", "/metrics", "/docs", "/openapi.json"):
+        for path in ("/livez", "/readyz", "/v1/models", "/v1/models/base", "/metrics", "/docs", "/openapi.json"):
             answer = await c.head(path)
             assert (answer.status_code, "content-length" in answer.headers) == (200, True)
             refused = await c.delete(path)
@@ -253,6 +253,25 @@ async def test_models_tells_what_is_loaded():
 
 
 @in_loop
+async def test_a_model_is_found_by_its_name_and_the_hosted_ones():
+    app, _, workers = make_app()
+    async with client(app) as c:
+        (listed,) = (await c.get("/v1/models")).json()["data"]
+        for name in ("base", "whisper-1"):
+            assert (await c.get(f"/v1/models/{name}")).json() == listed
+        for name in ("large-v3", "Base", "a%2Fb", "%20"):
+            error = error_of(await c.get(f"/v1/models/{name}"), 404)
+            assert (error["code"], error["param"]) == ("model_not_found", "model") or name == "a%2Fb"
+        workers.ready = False
+        assert error_of(await c.get("/v1/models/base"), 503)["code"] == "starting"
+        page = (await c.get("/metrics")).text
+    labels = {
+        line.split('endpoint="')[1].split('"')[0] for line in page.splitlines() if "whisper_requests_total{" in line
+    }
+    assert labels == {"/readyz", "/v1/models", "/v1/models/{model}", "other"}
+
+
+@in_loop
 async def test_docs_are_there_unless_keys_are():
     app, _, _ = make_app()
     async with client(app) as c:
@@ -261,7 +280,8 @@ async def test_docs_are_there_unless_keys_are():
     form = document["paths"]["/v1/transcribe"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert form["required"] == ["file"]
     assert set(document["paths"]) == {
-        "/v1/transcribe", "/v1/detect-language", "/v1/models", "/metrics", "/livez", "/readyz",
+        "/v1/transcribe", "/v1/detect-language", "/v1/audio/transcriptions", "/v1/audio/translations",
+        "/v1/models", "/v1/models/{model}", "/metrics", "/livez", "/readyz",
     }  # fmt: skip
     closed, _, _ = make_app(docs=False)
     async with client(closed) as c:

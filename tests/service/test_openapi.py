@@ -1,11 +1,13 @@
 import asyncio
 import dataclasses
 import json
+import re
 
 from model.segments import Skipped, Transcription, Word
 from service.fields import FIELDS
 from service.formats import Timings, transcription_response
-from service.openapi import DETECT_LANGUAGE, ERRORS, TRANSCRIBE
+from service.openai_audio import OPENAI_FIELDS, openai_response, parse_openai
+from service.openapi import DETECT_LANGUAGE, ERRORS, OPENAI_TRANSCRIPTION, OPENAI_TRANSLATION, TRANSCRIBE
 from service.schemas import parse_transcribe
 from tests.fakes import BASE_MODEL, FakeWorkerPool, script, segment
 from tests.serving import client, in_loop, lifespan, make_app
@@ -56,6 +58,19 @@ def test_the_document_says_what_words_are():
     check(read, schema_of(TRANSCRIBE))
 
 
+def test_the_document_says_what_clients_of_the_hosted_api_get():
+    short, verbose = schema_of(OPENAI_TRANSCRIPTION)["anyOf"]
+    said = dataclasses.replace(segment(0, "guten"), words=(Word(" guten", 0.0, 1.0, 0.9),))
+    result = Transcription("transcribe", "de", None, 1.0, "guten", (said,))
+    fields = {"model": "base", "response_format": "verbose_json", "timestamp_granularities[]": "word,segment"}
+    for asked, schema in ((fields, verbose), ({"model": "base"}, short)):
+        check(json.loads(openai_response(result, parse_openai(asked, BASE_MODEL, "transcribe")).body), schema)
+    for operation, task in ((OPENAI_TRANSCRIPTION, "transcribe"), (OPENAI_TRANSLATION, "translate")):
+        form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+        assert form["required"] == ["file", "model"]
+        assert set(form["properties"]) == {"file", *OPENAI_FIELDS[task]}
+
+
 def test_documented_defaults_are_the_real_ones():
     defaults = {
         name: str(field.schema["default"]).lower() for name, field in FIELDS.items() if "default" in field.schema
@@ -73,10 +88,12 @@ async def test_the_document_says_what_the_model_and_health_are():
         answers = [
             await c.get("/v1/models", headers=key), await c.get("/v1/models"), await c.get("/metrics"),
             await c.get("/livez"), await c.get("/readyz"), await early.get("/readyz"),
+            await c.get("/v1/models/base", headers=key), await c.get("/v1/models/large", headers=key),
         ]  # fmt: skip
-    assert [answer.status_code for answer in answers] == [200, 401, 401, 200, 200, 503]
+    assert [answer.status_code for answer in answers] == [200, 401, 401, 200, 200, 503, 200, 404]
     for answer in answers:
-        operation = app.openapi()["paths"][answer.request.url.path]["get"]
+        path = re.sub("/models/.+", "/models/{model}", answer.request.url.path)
+        operation = app.openapi()["paths"][path]["get"]
         check(answer.json(), operation["responses"][str(answer.status_code)]["content"]["application/json"]["schema"])
 
 
@@ -84,7 +101,9 @@ def test_the_document_asks_for_a_key_where_one_is_needed():
     keyed, open_to_all = (make_app(docs=True, **keys)[0].openapi() for keys in ({"api_keys": "key-of-a-test"}, {}))
     assert keyed["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
     asking = {path for path, operations in keyed["paths"].items() for one in operations.values() if "security" in one}
-    assert asking == {"/v1/transcribe", "/v1/detect-language", "/v1/models", "/metrics"}
+    open_paths = {"/livez", "/readyz"}
+    assert asking == set(keyed["paths"]) - open_paths
+    assert {"/v1/transcribe", "/v1/audio/translations", "/v1/models/{model}", "/metrics"} <= asking
     assert "security" not in str(open_to_all)
 
 
