@@ -72,6 +72,7 @@ def test_the_log_says_why_a_gpu_has_less_than_it_might(monkeypatch) -> None:
         channel=SimpleNamespace(receive=receive),
         process=SimpleNamespace(pid=1),
         stats=None,
+        info=info,
         hangs=lambda *_: False,
         take=lambda *_: None,
     )
