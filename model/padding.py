@@ -38,6 +38,8 @@ _NEAR = 25
 """Padded positions next to a clip that nothing is learned from: they still hear its end."""
 _OWN = 0.3
 """How much of a probe's variance is taken for its own, and tells nothing of others: with less, rare clips go astray."""
+_LEAST_VARIANCE = 1e-8
+"""What is less, as in the first block, is rounding, and tells nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,32 +105,36 @@ def learn(encoder: AudioEncoder, windows: Iterable[tuple[Tensor, int]]) -> Paddi
     if not counts[-1]:
         raise ValueError("none of the windows has padding")
     share = padded / counts.clamp(min=1)
-    means, covariances = [], []
+    means: list[Tensor] = []
+    covariances: list[Tensor] = []
     for layer in zip(*(layers for _, layers in heard), strict=True):
-        found = torch.stack(layer).float()
-        means.append(torch.einsum("wix,wiu->iu", share, found))
-        moved = found.sub_(means[-1]).mul_(share.sqrt())
-        is_block = len(means) <= len(encoder.blocks)
-        covariances += [_covariance(part) for part in moved.chunk(2 if is_block else 1, -1)]
+        found = [part.float() for part in layer]
+        mean = sum(part * weight for part, weight in zip(found, share, strict=True))
+        moved = ((part - mean) * weight.sqrt() for part, weight in zip(found, share, strict=True))
+        is_block = len(means) < len(encoder.blocks)
+        covariances.append(_covariances(moved, 2 if is_block else 1))
+        means.append(cast(Tensor, mean))
     return Padding(
         torch.stack(means[:-1]).half(),
         means[-1].half(),
-        torch.stack(covariances).half(),
+        torch.cat(covariances).half(),
         first=int((counts > 0).int().argmax()),
     )
 
 
-def _covariance(moved: Tensor) -> Tensor:
-    """Differences from the mean (n_windows, n_audio_ctx, width), each divided by the root of how many windows have
-    padding there -> their part of `Padding.covariances`.
+def _covariances(moved: Iterable[Tensor], n_parts: int) -> Tensor:
+    """Differences from the mean, (n_audio_ctx, width) of each window, divided by the root of how many windows have
+    padding there -> what `Padding.covariances` has of them, (n_parts, n_audio_ctx, n_probes).
 
-    So it is a covariance whatever windows are padding where: no estimate from it can run away.
+    So they are covariances whatever windows are padding where: no estimate from them can run away.
     """
-    probes = probe_positions(moved.shape[1])
-    covariance = torch.einsum("wiu,wpu->ip", moved, moved[:, probes])
-    variance = covariance[probes].diagonal()
-    known = variance[variance > 0]
-    return covariance / known.mean() if len(known) else covariance
+    total = torch.zeros(())
+    for each in moved:
+        parts = each.view(len(each), n_parts, -1).transpose(0, 1)
+        total = total + parts @ parts[:, probe_positions(len(each))].mT
+    variance = total[:, probe_positions(total.shape[1])].diagonal(dim1=1, dim2=2)
+    mean = variance.sum(1) / (variance > 0).sum(1).clamp(min=1)
+    return total * torch.where(mean > _LEAST_VARIANCE, 1 / mean, 0.0)[:, None, None]
 
 
 def _layers(encoder: AudioEncoder, mel: Tensor) -> Iterator[Tensor]:
