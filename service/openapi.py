@@ -1,4 +1,4 @@
-"""What `/openapi.json` says of the endpoints: the form of the two that work, and everybody's answers and refusals.
+"""What `/openapi.json` says of the endpoints: the forms of those that work, and everybody's answers and refusals.
 
 FastAPI reads signatures; ours are plain requests, so the document comes from the table of fields that also parses
 them (`service.schemas.FIELDS`).
