@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from model.budget import window_bytes
+from model.decoding.budget import window_bytes
 from model.dims import CHUNK_LENGTH, ModelDimensions
 
 TOKENS = 110
@@ -42,7 +42,7 @@ class CardBounds:
     itemsize: int
     """Bytes of a weight."""
     cross_kv: str = "auto"
-    """How the audio's keys and values are kept (`model.audio_memory`)."""
+    """How the audio's keys and values are kept (`model.network.audio_memory`)."""
 
     @property
     def encoder(self) -> float:

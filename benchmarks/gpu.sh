@@ -50,8 +50,8 @@ run() { # run NAME COMMAND...: within EACH seconds, and within what is left of t
 # Warnings of versions that were never tried are no failures here.
 tests() {
     local pytest=(env PYTEST_ADDOPTS="-W default" python3 -m pytest -q -p no:cacheprovider -m cuda)
-    run tests-steps "${pytest[@]}" tests/model/test_step_check.py tests/model/test_cuda.py tests/model/test_mel.py
-    run tests-kernel "${pytest[@]}" tests/model/test_split_attention.py
+    run tests-steps "${pytest[@]}" tests/model/decoding/test_step_check.py tests/model/gpu/test_cuda.py tests/model/test_mel.py
+    run tests-kernel "${pytest[@]}" tests/model/gpu/test_split_attention.py
 }
 
 speed() {

@@ -19,8 +19,8 @@ from benchmarks.waveform import read_waveform
 from model import load
 from model.options import LongForm, TranscribeOptions
 from model.transcriber import Transcriber
-from service.engine import Engine
-from service.messages import Failed, Finished, SegmentsReady, Transcribe
+from service.wire.messages import Failed, Finished, SegmentsReady, Transcribe
+from service.worker.engine import Engine
 
 AUDIO = Path(__file__).parents[1] / "tests" / "audio"
 _RATE = 16_000

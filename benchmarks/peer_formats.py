@@ -24,8 +24,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model.alignment_heads import alignment_heads
 from model.mel import mel_filters
+from model.network.alignment_heads import alignment_heads
 from model.tokenizer import _ASSETS, Tokenizer, _read_ranks, get_tokenizer
 from model.weights import Weights, huggingface
 

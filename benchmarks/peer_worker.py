@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from service.engine import Engine as Service
+    from service.worker.engine import Engine as Service
 
 Samples = NDArray[np.float32]
 _RATE = 16_000
@@ -91,8 +91,8 @@ class Ours:
 
     def _make_service(self) -> "Service":
         """The service's engine, without processes around it."""
-        from model.beside import SideStream
-        from service.engine import Engine as Service
+        from model.gpu.beside import SideStream
+        from service.worker.engine import Engine as Service
 
         model = self._transcriber.model
         beside = SideStream(model.device) if model.captures_steps else None
@@ -109,7 +109,7 @@ class Ours:
         import torch
 
         from model.options import TranscribeOptions
-        from service.messages import Finished, Transcribe
+        from service.wire.messages import Finished, Transcribe
 
         service = self._service = self._service or self._make_service()
         options = TranscribeOptions(language="en", temperature=(0.0,), **self._options)

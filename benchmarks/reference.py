@@ -20,7 +20,7 @@ from whisper.decoding import DecodingOptions, DecodingResult
 from benchmarks.parity import Attempt
 from benchmarks.systems import Samples, attempt_of
 from model.options import TEMPERATURES
-from model.sampling import row_seed
+from model.search.sampling import row_seed
 from model.segments import Segment, Transcription
 from model.weights import Weights
 

@@ -3,10 +3,10 @@
     python -m benchmarks.saturation --random large-v3 --device cuda --cuda-graphs [--rows 64] [--cross-kv int8]
 
 Windows are whole (30 s of made sound), greedy, without timestamps, and made to have 110 tokens; weights are random,
-since the time does not depend on them. Requests go through `service.engine`, all of its scheduling included, without
-processes around it: first one after the other, then always more than it takes, not counting those that end before its
-rows were full. Each speed stands beside the roofline (`benchmarks.card`) with the card's ceilings as measured in the
-same run. Prints a card for people and one JSON line.
+since the time does not depend on them. Requests go through `service.worker.engine`, all of its scheduling included,
+without processes around it: first one after the other, then always more than it takes, not counting those that end
+before its rows were full. Each speed stands beside the roofline (`benchmarks.card`) with the card's ceilings as
+measured in the same run. Prints a card for people and one JSON line.
 
 Needs torch, numpy, tiktoken, safetensors and pydantic; no codec and nothing of HTTP.
 """
@@ -26,13 +26,13 @@ from torch import Tensor
 from benchmarks.card import TOKENS, CardBounds, device_name, measure_card, wait
 from benchmarks.random_model import forced_options, made_sound, random_transcriber
 from model import Transcriber
-from model.beside import SideStream
 from model.compute import CROSS_KVS
 from model.dims import CHUNK_LENGTH
-from model.quantize import cross_kv_name, decoder_name
-from model.split_check import CROSS_ATTENTIONS
-from service.engine import STEPS_BETWEEN_ENCODES, Engine
-from service.messages import Failed, Finished, Transcribe
+from model.gpu.beside import SideStream
+from model.gpu.split_check import CROSS_ATTENTIONS
+from model.native.quantize import cross_kv_name, decoder_name
+from service.wire.messages import Failed, Finished, Transcribe
+from service.worker.engine import STEPS_BETWEEN_ENCODES, Engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,14 +29,14 @@ from benchmarks.random_model import forced_options, made_sound, random_transcrib
 from benchmarks.roofline import Bounds, measure
 from model import Transcriber, load
 from model.compute import CROSS_KVS
-from model.decode import DecodingBatch, run_to_end
+from model.decoding.batch import DecodingBatch, run_to_end
+from model.decoding.inference import make_inference
 from model.dims import CHUNK_LENGTH, N_FRAMES
-from model.inference import make_inference
+from model.gpu.split_check import CROSS_ATTENTIONS
 from model.mel import MelSpan
+from model.native.quantize import cross_kv_name, decoder_name
+from model.network.whisper import Whisper
 from model.options import TranscribeOptions
-from model.quantize import cross_kv_name, decoder_name
-from model.split_check import CROSS_ATTENTIONS
-from model.whisper import Whisper
 from model.window import Window
 
 CLIP = Path(__file__).parents[1] / "tests" / "audio" / "en-printing.ogg"

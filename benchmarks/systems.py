@@ -17,7 +17,7 @@ import model as ours
 from benchmarks.parity import Attempt
 from model import window
 from model.compute import choose_compute_type, choose_device
-from model.row import Decoding
+from model.decoding.row import Decoding
 from model.segments import Transcription
 
 Samples = NDArray[np.float32]

@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from benchmarks.card import device_name, wait
 from benchmarks.corpus import SPEECH, Clip, read_corpus
 from model import load
-from model.beside import SideStream
 from model.compute import CROSS_KVS
 from model.dims import CHUNK_LENGTH, SAMPLE_RATE
+from model.gpu.beside import SideStream
+from model.native.quantize import cross_kv_name, decoder_name
 from model.options import TranscribeOptions
-from model.quantize import cross_kv_name, decoder_name
 from model.transcriber import Transcriber
-from service.engine import Engine
-from service.messages import Failed, Finished, Transcribe
+from service.wire.messages import Failed, Finished, Transcribe
+from service.worker.engine import Engine
 
 _ABOUT = "about"
 """The array that holds, as JSON, file, language and reference of every clip."""

@@ -8,7 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from service.fields import FIELDS
+from service.http.fields import FIELDS
 from service.settings import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent

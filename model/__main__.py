@@ -15,12 +15,12 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from model import formats
 from model.dims import DIMENSIONS, FRAMES_PER_SECOND, N_FRAMES
 from model.errors import OptionError, WhisperError
 from model.options import TEMPERATURES
+from model.output import formats
+from model.output.subtitles import Layout, check_format
 from model.segments import Transcription
-from model.subtitles import Layout, check_format
 from model.transcriber import Transcriber, load
 
 

@@ -61,7 +61,7 @@ def choose_compute_type(compute_type: str, device: torch.device) -> str:
 
 
 def choose_encoder_context(context: str, device: torch.device, compute_type: str) -> str:
-    """`full` or `short` (`model.padding`); `OptionError` for what a device does not do.
+    """`full` or `short` (`model.network.padding`); `OptionError` for what a device does not do.
 
     `auto` is short in int8, whose word error rate it keeps (benchmarks/LOG.md); the other formats give what the
     reference gives, token by token.

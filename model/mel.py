@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from model.dims import HOP_LENGTH, N_FFT, N_FRAMES, SAMPLE_RATE
-from model.send import send
+from model.transfer import send
 
 _BINS = N_FFT // 2 + 1
 _HALF = N_FFT // 2

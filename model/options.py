@@ -93,7 +93,7 @@ class TranscribeOptions:
 
     @property
     def hears_witnesses(self) -> bool:
-        """Whether doubtful texts are heard again (`model.doubt`).
+        """Whether doubtful texts are heard again (`model.guards.doubt`).
 
         None is where one attempt alone is asked for, improbable text is welcome, or a translation, of many wordings.
         """

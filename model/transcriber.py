@@ -1,7 +1,7 @@
 """The library: one model on one device, and what a person wants from it.
 
-Puts `model.audio`, `model.mel`, `model.decode` and `model.transcript` together for recordings one at a time; the
-service puts the same pieces together for many at once.
+Puts `model.audio`, `model.mel`, `model.decoding.batch` and `model.longform.transcript` together for recordings one at a
+time; the service puts the same pieces together for many at once.
 """
 
 import threading
@@ -18,25 +18,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.compute import COMPUTE_TYPES, choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
-from model.cuda import prepare
-from model.decode import DecodingBatch, run_to_end
+from model.decoding.batch import DecodingBatch, run_to_end
+from model.decoding.step_check import settle_steps
 from model.dims import HOP_LENGTH, N_FRAMES, canonical_name
 from model.errors import InvalidAudioError, OptionError
+from model.gpu.cuda import prepare
+from model.guards.missed import pauses
+from model.guards.presence import is_doubtful
 from model.language import canonical_language
+from model.longform.recording import Recording, needs_speech
 from model.mel import LogMel, MelSpan
-from model.missed import pauses
+from model.native.quantize import quantise
+from model.network.padding import shorten
+from model.network.padding_store import PaddingStore, learned_folder
+from model.network.whisper import Whisper
 from model.options import MAX_WIDTH, TranscribeOptions
-from model.padding import shorten
-from model.padding_store import PaddingStore, learned_folder
-from model.presence import is_doubtful
-from model.quantize import quantise
-from model.recording import Recording, needs_speech
 from model.segments import Transcription
-from model.step_check import settle_steps
 from model.tokenizer import get_tokenizer
-from model.vad import SpeechDetector
+from model.voice.vad import SpeechDetector
 from model.weights import Weights, load_weights
-from model.whisper import Whisper
 from model.window import DecodingResult, Window, written_tokens
 
 Audio = str | Path | bytes | BinaryIO | NDArray[np.float32] | NDArray[np.int16] | Tensor
@@ -55,7 +55,7 @@ class Transcriber:
     def __init__(self, model: Whisper, name: str) -> None:
         self.model, self.name = model, name
         self.left_out: Mapping[str, str] = {}
-        """What a GPU might have had and has not, and why: see `model.step_check.settle_steps`."""
+        """What a GPU might have had and has not, and why: see `model.decoding.step_check.settle_steps`."""
         self.dims = model.dims
         self.tokenizer = get_tokenizer(model.dims)
         self.log_mel = LogMel(model.dims.n_mels, model.device)
@@ -91,9 +91,9 @@ class Transcriber:
     ) -> "Transcriber":
         """The model of these weights on a device, laid out for one each of what `model.compute` chooses from.
 
-        `cross_attention`: see `model.split_check`; `cuda_graphs`: see `model.step_check`. `OptionError` where they are
-        asked for and cannot be had. `cache_dir`: where to keep what takes long to work out (`model.padding_store`);
-        None for nowhere.
+        `cross_attention`: see `model.gpu.split_check`; `cuda_graphs`: see `model.decoding.step_check`. `OptionError`
+        where they are asked for and cannot be had. `cache_dir`: where to keep what takes long to work out
+        (`model.network.padding_store`); None for nowhere.
         """
         if device.type == "cuda":
             prepare()
@@ -276,10 +276,11 @@ def load(
     """Load a model by published name, or from a `.pt` file or a folder, onto a device.
 
     `compute_type`: `auto`, `int8` (CPU), `float32`, `float16` (GPU) or `bfloat16`. `encoder_context`: `auto`, `full` or
-    `short` (`model.padding`, CPU). `cross_kv`: `auto`, or `int8` or `fp8` to keep the audio's keys and values in 8 bits
-    (`model.audio_memory`). On a GPU, `cross_attention`: `auto`, `torch` or `triton` (`model.split_check`), and
-    `cuda_graphs`: `auto`, `true` or `false` (`model.step_check`). Downloads go to `download_dir`, or the user's cache;
-    `show_progress` draws a bar on stderr meanwhile. Raises `WeightsError` or `OptionError`.
+    `short` (`model.network.padding`, CPU). `cross_kv`: `auto`, or `int8` or `fp8` to keep the audio's keys and values
+    in 8 bits (`model.network.audio_memory`). On a GPU, `cross_attention`: `auto`, `torch` or `triton`
+    (`model.gpu.split_check`), and `cuda_graphs`: `auto`, `true` or `false` (`model.decoding.step_check`). Downloads go
+    to `download_dir`, or the user's cache; `show_progress` draws a bar on stderr meanwhile. Raises `WeightsError` or
+    `OptionError`.
     """
     place = choose_device(device)
     chosen = choose_compute_type(compute_type, place)

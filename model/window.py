@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from model.cuts import Place
 from model.options import TranscribeOptions
 from model.tokenizer import Tokenizer
 
@@ -22,6 +21,8 @@ CONFIRMED_WORDS = 3
 """Words that most witnesses must have, for a text to stay that the model or the detector takes for nobody's."""
 TIMESTAMP_SECONDS = 0.02
 """What a timestamp token counts in, in every published model: 1500 positions for 30 s."""
+Place = tuple[int, int | None]
+"""The timestamp tokens around something that was left out; None where the text ends without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class DecodingResult:
     unconfirmed: tuple[Place, ...] = ()
     """Around what was left out because other attempts have nothing in its place."""
     speech: tuple[float, ...] = ()
-    """Speech probability of each 32 ms of the window, where there was a reason to ask (`model.doubt`)."""
+    """Speech probability of each 32 ms of the window, where there was a reason to ask (`model.guards.doubt`)."""
 
 
 def written_tokens(tokenizer: Tokenizer, text: str | None) -> tuple[int, ...]:
@@ -147,7 +148,7 @@ def compression_ratio(text: str) -> float:
 def is_silent(result: DecodingResult, options: TranscribeOptions) -> bool:
     """Whether the window is to be skipped as silence: no speech, and a text that the model does not believe.
 
-    A text of which witnesses (`model.doubt`) have several words too is believed.
+    A text of which witnesses (`model.guards.doubt`) have several words too is believed.
     """
     if result.confirmed >= CONFIRMED_WORDS:
         return False

@@ -1,7 +1,7 @@
 """Token times of a window to the words of its segments. Pure.
 
-Gets `TokenTimes` from `model.alignment` and segments from `model.transcript`; gives the segments back with words, and
-with starts and ends that agree with them.
+Gets `TokenTimes` from `model.decoding.alignment` and segments from `model.longform.transcript`; gives the segments back
+with words, and with starts and ends that agree with them.
 
 What the attention says of a word's length is not to be trusted across pauses: a word next to one soaks up the silence.
 So words around the ends of sentences and segments are held to twice the median length.

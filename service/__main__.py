@@ -17,15 +17,15 @@ import logging
 import os
 
 from service import logs
-from service.app import create_app
-from service.audio import AudioPool
+from service.children.audio_pool import AudioPool
+from service.http.app import create_app
+from service.http.server import Server
 from service.ports import Workers
-from service.server import Server
 from service.settings import Settings, SettingsError, load, unknown_variables
 
 
 def _workers(settings: Settings) -> Workers:
-    from service.pool import WorkerPool
+    from service.children.worker_pool import WorkerPool
 
     return WorkerPool(settings)
 

@@ -3,7 +3,7 @@
 The server listens from the first moment, so that `/livez` answers while workers load; work is refused until they are
 warm. Draining first says so on `/readyz` while still listening (a load balancer must see it), then closes the door
 and lets requests end; what is left when the time is up is answered with 503. A pool that says that it can never start
-ends the process instead of leaving it unready for ever. Signals are the server's affair (`service.server`).
+ends the process instead of leaving it unready for ever. Signals are the server's affair (`service.http.server`).
 """
 
 import asyncio

@@ -42,7 +42,7 @@ def event(name: str, *, level: int = logging.INFO, error: BaseException | None =
 
 
 def places(trace: TracebackType | None) -> str:
-    """Where an exception passed in our own packages, innermost first: `service.upload:88 < service.endpoints:40`."""
+    """Where an exception passed in our packages, innermost first: `service.http.upload:88 < service.http.jobs:40`."""
     found = [
         f"{module}:{line}"
         for frame, line in traceback.walk_tb(trace)

@@ -1,12 +1,12 @@
 """What the HTTP side needs of the pools behind it: protocols, so that tests put fakes in their place.
 
-`service.audio.AudioPool` and `service.pool.WorkerPool` fulfil them.
+`service.children.audio_pool.AudioPool` and `service.children.worker_pool.WorkerPool` fulfil them.
 """
 
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from service.messages import (
+from service.wire.messages import (
     DetectLanguage,
     Finished,
     LanguageDetected,

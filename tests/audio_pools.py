@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from service import memory
-from service.audio import CHILD_COMMAND, AudioPool, DecodedAudio
+from service.children.audio_pool import CHILD_COMMAND, AudioPool, DecodedAudio
 from service.errors import ServiceError
+from service.wire import memory
 
 SCRIPTED = (sys.executable, "-m", "tests.scripted_audio_child")
 PATIENCE_SECONDS = 30.0

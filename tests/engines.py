@@ -8,8 +8,8 @@ import torch
 from model.options import TranscribeOptions
 from model.segments import Segment, Transcription
 from model.transcriber import Transcriber
-from service.engine import Engine
-from service.messages import Finished, Message, SegmentsReady, Transcribe
+from service.wire.messages import Finished, Message, SegmentsReady, Transcribe
+from service.worker.engine import Engine
 from tests import tiny
 
 GREEDY: dict[str, Any] = {

@@ -15,9 +15,10 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from model.segments import Segment, Skipped
-from service import memory
 from service.errors import DeadlineExceeded, InvalidAudio, ServiceError, TooLarge, Unavailable
-from service.messages import (
+from service.ports import Event
+from service.wire import memory
+from service.wire.messages import (
     DetectLanguage,
     Finished,
     LanguageDetected,
@@ -28,7 +29,6 @@ from service.messages import (
     WindowTimes,
     WorkerStats,
 )
-from service.ports import Event
 
 BASE_MODEL = ModelInfo("base", ("en", "de", "fr", "ko"), True, "cpu", "float32", "0" * 64)
 ENGLISH_MODEL = ModelInfo("tiny.en", ("en",), False, "cpu", "float32", None)

@@ -9,9 +9,9 @@ import time
 from enum import IntEnum
 from pathlib import Path
 
-from service import worker
-from service.intake import Intake
-from service.job import Job
+from service.worker import __main__ as worker
+from service.worker.intake import Intake
+from service.worker.job import Job
 
 
 class Harm(IntEnum):

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import decode
-from model.choice import HostChoice
-from model.device_choice import DeviceChoice
-from model.graphs import Run
-from model.inference import PyTorchInference
-from model.selection import Selection
+from model.decoding import batch as decode
+from model.decoding.choice import HostChoice
+from model.decoding.device_choice import DeviceChoice
+from model.decoding.inference import PyTorchInference
+from model.gpu.graphs import Run
+from model.search.selection import Selection
 
 
 class Again:
-    """`model.graphs.Backend` without a GPU; `capture` raises what `failures` holds, first things first.
+    """`model.gpu.graphs.Backend` without a GPU; `capture` raises what `failures` holds, first things first.
 
     More than `rows` rows find no memory.
     """

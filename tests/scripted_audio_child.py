@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service import memory
-from service.audio_child import main
-from service.messages import AudioDecoded, AudioRefused, DecodeAudio
+from service.audio_child.__main__ import main
+from service.wire import memory
+from service.wire.messages import AudioDecoded, AudioRefused, DecodeAudio
 
 Answer = tuple[AudioDecoded, bytes] | AudioRefused
 

@@ -8,10 +8,20 @@ import os
 import socket
 import time
 
-from service.channel import Channel, ChannelClosed
-from service.memory import read_all
-from service.messages import Cancel, Cancelled, Finished, Message, ModelInfo, Received, Stop, Transcribe, WorkerStats
-from service.worker import parse
+from service.wire.channel import Channel, ChannelClosed
+from service.wire.memory import read_all
+from service.wire.messages import (
+    Cancel,
+    Cancelled,
+    Finished,
+    Message,
+    ModelInfo,
+    Received,
+    Stop,
+    Transcribe,
+    WorkerStats,
+)
+from service.worker.__main__ import parse
 
 _ANSWER_SECONDS = 0.2
 

@@ -8,8 +8,8 @@ import asyncio
 import sys
 
 from service import logs
-from service.app import create_app
-from service.server import Server
+from service.http.app import create_app
+from service.http.server import Server
 from service.settings import load
 from tests.fakes import ENGLISH_MODEL, FakeAudioPool, FakeWorkerPool
 

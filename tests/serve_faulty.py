@@ -4,7 +4,7 @@ import sys
 from unittest import mock
 
 from service import __main__ as service
-from service.pool import WorkerPool
+from service.children.worker_pool import WorkerPool
 from service.settings import Settings
 
 

@@ -19,7 +19,7 @@ import httpx
 import psutil
 from fastapi import FastAPI
 
-from service.app import create_app
+from service.http.app import create_app
 from service.settings import Settings
 from tests.fakes import FakeAudioPool, FakeWorkerPool
 

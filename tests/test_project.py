@@ -141,8 +141,15 @@ def test_every_module_of_the_service_has_its_side_of_the_process_boundary() -> N
     sides = [contract["source_modules"] for contract in contracts if re.match("The HTTP|Audio|Model", contract["name"])]
     assert len(sides) == 3
     listed = [module for side in sides for module in side if module.startswith("service.")]
-    present = [f"service.{path.stem}" for path in (ROOT / "service").glob("*.py") if path.stem != "__init__"]
-    assert sorted(listed) == sorted(present)
+    present = {
+        f"service.{Path(name).parts[1].removesuffix('.py')}" for name in tracked() if name.startswith("service/")
+    }
+    assert sorted(listed) == sorted(present - {"service.__init__", "service.py.typed"})
+
+
+def test_unit_tests_stand_where_their_module_does() -> None:
+    folders = {Path(name).parent for name in tracked() if re.match(r"tests/(model|service)/", name)}
+    assert [str(folder) for folder in folders if not (ROOT / folder.relative_to("tests")).is_dir()] == []
 
 
 def test_documents_link_only_to_files_that_exist() -> None:
@@ -153,7 +160,7 @@ def test_documents_link_only_to_files_that_exist() -> None:
 
 def test_operations_names_only_metrics_and_settings_that_exist() -> None:
     document = (ROOT / "docs/operations.md").read_text()
-    code = "".join(path.read_text() for path in (ROOT / "service").glob("*.py"))
+    code = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
     for name in re.findall(r"`(whisper_\w+)", document):
         assert re.search(rf'"{name.removesuffix("_total")}"', code), name
     for name in re.findall(r"(WHISPER_[A-Z_]+[A-Z])", document + (ROOT / "README.md").read_text()):

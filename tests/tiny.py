@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from model.dims import ModelDimensions
+from model.network.whisper import Whisper
 from model.transcriber import Transcriber
-from model.whisper import Whisper
 
 DIMS = ModelDimensions(
     n_mels=80, n_audio_ctx=1500, n_audio_state=32, n_audio_head=2, n_audio_layer=2,

@@ -2,7 +2,7 @@
 
 import sys
 
-from service import worker
+from service.worker import __main__ as worker
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
  *
  * `deploy/native.sh` compiles this file beside decoder.c, `attention.py` calls it and checks every argument. One call is
  * one layer of one window, in two phases (pool.h): a unit of the first lays the keys and values of one head out in panels,
- * a unit of the second attends for up to UNIT queries of one head. There may be fewer queries than keys (`model.padding`).
+ * a unit of the second attends for up to UNIT queries of one head. There may be fewer queries than keys (`model.network.padding`).
  *
  * Where the rounding is, and why nothing overflows:
  *   queries, keys  to whole vectors of length 46330, one scale a query and one a head's keys. A score is at most

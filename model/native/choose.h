@@ -1,4 +1,4 @@
-/* The most probable token of a row under its rules: `model.rules` and `model.sampling` at temperature 0, in two readings
+/* The most probable token of a row under its rules: `model.search.rules` and `model.search.sampling` at temperature 0, in two readings
  * of the logits.
  */
 #ifndef CHOOSE_H

@@ -1,4 +1,4 @@
-"""`model.inference.Inference` in C: owns the attention memory, checks every number, calls decoder.c.
+"""`model.decoding.inference.Inference` in C: owns the attention memory, checks every number, calls decoder.c.
 
 The library trusts its caller; what could make it read or write beyond its memory is refused here with a `ValueError`.
 A row's logits are the same bits alone and among others, whatever their number, and so is a prompt in one piece.
@@ -12,15 +12,15 @@ from ctypes import c_int32, c_void_p
 import torch
 from torch import Tensor
 
-from model.audio_memory import zeros
 from model.native.library import Dims, Memory
 from model.native.rowwise import PANEL
 from model.native.weights import NativeDecoder
-from model.rules import Limits
+from model.network.audio_memory import zeros
+from model.search.rules import Limits
 
 
 class NativeInference:
-    """Decoder passes over int8 weights; see `model.inference.Inference` for what each method promises."""
+    """Decoder passes over int8 weights; see `model.decoding.inference.Inference` for what each method promises."""
 
     def __init__(self, decoder: NativeDecoder, *, n_windows: int, n_rows: int) -> None:
         """Allocate the memory of all slots; as many threads as torch uses now. `MemoryError` if that fails."""
@@ -107,7 +107,7 @@ class NativeInference:
     def choose(self, logits: Tensor, limits: Sequence[Limits], timestamp_begin: int) -> tuple[list[int], list[float]]:
         """The most probable token of each row of logits (rows, n_vocab) within its limits, and its log-probability.
 
-        What `Rules.constrain` and `model.sampling` do at temperature 0, in two readings instead of a dozen.
+        What `Rules.constrain` and `model.search.sampling` do at temperature 0, in two readings instead of a dozen.
         """
         if logits.shape != (len(limits), self._dims.n_vocab) or logits.dtype != torch.float32:
             raise ValueError(f"logits {tuple(logits.shape)} of {logits.dtype} are not those of {len(limits)} rows")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model.compute import has_vnni
-from model.whisper import AudioEncoder, TextDecoder, Whisper
+from model.network.whisper import AudioEncoder, TextDecoder, Whisper
 
 PANEL = 16
 """Neighbours that C works on together; `PANEL` of vectors.h."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model.dims import ModelDimensions
 from model.native.rowwise import PANEL, quantise_weight
-from model.whisper import DecoderBlock, TextDecoder
+from model.network.whisper import DecoderBlock, TextDecoder
 
 
 def panels(weight: Tensor) -> Tensor:

@@ -24,7 +24,12 @@ sys.meta_path.insert(0, Bare())
 
 def test_what_the_script_starts_needs_no_codec_and_nothing_of_http() -> None:
     modules = ["benchmarks." + name for name in ("saturation", "stages", "random_peers", "texts")]
-    modules += ["tests.conftest", *(f"tests.model.test_{name}" for name in ("step_check", "cuda", "mel"))]
+    modules += [
+        "tests.conftest",
+        "tests.model.decoding.test_step_check",
+        "tests.model.gpu.test_cuda",
+        "tests.model.test_mel",
+    ]
     code = PRESENT + "".join(f"import {name}\n" for name in modules)
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

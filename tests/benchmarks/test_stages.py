@@ -6,10 +6,10 @@ import torch
 from benchmarks import saturation
 from benchmarks.random_model import random_tensors, random_transcriber
 from benchmarks.stages import Stages, main
+from model.decoding.inference import make_inference
 from model.dims import DIMENSIONS
 from model.errors import WeightsError
-from model.inference import make_inference
-from model.whisper import Whisper
+from model.network.whisper import Whisper
 from tests import tiny
 
 

@@ -221,7 +221,7 @@ def test_both_autoscalers_ask_for_the_same() -> None:
     (metric,), (trigger,) = scaler["metrics"], keda["triggers"]
     assert metric["pods"]["target"]["averageValue"] == trigger["metadata"]["threshold"]
     assert f"sum({metric['pods']['metric']['name']}{{" in trigger["metadata"]["query"]
-    assert f'"{metric["pods"]["metric"]["name"]}"' in (ROOT / "service/metrics.py").read_text()
+    assert f'"{metric["pods"]["metric"]["name"]}"' in (ROOT / "service/http/metrics.py").read_text()
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (keda["minReplicaCount"], keda["maxReplicaCount"])
 
 

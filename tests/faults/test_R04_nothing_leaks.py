@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from service.admission import Permit
-from service.multipart import Form
+from service.http.admission import Permit
+from service.http.multipart import Form
 from tests.fakes import script
 from tests.serving import client, form, in_loop, make_app, open_descriptors, request_head, service
 
@@ -22,11 +22,11 @@ def break_at(point: str, monkeypatch: pytest.MonkeyPatch, app, audio, workers) -
         "enter": (app.state.admission, "enter"),
         "hold": (Permit, "hold_bytes"),
         "append": (Form, "append"),
-        "parse": ("service.endpoints.parse_transcribe",),
+        "parse": ("service.http.endpoints.parse_transcribe",),
         "decode": (audio, "decode"),
         "charge": (Permit, "charge"),
-        "event": ("service.jobs._Progress",),
-        "answer": ("service.endpoints.transcription_response",),
+        "event": ("service.http.jobs._Progress",),
+        "answer": ("service.http.endpoints.transcription_response",),
     }
     if point == "run":
         workers.raise_in_run = RuntimeError("a bug")

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from model.options import TranscribeOptions
-from service.engine import Engine
 from service.errors import InvalidAudio
-from service.messages import Failed, Finished, Message, SegmentsReady, Transcribe
+from service.wire.messages import Failed, Finished, Message, SegmentsReady, Transcribe
+from service.worker.engine import Engine
 from tests import tiny
 from tests.audio_pools import decode, new_pool, outcome, read_samples, running
 from tests.serving import error_of, real_service

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.fields import FIELDS
+from service.http.fields import FIELDS
 from tests.serving import client, error_of, in_loop, make_app
 
 pytestmark = pytest.mark.fault

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from model.formats import WRITERS
+from model.output.formats import WRITERS
+from model.output.subtitles import Layout
 from model.segments import Segment, Transcription, Word
-from model.subtitles import Layout
 
 PIECES = [
     "-->",

@@ -3,8 +3,8 @@
 import pytest
 
 from model.options import TEMPERATURES, TranscribeOptions
-from service.engine import Engine
-from service.messages import Failed, Finished, SegmentsReady, Transcribe
+from service.wire.messages import Failed, Finished, SegmentsReady, Transcribe
+from service.worker.engine import Engine
 from tests import tiny
 
 pytestmark = pytest.mark.fault

@@ -8,8 +8,8 @@ import pytest
 from torch import Tensor
 
 from model.transcriber import Transcriber, load
-from service.engine import Engine
-from service.messages import Failed, Finished, Message, SegmentsReady, Transcribe
+from service.wire.messages import Failed, Finished, Message, SegmentsReady, Transcribe
+from service.worker.engine import Engine
 
 pytestmark = [pytest.mark.fault, pytest.mark.weights]
 MIXED: list[tuple[str, dict[str, Any]]] = [

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from service.scheduler import Scheduler
+from service.worker.scheduler import Scheduler
 
 SLOTS = 4
 OWED = 2

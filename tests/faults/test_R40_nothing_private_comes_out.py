@@ -68,7 +68,7 @@ def test_r40_no_canary_and_no_traceback_comes_out():
         for secret in (CANARY, KEY, "Traceback", 'File "', "site-packages", "/tests/", "secret words", "127.0.0.1:"):
             assert secret not in text, text
     assert "internal_error" in log
-    assert "service.jobs:" in log
+    assert "service.http.jobs:" in log
 
 
 @in_loop

@@ -16,7 +16,7 @@ from model import load
 from model.audio import decode_audio
 from model.dims import HOP_LENGTH
 from model.errors import InvalidAudioError, OptionError, WeightsError
-from model.sampling import row_seed
+from model.search.sampling import row_seed
 from model.segments import Transcription
 from model.transcriber import Transcriber
 from tests import tiny

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from model.dims import DIMENSIONS
+from model.longform.transcript import Transcript
 from model.options import TranscribeOptions
 from model.segments import Segment, Skipped, Word
 from model.tokenizer import get_tokenizer
-from model.transcript import Transcript
 from model.window import DecodingResult, TokenTimes, compression_ratio, finished_tokens
 from model.words import speech_end
 

@@ -11,7 +11,14 @@ HEAVY = ("torch", "numpy", "soundfile", "soxr", "av", "tiktoken", "safetensors")
 
 
 @pytest.mark.parametrize(
-    "module", ["service.app", "service.server", "service.pool", "service.audio", "service.__main__"]
+    "module",
+    [
+        "service.http.app",
+        "service.http.server",
+        "service.children.worker_pool",
+        "service.children.audio_pool",
+        "service.__main__",
+    ],
 )
 def test_the_http_process_is_light(module):
     code = f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])"

@@ -37,7 +37,9 @@ def test_only_listed_keys_come_out(lines):
 
 
 def test_a_logger_of_the_package_may_be_used_directly(lines):
-    logging.getLogger("service.audio").warning("audio child ended", extra={"exit_status": -9, "filename_": "secret"})
+    logging.getLogger("service.children.audio_pool").warning(
+        "audio child ended", extra={"exit_status": -9, "filename_": "secret"}
+    )
     (line,) = lines()
     assert (line["event"], line["exit_status"], line["level"]) == ("audio child ended", -9, "warning")
     assert "secret" not in json.dumps(line)
@@ -66,7 +68,7 @@ def test_control_characters_are_escaped_and_values_bounded(lines):
 
 
 def test_an_exception_shows_type_and_place_but_no_words(lines):
-    from service.fields import _number
+    from service.http.fields import _number
 
     try:
         _number("secret", "secret words")
@@ -74,7 +76,7 @@ def test_an_exception_shows_type_and_place_but_no_words(lines):
         logs.event("internal_error", level=logging.ERROR, error=error)
     (line,) = lines()
     assert line["exception"] == "BadRequest"
-    assert line["where"].startswith("service.fields:")
+    assert line["where"].startswith("service.http.fields:")
     assert "secret" not in json.dumps(line)
 
 

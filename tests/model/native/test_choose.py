@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from model.native.inference import NativeInference
 from model.native.weights import NativeDecoder
+from model.network.whisper import Whisper
 from model.options import TranscribeOptions
-from model.rules import Limits, Rules
-from model.sampling import sample
+from model.search.rules import Limits, Rules
+from model.search.sampling import sample
 from model.tokenizer import get_tokenizer
-from model.whisper import Whisper
 from tests import tiny
 
 TOKENIZER = get_tokenizer(tiny.DIMS)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.inference import PyTorchInference
+from model.decoding.inference import PyTorchInference
 from model.native.inference import NativeInference
 from model.native.rowwise import quantise_weight
 from model.native.weights import NativeDecoder
-from model.whisper import Whisper
+from model.network.whisper import Whisper
 from tests import tiny
 
 DIMS = tiny.DIMS

@@ -1,0 +1,132 @@
+"""Words in time: where in a window's audio each of its text tokens was spoken.
+
+Gets a finished window from `model.decoding.batch` while its slot still holds the audio's keys and values; gives
+`TokenTimes`, from which `model.words` makes words. Nothing here runs, and nothing is recorded, for a request without
+words.
+
+- One pass of the decoder over the window's text, teacher-forced, in which `model.decoding.inference` notes what the
+  alignment heads look at: (heads, tokens, frames). Normalised, smoothed and averaged, that is a map of the window on
+  which the text is the cheapest monotonic path (dynamic time warping).
+- The sums of the warping are the reference's, cell by cell, in an order that makes an anti-diagonal one operation; the
+  way back goes from token to token and not from frame to frame.
+
+Source: openai/whisper `timing.py` (find_alignment, median_filter, dtw).
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.decoding.inference import Inference
+from model.dims import FRAMES_PER_SECOND, ModelDimensions
+from model.options import TranscribeOptions
+from model.tokenizer import Tokenizer
+from model.transfer import send
+from model.window import DecodingResult, TokenTimes, Window, finished_tokens, is_silent
+
+_FILTER_WIDTH = 7
+_MEDIAN_OF_7 = (
+    *((0, 5), (0, 3), (1, 6), (2, 4), (0, 1), (3, 5), (2, 6)),
+    *((2, 3), (3, 6), (4, 5), (1, 4), (1, 3), (3, 4)),
+)
+"""A network of exchanges that leaves the median of seven at place 3: a handful of whole-map minima and maxima, where
+sorting would visit every frame."""
+
+
+class Aligner:
+    """Adds token times to the results of one batch."""
+
+    def __init__(
+        self, inference: Inference, tokenizer: Tokenizer, dims: ModelDimensions, heads: tuple[tuple[int, int], ...]
+    ) -> None:
+        """`heads`: (layer, head) of the cross-attention that follows the speech."""
+        self._inference, self._tokenizer, self._heads = inference, tokenizer, heads
+        self._frames_per_position = dims.frames_per_token
+
+    def add_times(
+        self, result: DecodingResult, slot: int, window: Window, options: TranscribeOptions
+    ) -> DecodingResult:
+        """The result with `token_times`, if `options` ask for words; `slot` must still hold the window."""
+        if not options.finds_words or is_silent(result, options):
+            return result
+        tokens = finished_tokens(result.tokens, self._tokenizer.timestamp_begin)
+        text = [token for token in tokens if token < self._tokenizer.eot]
+        if not text:
+            return replace(result, token_times=TokenTimes((0.0,), ()))
+        start = self._tokenizer.sot_sequence(result.language, options.task)
+        return replace(result, token_times=self._align(text, start, slot, window.n_frames))
+
+    def _align(self, text: list[int], start: tuple[int, ...], slot: int, n_frames: int) -> TokenTimes:
+        n_start, n_text = len(start), len(text)
+        tokens = [*start, self._tokenizer.no_timestamps, *text, self._tokenizer.eot]
+        n_positions = max(1, n_frames // self._frames_per_position)
+        keep = range(n_start, n_start + n_text)  # each position predicts the next token
+        logits, scores = self._inference.attention(tokens, window=slot, heads=self._heads, keep=keep)
+        # Special tokens take no part in the text's probabilities.
+        logits = logits[:, : self._tokenizer.eot]
+        chosen = logits.gather(1, send(text, logits.device)[:, None])[:, 0]
+        probabilities = (chosen - logits.logsumexp(-1)).exp().tolist()
+        cost = -attention_map(scores[:, :, :n_positions].softmax(-1))[n_start:-1]
+        frames = first_frames(cost.double().cpu().numpy())
+        seconds = frames * self._frames_per_position / FRAMES_PER_SECOND
+        return TokenTimes(tuple(seconds.tolist()), tuple(probabilities))
+
+
+def attention_map(weights: Tensor) -> Tensor:
+    """Attention (heads, tokens, frames) -> (tokens, frames): normalised over the tokens, smoothed, averaged."""
+    std, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
+    # A frame at which every token looks alike says nothing; the division by zero there must not spread.
+    weights = ((weights - mean) / std).nan_to_num_(0.0, 0.0, 0.0)
+    # Head by head: the planes of one stay in the processor's memory.
+    return torch.stack([median_filter(head[None])[0] for head in weights]).mean(0)
+
+
+def median_filter(x: Tensor) -> Tensor:
+    """Running median of width 7 along the last dimension of (heads, tokens, frames), mirrored at both ends."""
+    reach = _FILTER_WIDTH // 2
+    if x.shape[-1] <= reach:  # too short to be mirrored
+        return x
+    planes = list(F.pad(x, (reach, reach), mode="reflect").unfold(-1, x.shape[-1], 1).unbind(-2))
+    for low, high in _MEDIAN_OF_7:
+        planes[low], planes[high] = torch.minimum(planes[low], planes[high]), torch.maximum(planes[low], planes[high])
+    return planes[reach]
+
+
+def first_frames(cost: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The frame at which the cheapest monotonic path through `cost` (tokens, frames) reaches each token: (tokens,).
+
+    The path starts at the first token and frame and ends at the last ones. A step to the next token, with or without
+    the next frame, must be cheaper than the two others; a tie stays with the token, even between two that are cheaper
+    than staying, as in the reference. Takes memory and time in proportion to tokens * (tokens + frames).
+    """
+    n, m = cost.shape
+    # Row k of `skewed` is the anti-diagonal token + frame = k; beyond the map the cost is infinite.
+    padded = np.full((n, n + m), np.inf)
+    padded[:, :m] = cost
+    skewed = np.ascontiguousarray(padded.ravel()[: n * (n + m - 1)].reshape(n, n + m - 1).T)
+    sums = np.full((n + m + 1, n + 1), np.inf)
+    sums[0, 0] = 0.0
+    best, tied = np.empty(n), np.empty(n, dtype=bool)
+    for k in range(2, n + m + 1):
+        both, advanced, stayed = sums[k - 2, :-1], sums[k - 1, :-1], sums[k - 1, 1:]
+        np.minimum(both, advanced, out=best)
+        np.equal(both, advanced, out=tied)
+        np.copyto(best, np.inf, where=tied)
+        np.minimum(best, stayed, out=best)
+        np.add(best, skewed[k - 2], out=sums[k, 1:])
+    token, frame = np.arange(n)[:, None], np.arange(m)
+    both, advanced, stayed = sums[:-2, :-1], sums[1:-1, :-1], sums[1:-1, 1:]
+    came_from_both = ((both < advanced) & (both < stayed))[token + frame, token]
+    came_from_token = ((advanced < both) & (advanced < stayed))[token + frame, token]
+    # For every cell, the frame at which a path that ends there came to the cell's token.
+    entry = np.maximum.accumulate(np.where(came_from_both | came_from_token, frame, 0), axis=1)
+    first = np.empty(n, dtype=np.int64)
+    at = m - 1
+    for row in reversed(range(n)):
+        at = first[row] = entry[row, at]
+        at -= int(came_from_both[row, at])
+    return first

@@ -1,0 +1,160 @@
+"""Attention of single tokens to memory that lies in slots, cut along its positions: a kernel in Triton for a GPU.
+
+Used by `model.gpu.split_step` for a decode step. A token asks one window of audio: 1500 positions that are read once,
+so the time is that of reading, and one row's 20 heads would keep 20 of a large card's 132 processors busy. Here each
+**group** (a window and the rows that ask it: beams, samples) is cut into parts, one program for each group, head and
+part, and a second kernel joins what the parts found ("flash decoding").
+
+- Memory is read where it lies, by slot: nothing is gathered, nothing that nobody asks is read, and once for all rows of
+  a group.
+- It may be 16 or 32 bits, int8 with a scale for each position and head, or fp8; it is made whole in registers.
+- Only the first `lengths` positions of a slot are read: what lies behind them may be rubbish.
+- All shapes are the caller's, none depends on data, so that it can be captured. A group without a window does nothing;
+  a row without a place gets zeros.
+
+Importable only where Triton is. Sources: "Online normalizer calculation for softmax" (Milakov and Gimelshein, 2018),
+"Flash-Decoding for long-context inference" (Dao and others, 2023), which are the idea and not the code.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_LOG2_E = 1.4426950408889634
+_BLOCK_BYTES = 128
+"""Bytes that a block of positions has in each of a head's numbers: 64 positions of 16 bits."""
+_PROGRAMS_EACH = 4
+"""Programs for each processor of the card that a step is cut into at least, where it can be."""
+_LEAST_WIDTH = 16
+"""Rows of the smallest product that the card's matrix units have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which rows ask which slots; whole numbers on the device of the memory."""
+
+    slots: Tensor
+    """(groups,): the slot of each group, -1 where it is padding."""
+    lengths: Tensor
+    """(groups,): positions of the slot that count."""
+    members: Tensor
+    """(groups, width): the rows of each group, -1 where there are fewer."""
+    places: Tensor
+    """(rows,): where each row stands in `members`, flat; -1 for one that asks nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Keys and values of a layer, (slots, n_head, positions, head), and of int8 their scales without the last one."""
+
+    keys: Tensor
+    values: Tensor
+    key_scales: Tensor | None = None
+    value_scales: Tensor | None = None
+
+
+def parts_of(programs: int, blocks: int, processors: int) -> int:
+    """Parts, none empty, into which so many blocks of positions are cut where there are so many groups times heads."""
+    wanted = -(-_PROGRAMS_EACH * processors // programs)
+    blocks_each = -(-blocks // min(blocks, wanted))
+    return -(-blocks // blocks_each)
+
+
+def attend(query: Tensor, memory: Memory, asked: Asked, *, processors: int) -> Tensor:
+    """Queries (rows, n_head * head) to the memory that each row asks -> the same shape.
+
+    `processors`: of the card; how a step is cut follows from it.
+    """
+    # Triton launches on the current card, whose memory it takes this to be.
+    with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
+        return _attend(query, memory, asked, processors)
+
+
+def _attend(query: Tensor, memory: Memory, asked: Asked, processors: int) -> Tensor:
+    rows, n_head, size = query.shape[0], memory.keys.shape[1], memory.keys.shape[3]
+    groups, width = asked.members.shape
+    block = _BLOCK_BYTES // memory.keys.element_size()
+    blocks = triton.cdiv(memory.keys.shape[2], block)
+    parts = parts_of(groups * n_head, blocks, processors)
+    found = query.new_empty(groups * width, n_head, parts, size, dtype=torch.float32)
+    sums = query.new_empty(2, groups * width, n_head, parts, dtype=torch.float32)
+    _attend_part[(groups, n_head, parts)](
+        query, memory.keys, memory.values, memory.key_scales, memory.value_scales,
+        asked.slots, asked.lengths, asked.members, found, sums[0], sums[1],
+        size**-0.5 * _LOG2_E, triton.cdiv(blocks, parts) * block,
+        query.stride(0), memory.keys.stride(0), memory.keys.stride(1), memory.keys.shape[2], width,
+        WIDTH=max(_LEAST_WIDTH, triton.next_power_of_2(width)), SIZE=size, BLOCK=block,
+        SCALED=memory.key_scales is not None,
+    )  # fmt: skip
+    answer = torch.empty(rows, n_head * size, device=query.device, dtype=query.dtype)
+    most = triton.next_power_of_2(blocks)  # not of these parts: one kernel for any number of them
+    _join_parts[(rows, n_head)](found, sums[0], sums[1], asked.places, answer, parts, PARTS=most, SIZE=size)
+    return answer
+
+
+@triton.jit(do_not_specialize=["width"], do_not_specialize_on_alignment=["slots", "lengths", "members", "tops", "sums"])
+def _attend_part(
+    query, keys, values, key_scales, value_scales, slots, lengths, members, found, tops, sums,
+    scale, positions_each, query_stride, slot_stride, head_stride, n_ctx, width,
+    WIDTH: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, SCALED: tl.constexpr,
+):  # fmt: skip
+    """A part of one head of one group: its rows' answers, their largest score and the sum of their weights."""
+    group, head, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    slot = tl.load(slots + group).to(tl.int64)
+    if slot < 0:
+        return
+    place = tl.arange(0, WIDTH)
+    row = tl.load(members + group * width + place, mask=place < width, other=-1)
+    within = tl.arange(0, SIZE)
+    q = tl.load(
+        query + row[:, None] * query_stride + (head * SIZE + within)[None, :], mask=row[:, None] >= 0, other=0.0
+    )
+    memory = slot * slot_stride + head * head_stride
+    scales = (slot * tl.num_programs(1) + head) * n_ctx
+    top = tl.full([WIDTH], float("-inf"), tl.float32)
+    total = tl.zeros([WIDTH], tl.float32)
+    answer = tl.zeros([WIDTH, SIZE], tl.float32)
+    end = tl.minimum((part + 1) * positions_each, tl.load(lengths + group).to(tl.int32))
+    for at in range(part * positions_each, end, BLOCK):
+        position = at + tl.arange(0, BLOCK)
+        counts = position < end
+        k = tl.load(keys + memory + position[None, :] * SIZE + within[:, None], mask=counts[None, :], other=0.0)
+        scores = tl.dot(q, k.to(q.dtype), input_precision="ieee") * scale
+        if SCALED:
+            scores *= tl.load(key_scales + scales + position, mask=counts, other=0.0).to(tl.float32)[None, :]
+        scores = tl.where(counts[None, :], scores, float("-inf"))
+        larger = tl.maximum(top, tl.max(scores, 1))
+        shrink = tl.exp2(top - larger)
+        weights = tl.exp2(scores - larger[:, None])
+        total = total * shrink + tl.sum(weights, 1)
+        if SCALED:
+            weights *= tl.load(value_scales + scales + position, mask=counts, other=0.0).to(tl.float32)[None, :]
+        v = tl.load(values + memory + position[:, None] * SIZE + within[None, :], mask=counts[:, None], other=0.0)
+        product = tl.dot(weights.to(q.dtype), v.to(q.dtype), input_precision="ieee")
+        answer = answer * shrink[:, None] + product
+        top = larger
+    target = ((group * width + place) * tl.num_programs(1) + head) * tl.num_programs(2) + part
+    tl.store(found + target[:, None] * SIZE + within[None, :], answer, mask=row[:, None] >= 0)
+    tl.store(tops + target, top, mask=row >= 0)
+    tl.store(sums + target, total, mask=row >= 0)
+
+
+@triton.jit(do_not_specialize=["n_parts"], do_not_specialize_on_alignment=["places", "tops", "sums"])
+def _join_parts(found, tops, sums, places, answer, n_parts, PARTS: tl.constexpr, SIZE: tl.constexpr):
+    """One head of one row: its parts' answers, weighted by what each has seen; zeros where it asked nobody."""
+    row, head = tl.program_id(0), tl.program_id(1)
+    place = tl.load(places + row).to(tl.int32)
+    within = tl.arange(0, SIZE)
+    part = tl.arange(0, PARTS)
+    there = (part < n_parts) & (place >= 0)
+    source = (place * tl.num_programs(1) + head) * n_parts + part
+    top = tl.load(tops + source, mask=there, other=float("-inf"))
+    largest = tl.maximum(tl.max(top, 0), -1e30)  # nothing but -inf must not become no number
+    weight = tl.exp2(top - largest)
+    total = tl.sum(weight * tl.load(sums + source, mask=there, other=0.0), 0)
+    parts = tl.load(found + source[:, None] * SIZE + within[None, :], mask=there[:, None], other=0.0)
+    joined = tl.sum(parts * weight[:, None], 0) / tl.where(total > 0, total, 1.0)
+    tl.store(answer + (row * tl.num_programs(1) + head) * SIZE + within, joined.to(answer.dtype.element_ty))

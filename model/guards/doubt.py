@@ -1,0 +1,130 @@
+"""What to do with a window whose text the model itself does not believe. Pure.
+
+The reference gives the last, hottest attempt of a ladder that failed all the way, which is noise: digits and syllables
+of any script. Here, where `TranscribeOptions.guards` is set:
+
+- `needs_witness` has a doubtful text heard again, up to four times: on a CPU beside a shadow that hears silence
+  (`model.decoding.contrast`), greedily first and then by draws; on a GPU by draws alone. The window is not heated
+  meanwhile: `is_worth_heating` says how far the ladder goes where nobody is heard, and before a GPU's draws;
+- `salvage` keeps of the text and its witnesses the one that the others agree with most, and leaves out the words that
+  they have nothing in place of (`model.guards.consensus`): what is heard comes again in some form, what is made up does
+  not. Of a ladder without witnesses it keeps the first attempt that does not repeat itself. Phrases that come twice in
+  a window that needed more than one attempt are left out, and a loop ends after its first round.
+
+Whether anybody speaks at all is another doubt (`model.guards.presence`).
+
+A window that passed the thresholds, does not end in a loop, and whose `no_speech_prob` and log-probability are those of
+speech, is never touched: its tokens are the reference's. The figures are measured, see benchmarks/LOG.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from model.guards.consensus import Consensus, is_same_text
+from model.guards.repetition import cut_loop, cut_repeats
+from model.options import TranscribeOptions
+from model.tokenizer import Tokenizer
+from model.window import SURE_LOGPROB, DecodingResult, fallback_reason, is_silent
+
+WITNESS_TEMPERATURE = 0.4
+"""Hotter, attempts are mostly noise; colder, they are all alike."""
+_MOST = 4
+"""Witnesses that are heard, unless the first one says the same as the text."""
+
+
+def is_worth_heating(
+    attempts: Sequence[DecodingResult], options: TranscribeOptions, rung: int, *, contrasts: bool
+) -> bool:
+    """Whether a window all of whose attempts failed is to be tried at this rung of the ladder, if there is one.
+
+    `contrasts`: whether its witnesses will have a shadow, which helps where heat does not.
+    """
+    if rung >= len(options.temperature):
+        return False
+    if not options.guards:
+        return True
+    if contrasts and options.hears_witnesses:
+        return False
+    return options.temperature[rung] <= WITNESS_TEMPERATURE or not _sound(attempts, options)
+
+
+def needs_witness(
+    attempts: Sequence[DecodingResult],
+    witnesses: Sequence[DecodingResult],
+    options: TranscribeOptions,
+    tokenizer: Tokenizer,
+    *,
+    failed: bool,
+) -> bool:
+    """Whether one more is to be heard about a ladder's text; `failed`: whether its last rung did.
+
+    After one that says the same there are no more.
+    """
+    text = _text(attempts, options, failed=failed)
+    if not options.hears_witnesses or is_silent(text, options):
+        return False
+    if len(witnesses) == 1:
+        return not is_same_text(text, witnesses[0], tokenizer)
+    return len(witnesses) < _MOST and (failed or text.avg_logprob < SURE_LOGPROB)
+
+
+def salvage(
+    attempts: Sequence[DecodingResult],
+    witnesses: Sequence[DecodingResult],
+    options: TranscribeOptions,
+    tokenizer: Tokenizer,
+    *,
+    failed: bool,
+) -> DecodingResult:
+    """What to keep of a ladder: `attempts` holds one result of each of its temperatures so far, at least one.
+
+    `failed`: whether the last one failed too.
+    """
+    text = _text(attempts, options, failed=failed)
+    if witnesses:
+        return _agreed([text, *witnesses], options, tokenizer)
+    kept = replace(text, failed=failed)
+    if failed and not _sound([text], options):
+        return _without_loop(kept, tokenizer)
+    if cut_loop(kept.tokens, tokenizer.timestamp_begin) is not None:
+        kept = replace(kept, repeating=True)
+    return _without_repeats(kept, tokenizer) if len(attempts) > 1 or failed else kept
+
+
+def _agreed(heard: Sequence[DecodingResult], options: TranscribeOptions, tokenizer: Tokenizer) -> DecodingResult:
+    """Of a text and its witnesses the one that all agree with most, without the words that the others leave out."""
+    tidy = [_without_repeats(_without_loop(one, tokenizer), tokenizer) for one in heard]
+    consensus = Consensus(tidy, tokenizer)
+    number = consensus.most_agreed()
+    tokens, places = consensus.without_unconfirmed(number)
+    kept = _changed(tidy[number], tokens, tokenizer) if places else tidy[number]
+    failed = fallback_reason(heard[number], options) is not None
+    return replace(kept, failed=failed, unconfirmed=places, confirmed=consensus.confirmed(number))
+
+
+def _text(attempts: Sequence[DecodingResult], options: TranscribeOptions, *, failed: bool) -> DecodingResult:
+    """What a ladder says: its last attempt if that passed, else the first that does not repeat itself, or the first."""
+    return next(iter(_sound(attempts, options)), attempts[0]) if failed else attempts[-1]
+
+
+def _sound(attempts: Sequence[DecodingResult], options: TranscribeOptions) -> list[DecodingResult]:
+    """Those that do not repeat themselves."""
+    limit = options.compression_ratio_threshold
+    return [one for one in attempts if limit is None or one.compression_ratio <= limit]
+
+
+def _changed(result: DecodingResult, tokens: tuple[int, ...], tokenizer: Tokenizer) -> DecodingResult:
+    """The result with fewer tokens; its scores stay those of what was decoded."""
+    return replace(result, tokens=tokens, text=tokenizer.decode(tokens).strip(), logprobs=())
+
+
+def _without_loop(result: DecodingResult, tokenizer: Tokenizer) -> DecodingResult:
+    tokens = cut_loop(result.tokens, tokenizer.timestamp_begin)
+    return result if tokens is None else replace(_changed(result, tokens, tokenizer), looped=True)
+
+
+def _without_repeats(result: DecodingResult, tokenizer: Tokenizer) -> DecodingResult:
+    tokens, repeats = cut_repeats(result.tokens, tokenizer.timestamp_begin)
+    if not repeats:
+        return result
+    return replace(_changed(result, tokens, tokenizer), repeats=repeats)

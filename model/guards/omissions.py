@@ -1,0 +1,33 @@
+"""What was cut out of a window's text, as stretches of the recording. Pure.
+
+Gets what `model.guards.doubt` noted of its cuts in the window's result; gives `warnings` to
+`model.longform.transcript`.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from model.dims import FRAMES_PER_SECOND
+from model.segments import Segment, Skipped
+from model.window import TIMESTAMP_SECONDS, DecodingResult, Place, Window
+
+
+def left_out(
+    result: DecodingResult, window: Window, segments: Sequence[Segment], timestamp_begin: int
+) -> list[Skipped]:
+    """Where in the recording something was cut out of the window's text; `segments` are what is left of it."""
+    offset, stop = window.seek / FRAMES_PER_SECOND, (window.seek + window.n_frames) / FRAMES_PER_SECOND
+    left: list[Skipped] = []
+
+    def note(reason: Literal["repetition", "unconfirmed"], places: Sequence[Place]) -> None:
+        for first, last in places:
+            end = stop if last is None else offset + (last - timestamp_begin) * TIMESTAMP_SECONDS
+            left.append(Skipped(reason, offset + (first - timestamp_begin) * TIMESTAMP_SECONDS, min(stop, end)))
+
+    note("repetition", result.repeats)
+    note("unconfirmed", result.unconfirmed)
+    if result.looped and segments:
+        last = segments[-1]
+        # Without a timestamp at its end, what is left of the loop lasts as long as the window, and is named as a whole.
+        left.append(Skipped("repetition", last.end if last.end < stop else last.start, stop))
+    return [one for one in left if one.start < one.end]

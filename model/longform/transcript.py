@@ -1,0 +1,260 @@
+"""The long-form state machine of one recording: which window next, and what its result means. Pure.
+
+`next_window()` says what to decode, `feed(result)` turns the answer into segments and moves on: seek to the last
+timestamp, condition on the text before, skip silence. It holds no tensor, no clock and no model, so it is the same
+object offline and in the service, and any number of them share one batch.
+
+Source: the paper, section 4.5 and appendix; openai/whisper `transcribe.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from model.dims import CHUNK_LENGTH, FRAMES_PER_SECOND, N_FRAMES, SAMPLE_RATE, ModelDimensions
+from model.guards.invention import judge, rest_of
+from model.guards.missed import Echoes, is_early, pauses, resumption
+from model.guards.omissions import left_out
+from model.guards.presence import is_speech_after_all, reason_to_skip
+from model.longform.clips import clip_frames, count_frames
+from model.options import TranscribeOptions
+from model.segments import Segment, Skipped, Transcription
+from model.tokenizer import Tokenizer
+from model.window import (
+    MAX_PROMPT_TOKENS,
+    DecodingResult,
+    TokenTimes,
+    Window,
+    Written,
+    ends_with_time,
+    segment_ends,
+)
+from model.words import add_words, speech_end
+
+
+class Transcript:
+    """Where one recording stands. `next_window` and `feed` alternate until `next_window` answers None."""
+
+    def __init__(
+        self,
+        dims: ModelDimensions,
+        tokenizer: Tokenizer,
+        options: TranscribeOptions,
+        *,
+        n_samples: int,
+        clips: Sequence[tuple[int, int]] | None = None,
+        first_window: int = 0,
+        written: Written | None = None,
+    ) -> None:
+        """`n_samples`: length of the recording at 16 kHz; a recording of at least one sample has a first window.
+
+        `clips`: what is to be heard, in frames, where it is not `options.clip_timestamps`. `first_window`: its number.
+        `written`: the prompts of `options`, where somebody has read them already.
+        """
+        self._tokenizer, self._options = tokenizer, options
+        self._input_stride = dims.frames_per_token
+        self._time_precision = CHUNK_LENGTH / dims.n_audio_ctx
+        self._duration = n_samples / SAMPLE_RATE
+        self.n_frames = count_frames(n_samples)
+        self._clips = clip_frames(options.clip_timestamps, self.n_frames) if clips is None else list(clips)
+        self._seek = self._clips[0][0] if self._clips else self.n_frames
+        self._n_windows = first_window
+        self._window: Window | None = None
+        self._segments: list[Segment] = []
+        self._written = written or Written.of(options, tokenizer)
+        self._tokens: list[int] = list(self._written.initial)
+        self._prompt_reset_since = 0
+        # As in the reference, even where the first clip starts later; a later part of a recording starts at its own.
+        self._last_speech = self._seek / FRAMES_PER_SECOND if first_window else 0.0
+        self.language: str | None = options.language if dims.is_multilingual else "en"
+        """That of the first window."""
+        self._named, self._latest = self.language, self.language
+        self.language_probs: dict[str, float] = {}
+        self._hears_again = False
+        """Whether the window before was left early, for speech that its text passes over."""
+        self._echoes = Echoes()
+        self.skipped: list[Skipped] = []
+        """Windows without speech, in order."""
+
+    @property
+    def seek(self) -> int:
+        """Frame from which the next window starts; `n_frames` at the end."""
+        return self._seek
+
+    def next_window(self) -> Window | None:
+        """The window to decode now, the same one until it is fed; None when the recording is done."""
+        if self._window is None:
+            self._window = self._make_window()
+        return self._window
+
+    def feed(self, result: DecodingResult) -> tuple[Segment, ...]:
+        """Take the result of the window that `next_window` gave; its segments with text, in order."""
+        window = self._window
+        if window is None:
+            raise ValueError("feed() without a window asked for")
+        self._window = None
+        self._n_windows += 1
+        if self.language is None:
+            self.language, self.language_probs = result.language, result.language_probs
+        options = window.heard_with(self._options)
+        if is_speech_after_all(result, options):
+            self._window = replace(window, voiced=True)
+            return ()
+        self._seek = window.seek + window.n_frames
+        if (reason := reason_to_skip(result, window, options)) is not None:
+            self.skipped.append(Skipped(reason, window.seek / FRAMES_PER_SECOND, self._seek / FRAMES_PER_SECOND))
+            return ()
+        if self._latest not in (None, result.language):
+            self._prompt_reset_since = len(self._tokens)
+        self._latest = result.language
+        spans, advance = self._spans(window, result)
+        segments = [self._segment(window, result, *span) for span in spans]
+        seek, discarded = window.seek + advance, False
+        if result.token_times is not None:
+            segments, seek, discarded = self._place_words(window, result, result.token_times, segments, seek)
+        if discarded:
+            self._seek = max(seek, window.seek + 1)
+            return ()
+        again = self._missed(window, result)
+        if again is not None:
+            segments, seek = [segment for segment in segments if segment.start * FRAMES_PER_SECOND < again], again
+        self._hears_again = again is not None
+        left = left_out(result, window, segments, self._tokenizer.timestamp_begin)
+        self.skipped += [one for one in left if one.start * FRAMES_PER_SECOND < seek]
+        # However the words fall, the next window is another one.
+        self._seek = max(seek, window.seek + 1)
+        segments, echoes = self._echoes.sift(segments, result.speech)
+        self.skipped += [Skipped("repetition", echo.start, echo.end) for echo in echoes]
+        kept = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
+        kept = [replace(segment, id=len(self._segments) + i) for i, segment in enumerate(kept)]
+        self._segments += kept
+        self._tokens += [token for segment in kept for token in segment.tokens]
+        if not self._options.condition_on_previous_text or result.temperature > 0.5 or result.failed:
+            self._prompt_reset_since = len(self._tokens)
+        return tuple(kept)
+
+    def stop(self) -> None:
+        """Hear nothing more."""
+        self._clips.clear()
+        self._window = None
+
+    def result(self) -> Transcription:
+        """What has been transcribed so far; all of it once `next_window` answers None."""
+        language = self.language or "en"
+        return Transcription(
+            task=self._options.task,
+            language=language,
+            language_probability=self.language_probs.get(language),
+            duration=self._duration,
+            text=self._tokenizer.decode(self._tokens[len(self._written.initial) :]),
+            segments=tuple(self._segments),
+            language_probabilities=self.language_probs,
+            warnings=tuple(self.skipped),
+        )
+
+    def _make_window(self) -> Window | None:
+        while self._clips and self._seek >= self._clips[0][1]:
+            self._clips.pop(0)
+            if self._clips:
+                self._seek = self._clips[0][0]
+        if not self._clips:
+            return None
+        n_frames = min(N_FRAMES, self.n_frames - self._seek, self._clips[0][1] - self._seek)
+        if n_frames <= 0:  # a clip that starts after the end of the recording
+            self._clips.clear()
+            return None
+        fixed = self._written.fixed
+        since = max(self._prompt_reset_since, self._written.n_carried)
+        room = MAX_PROMPT_TOKENS - len(fixed)
+        prompt = (*fixed, *self._tokens[since:][-room:]) if room else fixed
+        index, named = self._n_windows, self._named
+        return Window(index, self._seek, n_frames, named, prompt, n_fixed=len(fixed), follows=self._latest)
+
+    def _spans(self, window: Window, result: DecodingResult) -> tuple[list[tuple[float, float, tuple[int, ...]]], int]:
+        """(start, end, tokens) of each segment in the window's seconds, and the frames to move on by.
+
+        Without a pair of timestamps the window is one segment. An unfinished rest after the last pair is heard again.
+        """
+        tokens, begin = result.tokens, self._tokenizer.timestamp_begin
+        cuts = segment_ends(tokens, begin)
+        if not cuts:
+            seconds = window.n_frames / FRAMES_PER_SECOND
+            times = [token for token in tokens if token >= begin]
+            if times and times[-1] != begin:
+                seconds = (times[-1] - begin) * self._time_precision
+            return [(0.0, seconds, tokens)], window.n_frames
+        slices = [tokens[start:stop] for start, stop in zip([0, *cuts[:-1]], cuts, strict=True)]
+        spans = [
+            ((part[0] - begin) * self._time_precision, (part[-1] - begin) * self._time_precision, part)
+            for part in slices
+        ]
+        if ends_with_time(tokens, begin):
+            return spans, window.n_frames
+        return spans, (tokens[cuts[-1] - 1] - begin) * self._input_stride
+
+    def _place_words(
+        self, window: Window, result: DecodingResult, times: TokenTimes, segments: list[Segment], seek: int
+    ) -> tuple[list[Segment], int, bool]:
+        """The window's segments with words, where to go on, and whether the window counts for nothing."""
+        options, last_speech = self._options, self._last_speech
+        segments = add_words(
+            segments, times, self._tokenizer, language=result.language, options=options, last_speech=last_speech
+        )
+        rest = rest_of(result.tokens, self._tokenizer)
+        end = speech_end(segments)
+        if rest != "complete" and end is not None and end > window.seek / FRAMES_PER_SECOND:
+            seek = round(end * FRAMES_PER_SECOND)
+        if options.hallucination_silence_threshold is not None:
+            verdict = judge(
+                segments,
+                window,
+                seek=seek,
+                n_frames=self.n_frames,
+                threshold=options.hallucination_silence_threshold,
+                last_speech=last_speech,
+                rest=rest,
+            )
+            if verdict.skipped is not None and verdict.skipped[0] < self._duration:
+                start, end = verdict.skipped
+                self.skipped.append(Skipped("hallucination", start, min(end, self._duration)))
+            if verdict.discarded:
+                return [], verdict.seek, True
+            segments, seek = list(verdict.segments), verdict.seek
+            end = speech_end(segments)
+        if end is not None:
+            self._last_speech = end
+        if not options.word_timestamps:
+            segments = [replace(segment, words=None) for segment in segments]
+        return segments, seek, False
+
+    def _missed(self, window: Window, result: DecodingResult) -> int | None:
+        """The frame from which to hear again what the text passes over; not twice in a row, and None for nothing."""
+        if (
+            not result.speech
+            or result.looped
+            or self._hears_again
+            or self._options.hallucination_silence_threshold is not None
+        ):
+            return None
+        written = [self._segment(window, result, *span) for span in self._spans(window, result)[0]]
+        early = {round(one.end * FRAMES_PER_SECOND) - window.seek for one in written if is_early(one, result.speech)}
+        silent = pauses(result.tokens, self._tokenizer.timestamp_begin, window)
+        frame = resumption([pause for pause in silent if pause[0] not in early], result.speech)
+        return None if frame is None else window.seek + frame
+
+    def _segment(
+        self, window: Window, result: DecodingResult, start: float, end: float, tokens: tuple[int, ...]
+    ) -> Segment:
+        offset = window.seek / FRAMES_PER_SECOND
+        return Segment(
+            id=0,
+            seek=window.seek,
+            start=offset + start,
+            end=offset + end,
+            text=self._tokenizer.decode([token for token in tokens if token < self._tokenizer.eot]),
+            tokens=tokens,
+            temperature=result.temperature,
+            avg_logprob=result.avg_logprob,
+            compression_ratio=result.compression_ratio,
+            no_speech_prob=result.no_speech_prob,
+            language=result.language,
+        )

@@ -1,0 +1,58 @@
+"""A float32 `Whisper` on a CPU becomes an int8 one: what `compute_type=int8` means.
+
+The encoder's projections and those of the audio's keys and values are `model.native.rowwise.Int8Linear`, where torch
+has a fast int8 product; the decoder runs in `model.native`, where that was compiled, and so does the encoder's
+attention where that is faster. What is missing stays in float32 and torch: the same results within the rounding of
+int8, slower.
+"""
+
+import ctypes
+from pathlib import Path
+
+from model.compute import can_attend_in_int16, can_multiply_int8
+from model.native.attention import HEAD, NativeAttention
+from model.native.library import load_library
+from model.native.rowwise import quantise_projections
+from model.native.weights import NativeDecoder
+from model.network.whisper import EncoderBlock, TextDecoder, Whisper
+
+
+def quantise(model: Whisper) -> None:
+    """Change a float32 model on a CPU in place; what it was made of is freed."""
+    if not isinstance(model.decoder, TextDecoder):
+        raise TypeError("this model is int8 already")
+    library = load_library()
+    if can_multiply_int8():
+        quantise_projections(model, library)
+    if library is not None and can_attend_in_int16():
+        give_attention(model, library)
+    if library is None:
+        model.decoder.pack()
+    else:
+        model.decoder = NativeDecoder(model.decoder, model.dims, library)
+    model.compute_type = "int8"
+
+
+def give_attention(model: Whisper, library: ctypes.CDLL) -> None:
+    """Let the encoder's blocks attend in C; heads that it is not made for stay with torch."""
+    dims = model.dims
+    if dims.n_audio_state != dims.n_audio_head * HEAD:
+        return
+    attention = NativeAttention(library, n_state=dims.n_audio_state, n_head=dims.n_audio_head, n_ctx=dims.n_audio_ctx)
+    for block in model.encoder.modules():
+        if isinstance(block, EncoderBlock):
+            block.attention = attention
+
+
+def decoder_name(model: Whisper) -> str:
+    """What runs the decoder: `torch`, `torch-triton` (`model.gpu.split_step`), or `native-` and the variant."""
+    if not isinstance(model.decoder, NativeDecoder):
+        return "torch-triton" if model.cross_attention == "triton" else "torch"
+    return f"native-{Path(model.decoder.library._name).stem.removeprefix('decoder-')}"
+
+
+def cross_kv_name(model: Whisper) -> str:
+    """How the audio's keys and values are kept: `int8`, `fp8`, or a float format."""
+    if isinstance(model.decoder, NativeDecoder):
+        return "int8"
+    return str(model.dtype).removeprefix("torch.") if model.cross_kv == "auto" else model.cross_kv

@@ -1,0 +1,1 @@
+"""The Transformer and its memory: log-Mel windows in, features and logits out."""

@@ -1,0 +1,1 @@
+"""What was said to text, subtitles and JSON."""

@@ -1,0 +1,246 @@
+"""The pool of audio children: an upload in, a waveform out, whatever the upload does to the child.
+
+Gets an upload's descriptor from `service.http.app`, passes it to a warm `service.audio_child`, and gives back the
+descriptor of the samples. No byte of the upload is looked at in this process, which holds no codec. The memory for the
+samples is made here, so that a child sends no descriptor: while more are on their way among a user's processes than a
+child may hold, as they are to a worker that is busy, the kernel refuses to take one from it.
+
+- A child that dies, or works on one file for longer than `decode_seconds`, costs that file a 400 and nothing more: the
+  child is killed and replaced, and the next file waits for the new one. So does a caller that goes away.
+- Free children go to those who wait in the order in which they came.
+- A child that cannot start, or dies again and again without a file, is replaced ever more slowly. While that holds for
+  all of them nobody waits: `ready` is false and `decode` answers 503 at once.
+- What a child says is not trusted: the samples must be there, and no more of them than were allowed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model.dims import SAMPLE_RATE
+from service.children.audio_process import AudioProcess, ChildStartError
+from service.errors import InvalidAudio, ServiceError, TooLarge, Unavailable
+from service.wire import memory
+from service.wire.channel import ChannelClosed
+from service.wire.messages import AudioDecoded, AudioRefused, DecodeAudio, Message, SampleFormat
+
+_log = logging.getLogger(__name__)
+
+CHILD_COMMAND = (sys.executable, "-m", "service.audio_child")
+_SAMPLE_BYTES: dict[SampleFormat, int] = {"int16": 2, "float32": 4}
+_FIRST_BACKOFF_SECONDS = 0.5
+_MAX_BACKOFF_SECONDS = 30.0
+_MAX_MESSAGE_CHARACTERS = 300
+_RETRY_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedAudio:
+    """Mono 16 kHz samples in anonymous memory; the owner calls `close` once."""
+
+    fd: int
+    sample_format: SampleFormat
+    n_samples: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.n_samples / SAMPLE_RATE
+
+    def close(self) -> None:
+        """Give the memory back."""
+        os.close(self.fd)
+
+
+class AudioPool:
+    """`children` warm processes that decode one file each at a time. Used from one event loop."""
+
+    def __init__(
+        self,
+        *,
+        children: int,
+        max_seconds: float,
+        max_decoded_bytes: int,
+        decode_seconds: float,
+        memory_bytes: int,
+        command: Sequence[str] = CHILD_COMMAND,
+    ) -> None:
+        self._request = DecodeAudio(max_seconds, max_decoded_bytes)
+        self._decode_seconds = decode_seconds
+        self._max_samples = math.ceil(max_seconds * SAMPLE_RATE) + 1
+        self._command = (
+            *command,
+            *("--memory-bytes", str(memory_bytes)),
+            *("--output-bytes", str(self._max_samples * 4)),
+            *("--cpu-seconds", str(decode_seconds)),
+        )
+        self._size = children
+        self._keepers: list[asyncio.Task[None]] = []
+        self._free: deque[AudioProcess] = deque()
+        self._waiting: deque[asyncio.Future[AudioProcess]] = deque()
+        self._failed: dict[int, bool] = {}
+        """By slot, whether the last start of its child failed; empty until the first start is over."""
+        self._stopping = False
+        self.busy = 0
+        """Files that are being decoded."""
+        self.restarts = 0
+        """Children that died or could not start, for whatever reason."""
+        self.sandbox: tuple[str, ...] = ()
+        """The measures that hold in the children; see `service.audio_child.sandbox`."""
+
+    @property
+    def _hopeless(self) -> bool:
+        """Whether no child is there or about to be."""
+        return len(self._failed) == self._size and all(self._failed.values())
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one child's last start succeeded."""
+        return not self._stopping and not all(self._failed.values())
+
+    async def start(self) -> None:
+        """Begin to start the children; returns at once, `ready` tells when the first one is warm."""
+        self._keepers = [asyncio.create_task(self._keep(slot)) for slot in range(self._size)]
+
+    async def stop(self) -> None:
+        """End every child and return when they are gone; whoever waits or decodes gets `Unavailable`."""
+        self._stopping = True
+        self._refuse_waiting()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    async def decode(self, upload_fd: int) -> DecodedAudio:
+        """Decode the file in `upload_fd`, which stays the caller's.
+
+        Raises `InvalidAudio`, `TooLarge` (code `audio_too_long`), `Unavailable` when no child can start or the pool
+        stops, `OSError` where no descriptor is left. May be cancelled at any point: a child that was at work is killed
+        and replaced.
+        """
+        child = await self._acquire()
+        try:
+            output = memory.create("waveform")
+        except OSError:
+            self._release(child)
+            raise
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(os.close, output)
+            outcome = await self._decode(child, upload_fd, output)
+            if isinstance(outcome, ServiceError):
+                raise outcome
+            on_error.pop_all()
+            return outcome
+
+    async def _decode(self, child: AudioProcess, upload_fd: int, output: int) -> DecodedAudio | ServiceError:
+        child.used = True
+        outcome: DecodedAudio | ServiceError | None = None
+        unsent = False
+        self.busy += 1
+        try:
+            child.channel.send(self._request, upload_fd, output)
+            async with asyncio.timeout(self._decode_seconds):
+                outcome = self._outcome(output, await child.channel.receive())
+        except TimeoutError:
+            raise InvalidAudio("The file took too long to decode.", param="file") from None
+        except OSError:  # there is no descriptor to send; the child knows nothing of the file
+            unsent = True
+            raise
+        except ChannelClosed as error:
+            if self._stopping:
+                raise self._unavailable() from error
+            raise InvalidAudio("The file could not be decoded.", param="file") from error
+        finally:
+            self.busy -= 1
+            if outcome is not None or unsent:
+                self._release(child)
+            else:
+                child.kill()
+        return outcome
+
+    def _outcome(self, output: int, answer: Message) -> DecodedAudio | ServiceError:
+        """What the child's answer means; `ChannelClosed` if it makes no sense."""
+        match answer:
+            case AudioRefused():
+                text = "".join(filter(str.isprintable, answer.message))[:_MAX_MESSAGE_CHARACTERS]
+                if answer.code == "audio_too_long":
+                    return TooLarge(text, param="file", code="audio_too_long")
+                return InvalidAudio(text, param="file")
+            case AudioDecoded():
+                size = answer.n_samples * _SAMPLE_BYTES[answer.sample_format]
+                if 0 < answer.n_samples <= self._max_samples and memory.size(output) == size:
+                    return DecodedAudio(output, answer.sample_format, answer.n_samples)
+        raise ChannelClosed("the child's answer makes no sense")
+
+    async def _acquire(self) -> AudioProcess:
+        """A live child, free children first come, first served."""
+        while True:
+            if self._stopping or self._hopeless or not self._keepers:
+                raise self._unavailable()
+            child = self._free.popleft() if self._free else await self._turn()
+            if child.alive:
+                return child
+
+    async def _turn(self) -> AudioProcess:
+        turn: asyncio.Future[AudioProcess] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._release(turn.result())
+            raise
+
+    def _release(self, child: AudioProcess) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(child)
+                return
+        self._free.append(child)
+
+    def _refuse_waiting(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(self._unavailable())
+
+    def _unavailable(self) -> Unavailable:
+        if self._stopping:
+            return Unavailable("The service is stopping.", code="draining", retry_after_seconds=_RETRY_SECONDS)
+        code = "starting" if len(self._failed) < self._size else "no_worker"
+        return Unavailable("No audio decoder is running.", code=code, retry_after_seconds=_RETRY_SECONDS)
+
+    async def _keep(self, slot: int) -> None:
+        """Keep one child alive, for ever."""
+        failures = 0
+        while True:
+            child = await self._started()
+            if child is not None:
+                self._failed[slot] = False
+                self._release(child)
+                status = await child.ended()
+                with contextlib.suppress(ValueError):
+                    self._free.remove(child)
+                _log.warning("audio child ended", extra={"exit_status": status})
+            self.restarts += 1
+            failures = 0 if child is not None and child.used else failures + 1
+            if child is None or failures > 1:
+                self._failed[slot] = True
+                if self._hopeless:
+                    self._refuse_waiting()
+                await asyncio.sleep(min(_FIRST_BACKOFF_SECONDS * 2 ** (failures - 1), _MAX_BACKOFF_SECONDS))
+
+    async def _started(self) -> AudioProcess | None:
+        try:
+            child = await AudioProcess.start(self._command)
+        except ChildStartError as error:
+            _log.error("audio child did not start", extra={"reason": str(error)})
+            return None
+        self.sandbox = child.sandbox
+        return child

@@ -1,0 +1,355 @@
+"""The worker processes: one per device, supervised; jobs go in, events come out, the dead are replaced.
+
+Gets jobs with a waveform's descriptor from the endpoints, gives back events in order. Runs on the event loop and holds
+no tensor. A job goes to the ready worker with the least audio outstanding.
+
+When a worker dies, nobody knows which of its jobs was the cause. Each of them becomes a suspect and is run again once,
+alone in a worker that takes nothing else meanwhile. The one with which a second worker dies fails for good, and its
+recording is refused for ten minutes; the others get their answer. A suspect whose client does not wait for that is one
+again when it comes back within ten minutes. Where somebody else killed the worker (SIGKILL, and
+not for memory) no job is to blame: they run again together, or are told to come back later when it happens too often.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
+
+from service import logs
+from service.children.quarantine import Quarantine, fingerprint
+from service.children.worker_process import Job, WorkerProcess
+from service.errors import InternalError, ServiceError, Unavailable
+from service.ports import Event
+from service.settings import Settings
+from service.wire.channel import ChannelClosed
+from service.wire.messages import (
+    Cancelled,
+    DetectLanguage,
+    Finished,
+    Message,
+    ModelInfo,
+    Received,
+    StartFailed,
+    Transcribe,
+    WorkerStats,
+)
+
+_BACK_OFF_SECONDS = (0.1, 1.0, 2.0, 5.0, 10.0, 30.0)
+_GIVE_UP_FAILURES = 3
+"""Starts in a row that may fail before waiting jobs are told to go elsewhere."""
+_MAX_CRASHES = 2
+"""Workers that crash with a job in hand, the second one with nothing else in hand, until it is to blame."""
+_MAX_MURDERS = 4
+"""Workers that others kill with a job in hand until it is told to come back later."""
+_EXIT_SECONDS = 1.0
+"""A process closes its channel a little before it is gone."""
+_WATCH_SECONDS = 1.0
+_LATE_SECONDS = 3.0
+"""A watch that comes so late says more about this process than about the workers."""
+_PROVED_SECONDS = 60.0
+"""A worker that lived so long was worth its start."""
+
+
+class WorkerPool:
+    """All workers of the service; implements `service.ports.Workers`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        command: Sequence[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`command`: what to start instead of `python -m service.worker`, with the same arguments."""
+        self._settings, self._clock = settings, clock
+        self._command = [sys.executable, "-m", "service.worker"] if command is None else list(command)
+        self._workers: dict[str, WorkerProcess] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: deque[Job] = deque()
+        self._suspects: deque[Job] = deque()
+        self._reserved: WorkerProcess | None = None
+        self._quarantine = Quarantine()
+        self._suspected = Quarantine()
+        self.restarts = 0
+        self.failure: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one worker is warm."""
+        return any(worker.ready for worker in self._workers.values())
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """What the workers loaded, once the first of them is warm."""
+        return next((worker.info for worker in self._workers.values() if worker.info), None)
+
+    def stats(self) -> dict[str, WorkerStats]:
+        """The latest counters of each live worker, by device; the second one on a device is `cuda:0/2`."""
+        return {name: worker.stats for name, worker in self._live().items() if worker.stats}
+
+    def in_hand(self) -> dict[str, int]:
+        """Requests that each live worker has, by device as in `stats`."""
+        return {name: len(worker.in_hand) for name, worker in self._live().items()}
+
+    def _live(self) -> dict[str, WorkerProcess]:
+        return {
+            worker.info.device + "".join(name.partition("/")[1:]): worker
+            for name, worker in self._workers.items()
+            if worker.ready and worker.info
+        }
+
+    async def start(self) -> None:
+        """Start one supervised process per device; they load and warm in their own time."""
+        devices = self._devices()
+        earlier = [devices[:i].count(device) for i, device in enumerate(devices)]
+        names = [f"{device}/{n + 1}" if n else device for device, n in zip(devices, earlier, strict=True)]
+        self._tasks = [asyncio.create_task(self._supervise(name)) for name in names]
+
+    async def stop(self, grace_seconds: float) -> None:
+        """End every process; jobs still inside fail with 503."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        workers = list(self._workers.values())
+        self._workers.clear()
+        for job in [*self._take_waiting(), *(job for worker in workers for job in worker.jobs.values())]:
+            job.fail(Unavailable("The server is shutting down.", code="draining", retry_after_seconds=1))
+        await asyncio.gather(*(worker.end(grace_seconds) for worker in workers))
+        for worker in workers:
+            worker.let_go()
+
+    async def run(self, job: Transcribe | DetectLanguage, fd: int) -> AsyncGenerator[Event, None]:
+        """Events of one job until it is done; `ServiceError` if it fails. Closing the generator cancels the job."""
+        if not self.ready:
+            raise Unavailable("No model worker is ready.", code="no_worker", retry_after_seconds=5)
+        crashes, waveform = 0, b""
+        if len(self._quarantine) or len(self._suspected):
+            waveform = await _hash(fd)
+            if self._quarantine.holds(waveform, self._clock()):
+                raise _crashed()
+            crashes = int(self._suspected.holds(waveform, self._clock()))
+        try:
+            ours = Job(job, os.dup(fd), crashes=crashes, waveform=waveform)
+        except OSError as error:
+            raise _full() from error
+        try:
+            (self._suspects if crashes else self._waiting).append(ours)
+            self._dispatch()
+            while True:
+                event = await ours.events.get()
+                if isinstance(event, ServiceError):
+                    raise event
+                if isinstance(event, Finished):
+                    self._suspected.remove(ours.waveform)
+                yield event
+                if isinstance(event, Finished) or isinstance(job, DetectLanguage):
+                    return
+        finally:
+            self._forget(ours)
+
+    # --- who runs what ---------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Give waiting jobs to workers; a worker that is reserved for suspects takes one of them at a time."""
+        ready = [worker for worker in self._workers.values() if worker.ready]
+        if self._reserved not in ready or not (self._suspects or self._reserved.in_hand):
+            self._reserved = None
+        if self._suspects and ready:
+            self._reserved = self._reserved or min(ready, key=lambda worker: worker.audio_seconds)
+            if not self._reserved.in_hand:  # nor beside what nobody waits for any more: it may be the cause
+                self._hand(self._reserved, self._suspects)
+        ready = [worker for worker in ready if worker is not self._reserved and worker.reads]
+        while self._waiting and ready:
+            worker = min(ready, key=lambda candidate: candidate.audio_seconds)
+            if not self._hand(worker, self._waiting) or not worker.reads:
+                ready.remove(worker)
+
+    def _hand(self, worker: WorkerProcess, queue: deque[Job]) -> bool:
+        """Send the first job of a queue to a worker, unless the worker is gone."""
+        try:
+            sent = worker.submit(queue[0], self._clock())
+        except OSError:
+            queue.popleft().fail(_full())
+            return True
+        if sent:
+            queue.popleft()
+        return sent
+
+    def _forget(self, job: Job) -> None:
+        """A job is over or nobody waits for it: take it out wherever it is."""
+        for queue in (self._waiting, self._suspects):
+            if job in queue:
+                queue.remove(job)
+        for worker in self._workers.values():
+            worker.cancel(job)
+        if not any(job in worker.in_hand for worker in self._workers.values()):
+            job.close()
+        self._dispatch()
+
+    def _take_waiting(self) -> list[Job]:
+        """Every job that no worker has in hand; the queues are empty afterwards."""
+        jobs = [*self._suspects, *self._waiting]
+        self._suspects.clear()
+        self._waiting.clear()
+        return jobs
+
+    async def _mourn(self, worker: WorkerProcess) -> None:
+        """A worker has ended: its jobs wait again, are suspects, or are convicted when it was their second crash.
+
+        Nobody waits for those that were leaving it, but they may have been the cause, and then they are refused, or
+        suspects when they come back, too.
+        """
+        for job in [job for job in worker.in_hand if self._blame(job, worker)]:
+            job.waveform = job.waveform or await _hash(job.fd)
+            (self._suspected if job.crashes < _MAX_CRASHES else self._quarantine).add(job.waveform, self._clock())
+        innocent = []
+        for job in worker.jobs.values():
+            if job.crashes >= _MAX_CRASHES:
+                job.fail(_crashed())
+            elif job.murders >= _MAX_MURDERS:
+                job.fail(Unavailable("Model workers are being killed.", code="no_worker", retry_after_seconds=5))
+            elif job.crashes:
+                self._suspects.append(job)
+            else:
+                innocent.append(job)
+        self._waiting.extendleft(reversed(innocent))
+        worker.jobs.clear()
+        worker.let_go()
+
+    def _blame(self, job: Job, worker: WorkerProcess) -> bool:
+        """Count a worker's end against this job; whether the job may have caused it."""
+        innocent = worker.murdered or not job.received
+        job.murders += innocent
+        job.crashes += not innocent
+        return not innocent
+
+    # --- processes -------------------------------------------------------------------------------------------------
+
+    async def _supervise(self, name: str) -> None:
+        """Keep one worker alive, called by its device, waiting longer after each that ended for nothing."""
+        failures = 0
+        while True:
+            failures = 0 if await self._life(name) else failures + 1
+            if failures >= _GIVE_UP_FAILURES and not self.ready:
+                for job in self._take_waiting():
+                    job.fail(Unavailable("No model worker can be started.", code="no_worker", retry_after_seconds=30))
+            self._dispatch()
+            await asyncio.sleep(_BACK_OFF_SECONDS[min(max(0, failures - 1), len(_BACK_OFF_SECONDS) - 1)])
+            self.restarts += 1
+
+    async def _life(self, name: str) -> bool:
+        """One worker from its start to its end; whether nothing speaks against starting the next one at once.
+
+        It finished something, lived for a while, or something else than itself may have ended it.
+        """
+        try:
+            worker = WorkerProcess(name, self._arguments(name.partition("/")[0]), self._clock())
+        except OSError as error:
+            # No descriptor, process or memory for it: as with any start that fails, there may be soon.
+            logs.event("worker_not_started", level=40, device=name, error=error)
+            return False
+        self._workers[name] = worker
+        try:
+            reason = await self._serve(worker)
+        except Exception as error:
+            logs.event("worker_not_understood", level=40, device=name, error=error)
+            worker.kill()
+            reason = "it was not understood"
+        await worker.end(_EXIT_SECONDS)
+        logs.event(
+            "worker_ended", level=40, device=name, pid=worker.process.pid,
+            reason="it was killed by somebody else" if worker.murdered else reason,
+            status=worker.process.returncode, restarts=self.restarts, detail=self.failure,
+            request_ids=" ".join(job.request_id.rpartition(".")[0] for job in worker.in_hand),
+        )  # fmt: skip
+        explained = worker.proved or worker.murdered or any(job.received for job in worker.in_hand)
+        await self._mourn(worker)
+        return explained or (worker.info is not None and self._clock() - worker.started_at >= _PROVED_SECONDS)
+
+    async def _serve(self, worker: WorkerProcess) -> str:
+        """Carry a worker's messages until it ends or hangs; why it did."""
+        started = watched = self._clock()
+        while True:
+            now = self._clock()
+            if now - watched > _LATE_SECONDS:  # it is we who stood still, and what it said meanwhile is not read yet
+                worker.progressed_at = now
+            watched = now
+            if worker.hangs(now, self._settings.stall_seconds):
+                worker.kill()
+                return "it made no progress"
+            if worker.info is None and now - started > self._settings.start_seconds:
+                worker.kill()
+                return "it was not ready in time"
+            try:
+                async with asyncio.timeout(_WATCH_SECONDS):  # wait_for of Python 3.11 can swallow a cancellation
+                    message = await worker.channel.receive()
+            except TimeoutError:
+                continue
+            except ChannelClosed:
+                return "it ended"
+            if isinstance(message, StartFailed):
+                self.failure = message.message
+                return "it could not start"
+            self._note(worker, message, self._clock() - started)
+
+    def _note(self, worker: WorkerProcess, message: Message, seconds: float) -> None:
+        """A worker said something, so many seconds after its start."""
+        known = worker.stats.out_of_memory if worker.stats else 0
+        worker.take(message, self._clock())
+        if isinstance(message, ModelInfo):
+            logs.event(
+                "worker_ready", device=message.device, model=message.name, compute_type=message.compute_type,
+                encoder_context=message.encoder_context, cross_kv=message.cross_kv, decoder=message.decoder,
+                max_rows=message.max_rows, steps=message.steps, pid=worker.process.pid, seconds=seconds,
+            )  # fmt: skip
+            if message.plain_because is not None:
+                logs.event("steps_not_captured", level=30, device=worker.device, reason=message.plain_because)
+            if message.torch_because is not None:
+                logs.event("kernel_not_used", level=30, device=worker.device, reason=message.torch_because)
+            self._dispatch()
+        elif isinstance(message, WorkerStats) and message.out_of_memory > known:
+            logs.event("worker_out_of_memory", level=30, device=worker.device, count=message.out_of_memory)
+        elif isinstance(message, Cancelled | Received):
+            self._dispatch()  # it may have been what kept others waiting
+
+    def _devices(self) -> tuple[str, ...]:
+        """The devices of the settings; `auto` is every GPU that the kernel shows, else whatever torch prefers."""
+        if self._settings.devices != ("auto",):
+            return self._settings.devices
+        n_gpus = len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()])
+        return tuple(f"cuda:{i}" for i in range(n_gpus)) if n_gpus > 1 else ("auto",)
+
+    def _arguments(self, device: str) -> list[str]:
+        settings = self._settings
+        share = settings.gpu_memory_share / max(1, settings.devices.count(device))
+        arguments = [
+            *self._command, "--model", settings.model, "--device", device, "--compute-type", settings.compute_type,
+            "--encoder-context", settings.encoder_context, "--cross-kv", settings.cross_kv,
+            "--cross-attention", settings.cross_attention, "--cuda-graphs", settings.cuda_graphs,
+            "--threads", str(settings.threads_per_worker),
+            "--max-rows", str(settings.max_batch_rows), "--memory-share", str(share),
+        ]  # fmt: skip
+        if settings.download_dir is not None:
+            arguments += ["--download-dir", str(settings.download_dir)]
+        return arguments
+
+
+async def _hash(fd: int) -> bytes:
+    """The fingerprint of a waveform; here, if the machine has no thread left."""
+    try:
+        return await asyncio.to_thread(fingerprint, fd)
+    except RuntimeError:
+        return fingerprint(fd)
+
+
+def _crashed() -> ServiceError:
+    return InternalError(
+        "The request crashed a model worker and will not be tried again.", code="request_crashed_worker"
+    )
+
+
+def _full() -> ServiceError:
+    return Unavailable("The server has no file descriptors left.", retry_after_seconds=5)

@@ -1,0 +1,1 @@
+"""The HTTP process: a request is received, counted, admitted and answered."""

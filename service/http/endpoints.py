@@ -1,0 +1,176 @@
+"""The endpoints that do work: `POST /v1/transcribe` and `/v1/detect-language`, and the hosted API's two beside them.
+
+The order is the contract's: ready, permit, body, fields, samples, worker, answer. A permit exists before the first
+byte of the body is read; the deadline runs from the request's arrival; the client's going away ends the work.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import Response
+
+from model.options import TranscribeOptions
+from model.segments import Transcription
+from service.errors import DeadlineExceeded, Unavailable
+from service.http.admission import Admission, Permit
+from service.http.fields import FIELDS, Field
+from service.http.formats import Timings, language_response, transcription_response
+from service.http.jobs import Jobs, until_disconnected
+from service.http.metrics import Metrics
+from service.http.middleware import RequestContext
+from service.http.multipart import Form
+from service.http.openai_audio import OPENAI_FIELDS, Task, openai_response, parse_openai
+from service.http.schemas import check_detect, check_query, parse_transcribe
+from service.http.upload import UploadLimits, receive_form
+from service.lifecycle import Lifecycle
+from service.ports import Workers
+from service.settings import Settings
+from service.wire.messages import ModelInfo
+
+_Work = Callable[[Form, Permit, ModelInfo, RequestContext, float], Coroutine[Any, Any, Response]]
+
+
+class Endpoints:
+    """Handlers, with what they stand on."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        jobs: Jobs,
+        worker_pool: Workers,
+        admission: Admission,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+    ) -> None:
+        self._limits = UploadLimits(
+            max_bytes=settings.max_upload_bytes,
+            seconds=settings.upload_seconds,
+            bytes_per_second=settings.upload_bytes_per_second,
+            grace_seconds=settings.upload_grace_seconds,
+        )
+        self._timeout_seconds = settings.request_timeout_seconds
+        self._jobs, self._worker_pool = jobs, worker_pool
+        self._admission, self._lifecycle, self._metrics = admission, lifecycle, metrics
+
+    async def transcribe(self, request: Request) -> Response:
+        """Transcribe a recording, or translate it into English."""
+        return await self._serve(request, self._transcribe)
+
+    async def detect_language(self, request: Request) -> Response:
+        """Say which language a recording's first 30 seconds are in, with every language's probability."""
+        return await self._serve(request, self._detect_language)
+
+    async def openai_transcription(self, request: Request) -> Response:
+        """Transcribe a recording for a client of the hosted API."""
+        return await self._serve(request, partial(self._openai, "transcribe"), OPENAI_FIELDS["transcribe"])
+
+    async def openai_translation(self, request: Request) -> Response:
+        """Translate a recording into English for a client of the hosted API."""
+        return await self._serve(request, partial(self._openai, "translate"), OPENAI_FIELDS["translate"])
+
+    async def _serve(self, request: Request, work: _Work, known: Mapping[str, Field] = FIELDS) -> Response:
+        context: RequestContext = request.state.context
+        self._lifecycle.check_open()
+        model = self._worker_pool.model
+        if model is None:
+            raise Unavailable("The server is starting.", code="starting")
+        deadline = context.arrival + self._timeout_seconds
+        with self._admission.enter(context.key_id) as permit:
+            try:
+                async with asyncio.timeout_at(deadline) as timeout:
+                    return await self._receive_and_work(request, work, known, permit, model, context, deadline)
+            except TimeoutError:
+                if not timeout.expired():
+                    raise
+                raise DeadlineExceeded(f"The request was not done within {self._timeout_seconds:g} seconds.") from None
+
+    async def _receive_and_work(
+        self,
+        request: Request,
+        work: _Work,
+        known: Mapping[str, Field],
+        permit: Permit,
+        model: ModelInfo,
+        context: RequestContext,
+        deadline: float,
+    ) -> Response:
+        headers = request.scope["headers"]
+        check_query(request.scope["query_string"], known)
+        lists = [name for name, field in known.items() if field.schema["type"] == "array"]
+        with await receive_form(request.receive, headers, self._limits, permit.hold_bytes, lists) as form:
+            context.passed("upload", context.arrival, time.monotonic(), bytes=form.file_bytes)
+            context.notes["bytes"] = form.file_bytes
+            self._metrics.upload_bytes.inc(form.file_bytes)
+            return await until_disconnected(request.receive, work(form, permit, model, context, deadline))
+
+    async def _transcribe(
+        self, form: Form, permit: Permit, model: ModelInfo, context: RequestContext, deadline: float
+    ) -> Response:
+        asked = parse_transcribe(form.fields, model)
+        context.notes["response_format"] = asked.response_format
+        result, timings = await self._result(form, asked.options, permit, model, context, deadline)
+        return transcription_response(
+            result,
+            asked.response_format,
+            asked.layout,
+            model=model.name,
+            request_id=context.request_id,
+            timings=timings,
+            language_probabilities=asked.language_probabilities,
+        )
+
+    async def _openai(
+        self, task: Task, form: Form, permit: Permit, model: ModelInfo, context: RequestContext, deadline: float
+    ) -> Response:
+        asked = parse_openai(form.fields, model, task)
+        context.notes["response_format"] = asked.response_format
+        result, _ = await self._result(form, asked.ours.options, permit, model, context, deadline)
+        return openai_response(result, asked)
+
+    async def _result(
+        self,
+        form: Form,
+        options: TranscribeOptions,
+        permit: Permit,
+        model: ModelInfo,
+        context: RequestContext,
+        deadline: float,
+    ) -> tuple[Transcription, Timings]:
+        """The transcription and where its time went, noted and counted."""
+        context.notes["task"] = options.task
+        result, timings, first = await self._jobs.transcribe(form, options, permit, context, deadline)
+        context.notes.update(
+            language=result.language,
+            segments=len(result.segments),
+            queue_seconds=timings.queue,
+            inference_seconds=timings.inference,
+        )
+        if first is not None:
+            self._metrics.first_segment.observe(first)
+        self._metrics.count_result(
+            model=model.name,
+            task=options.task,
+            language=result.language,
+            audio_seconds=result.duration,
+            timings=timings,
+        )
+        return result, timings
+
+    async def _detect_language(
+        self, form: Form, permit: Permit, model: ModelInfo, context: RequestContext, deadline: float
+    ) -> Response:
+        check_detect(form.fields, model)
+        detected, seconds = await self._jobs.detect_language(form, permit, context, deadline)
+        context.notes["language"] = detected.language
+        return language_response(
+            detected.language,
+            detected.probabilities,
+            duration=seconds,
+            model=model.name,
+            request_id=context.request_id,
+        )

@@ -1,0 +1,147 @@
+"""Answers: a finished transcription, or a detected language, in the form that was asked for.
+
+JSON has the keys and units of the interface: seconds, rounded where more digits say nothing. The subtitle formats are
+the model package's writers. Segments without text are left out, so silence is an answer with no segments.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.responses import Response
+
+from model.language import LANGUAGES
+from model.output.formats import WRITERS
+from model.output.subtitles import Layout
+from model.segments import Segment, Skipped, Transcription, Word
+from service.http.fields import ResponseFormat
+
+_PLAIN = Layout()
+_MEDIA_TYPES = {
+    "json": "application/json",
+    "text": "text/plain; charset=utf-8",
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+    "tsv": "text/tab-separated-values; charset=utf-8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time went, in seconds."""
+
+    queue: float
+    decode_audio: float
+    inference: float
+    total: float
+
+
+def json_response(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`content` as compact UTF-8 JSON."""
+    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(body.encode("utf-8", "replace"), status, dict(headers or {}), media_type=_MEDIA_TYPES["json"])
+
+
+def spoken(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """The segments that say something, numbered from 0."""
+    heard = (segment for segment in segments if segment.text.strip())
+    return tuple(dataclasses.replace(segment, id=number) for number, segment in enumerate(heard))
+
+
+def transcription_response(
+    result: Transcription,
+    response_format: ResponseFormat,
+    layout: Layout = _PLAIN,
+    *,
+    model: str,
+    request_id: str,
+    timings: Timings,
+    language_probabilities: bool = False,
+) -> Response:
+    """The answer of `/v1/transcribe`; `layout` cuts subtitles, `language_probabilities` lists them all in JSON."""
+    if response_format == "json":
+        content = _transcription_json(result, model=model, request_id=request_id, timings=timings)
+        if language_probabilities and result.language_probabilities:
+            content["language_probabilities"] = _ranked(result.language_probabilities)
+        return json_response(content)
+    return text_response(result, response_format, layout)
+
+
+def text_response(result: Transcription, response_format: ResponseFormat, layout: Layout = _PLAIN) -> Response:
+    """The transcription in a format that is no JSON."""
+    text = WRITERS[response_format](result, layout)
+    return Response(text.encode("utf-8", "replace"), headers={"content-type": _MEDIA_TYPES[response_format]})
+
+
+def _transcription_json(result: Transcription, *, model: str, request_id: str, timings: Timings) -> dict[str, Any]:
+    duration, probability = round(result.duration, 3), result.language_probability
+    return {
+        "task": result.task,
+        "language": result.language,
+        "language_probability": None if probability is None else round(probability, 4),
+        "duration": duration,
+        "text": result.text,
+        "segments": [segment_json(segment) for segment in result.segments],
+        "warnings": [_warning_json(skipped) for skipped in result.warnings],
+        "model": model,
+        "usage": {"type": "duration", "seconds": duration},
+        "timings": {name: round(seconds, 4) for name, seconds in dataclasses.asdict(timings).items()},
+        "request_id": request_id,
+    }
+
+
+def segment_json(segment: Segment) -> dict[str, Any]:
+    """A segment as `/v1/transcribe` tells it."""
+    words = {} if segment.words is None else {"words": [_word_json(word) for word in segment.words]}
+    return {
+        "id": segment.id,
+        "seek": segment.seek,
+        "start": round(segment.start, 3),
+        "end": round(segment.end, 3),
+        "language": segment.language,
+        "text": segment.text,
+        "tokens": segment.tokens,
+        "temperature": segment.temperature,
+        "avg_logprob": round(segment.avg_logprob, 6),
+        "compression_ratio": round(segment.compression_ratio, 6),
+        "no_speech_prob": round(segment.no_speech_prob, 6),
+        **words,
+    }
+
+
+def _word_json(word: Word) -> dict[str, Any]:
+    return {
+        "word": word.word,
+        "start": round(word.start, 3),
+        "end": round(word.end, 3),
+        "probability": round(word.probability, 6),
+    }
+
+
+def _warning_json(skipped: Skipped) -> dict[str, Any]:
+    return {"reason": skipped.reason, "start": round(skipped.start, 3), "end": round(skipped.end, 3)}
+
+
+def _ranked(probabilities: Mapping[str, float]) -> dict[str, float]:
+    """Languages, likeliest first."""
+    ranked = sorted(probabilities.items(), key=lambda item: (-item[1], item[0]))
+    return {code: round(probability, 6) for code, probability in ranked}
+
+
+def language_response(
+    language: str, probabilities: Mapping[str, float], *, duration: float, model: str, request_id: str
+) -> Response:
+    """The answer of `/v1/detect-language`: every language that the model knows, likeliest first."""
+    return json_response(
+        {
+            "language": language,
+            "language_name": LANGUAGES.get(language, language),
+            "probability": round(probabilities.get(language, 0.0), 6),
+            "probabilities": _ranked(probabilities),
+            "duration": round(duration, 3),
+            "model": model,
+            "request_id": request_id,
+        }
+    )

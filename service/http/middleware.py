@@ -1,0 +1,232 @@
+"""The frame around every request: identity, key, error body, log line, metrics. Pure ASGI.
+
+A `BaseHTTPMiddleware` would hide the client's disconnect from the handlers (starlette discussion 2094), so there is
+none. Errors are raised deep and translated here, once. An answer that comes before the body was read is followed by a
+bounded reading of the rest (`service.http.upload.linger`), then the connection closes.
+"""
+
+import asyncio
+import errno
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import logs
+from service.errors import (
+    DeadlineExceeded,
+    InternalError,
+    QuotaExceeded,
+    ServiceError,
+    Unauthorized,
+    Unavailable,
+    UploadTimeout,
+)
+from service.http.admission import Admission
+from service.http.auth import Keys
+from service.http.formats import json_response
+from service.http.metrics import Metrics
+from service.http.tracing import PassedOn, Stage, Trace, Tracing
+from service.http.upload import ClientDisconnected, has_body, linger
+from service.lifecycle import Lifecycle
+
+OPEN_PATHS = frozenset({"/livez", "/readyz"})
+METRICS_PATH = "/metrics"
+DISCONNECTED = 499
+"""Not sent: stands in logs and metrics for a client that did not wait."""
+_USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+_RETRY_SECONDS = 5
+_REQUEST_ID = re.compile(rb"[0-9A-Za-z._\-]{1,64}")
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """One request's identity, and what is noted about it on the way."""
+
+    request_id: str
+    arrival: float
+    """On the monotonic clock."""
+    endpoint: str = "other"
+    key_id: str | None = None
+    stage: str = "receive"
+    code: str | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    """For the log line."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """For the answer, if it is a refusal."""
+    stages: list[Stage] = field(default_factory=list)
+    """For the trace."""
+
+    def passed(self, name: str, start: float, end: float, **notes: Any) -> None:
+        """The request was in this stage from `start` to `end`, on the monotonic clock."""
+        self.stages.append(Stage(name, start, end, notes))
+
+
+class Exchange:
+    """The request's `receive` and `send`, with an eye on how far both have come."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, traceparent: str | None) -> None:
+        self._receive, self._send = receive, send
+        self._headers = [(b"x-request-id", request_id.encode())]
+        if traceparent is not None:
+            self._headers.append((b"traceparent", traceparent.encode()))
+        self.unread = has_body(scope["headers"])
+        self.status: int | None = None
+
+    async def receive(self) -> Message:
+        """The next piece of the body, or the disconnect."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self.unread = False
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass on, with the request's id and its place in the trace in the headers."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+        await self._send(message)
+
+    async def answer(self, error: ServiceError, request_id: str, headers: dict[str, str], *, patient: bool) -> None:
+        """Send the error body; when the request's own body was not read, close after a bounded rest of it."""
+        response = json_response(error_body(error, request_id), error.status, headers)
+        if self.unread:
+            response.headers["connection"] = "close"
+        await self.send({"type": "http.response.start", "status": error.status, "headers": response.raw_headers})
+        await self.send({"type": "http.response.body", "body": response.body, "more_body": True})
+        if self.unread and patient:
+            await linger(self.receive)
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def error_body(error: ServiceError, request_id: str | None) -> dict[str, Any]:
+    """The one error body."""
+    fields = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return {"error": fields, "request_id": request_id}
+
+
+class RequestMiddleware:
+    """Wraps the application; see the module."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys,
+        admission: Admission,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+        tracing: Tracing,
+        paths: Mapping[str, re.Pattern[str]],
+    ) -> None:
+        self._app = app
+        self._keys, self._admission, self._lifecycle, self._metrics = keys, admission, lifecycle, metrics
+        self._tracing, self._paths = tracing, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        context = RequestContext(_request_id(scope), time.monotonic())
+        context.endpoint = self._endpoint(scope["path"])
+        scope.setdefault("state", {})["context"] = context
+        measured = context.endpoint != METRICS_PATH
+        trace = self._trace(scope, context)
+        exchange = Exchange(scope, receive, send, context.request_id, trace.traceparent)
+        with self._lifecycle.request():
+            self._metrics.in_flight.inc(measured)
+            try:
+                await self._answer(scope, exchange, context)
+            finally:
+                self._metrics.in_flight.dec(measured)
+                if measured:
+                    self._record(context, exchange, trace)
+
+    def _endpoint(self, path: str) -> str:
+        """The path as the routes have it, with a name for what varies in it; one of few, whatever is asked for."""
+        return next((name for name, pattern in self._paths.items() if pattern.fullmatch(path)), "other")
+
+    def _trace(self, scope: Scope, context: RequestContext) -> Trace:
+        """Health checks and scrapes are no part of anybody's trace."""
+        watched = context.endpoint in OPEN_PATHS or context.endpoint == METRICS_PATH
+        tracing = PassedOn() if watched else self._tracing
+        return tracing.begin(f"{scope['method']} {context.endpoint}", scope["headers"], context.arrival)
+
+    async def _answer(self, scope: Scope, exchange: Exchange, context: RequestContext) -> None:
+        try:
+            if scope["path"] not in OPEN_PATHS:
+                context.key_id = self._keys.authenticate(scope["headers"])
+            await self._app(scope, exchange.receive, exchange.send)
+        except ClientDisconnected:
+            exchange.status = DISCONNECTED
+            self._metrics.cancellations.labels(context.stage, "disconnect").inc()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._lifecycle.aborting or exchange.status is not None or task is None:
+                raise
+            task.uncancel()
+            self._metrics.cancellations.labels(context.stage, "shutdown").inc()
+            await self._refuse(Unavailable("The server is shutting down.", code="draining"), exchange, context)
+        except ServiceError as error:
+            if isinstance(error, DeadlineExceeded):
+                self._metrics.cancellations.labels(context.stage, "deadline").inc()
+            await self._refuse(error, exchange, context)
+        except Exception as error:
+            logs.event("internal_error", level=40, error=error, request_id=context.request_id, stage=context.stage)
+            if exchange.status is not None:
+                raise
+            await self._refuse(_told(error), exchange, context)
+
+    async def _refuse(self, error: ServiceError, exchange: Exchange, context: RequestContext) -> None:
+        context.code = error.code
+        if context.endpoint not in OPEN_PATHS:
+            self._metrics.rejections.labels(error.code).inc()
+        headers = dict(context.headers)
+        if isinstance(error, Unavailable | QuotaExceeded):
+            seconds = error.retry_after_seconds or self._admission.retry_after_seconds()
+            headers["retry-after"] = str(seconds)
+        if isinstance(error, Unauthorized):
+            headers["www-authenticate"] = "Bearer"
+        if error.code == "draining" or isinstance(error, UploadTimeout):
+            headers["connection"] = "close"
+        patient = not isinstance(error, UploadTimeout) and not self._lifecycle.aborting
+        await exchange.answer(error, context.request_id, headers, patient=patient)
+
+    def _record(self, context: RequestContext, exchange: Exchange, trace: Trace) -> None:
+        seconds, status = time.monotonic() - context.arrival, exchange.status
+        self._metrics.requests.labels(context.endpoint, str(status)).inc()
+        self._metrics.request_duration.labels(context.endpoint).observe(seconds)
+        known: dict[str, Any] = {"request_id": context.request_id, "key_id": context.key_id, "code": context.code}
+        trace.end(status=status, notes={**known, "stage": context.stage, **context.notes}, stages=context.stages)
+        level = 10 if context.endpoint in OPEN_PATHS else 20
+        logs.event(
+            "request",
+            level=level,
+            **known,
+            trace_id=trace.trace_id,
+            endpoint=context.endpoint,
+            status=status,
+            stage=context.stage,
+            total_seconds=seconds,
+            **context.notes,
+        )
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's own id if it is a plain word, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return bytes(value).decode("ascii")
+    return uuid.uuid4().hex
+
+
+def _told(error: Exception) -> ServiceError:
+    """What the client is told of an error of ours: where something is used up, that it may come again."""
+    if isinstance(error, OSError) and error.errno in _USED_UP:
+        return Unavailable("The server is out of file descriptors or memory.", retry_after_seconds=_RETRY_SECONDS)
+    return InternalError("An internal error occurred.")

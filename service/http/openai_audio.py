@@ -1,0 +1,162 @@
+"""The hosted API's audio forms and answers: what its clients send becomes a form of `/v1/transcribe`.
+
+A translation, and no second way through the service: gets the fields from `service.http.multipart`, has
+`service.http.schemas` read them as our own, and puts the result into the hosted API's words. Names and shapes are those
+of OpenAI's `/v1/audio/transcriptions` and `/v1/audio/translations` for `whisper-1`. What that API has for other models
+is refused by name, but for what it says of itself that it ignores (`stream`). Fields of ours that it does not know are
+taken too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from starlette.responses import Response
+
+from model.language import LANGUAGES
+from model.segments import Segment, Transcription
+from service.errors import BadRequest, NotFound
+from service.http.fields import FIELDS, Field, choice
+from service.http.formats import json_response, segment_json, text_response
+from service.http.schemas import TranscribeForm, check_names, parse_transcribe
+from service.wire.messages import ModelInfo
+
+Task = Literal["transcribe", "translate"]
+ALIAS = "whisper-1"
+"""The hosted API's name of its Whisper; whatever model is served goes by it too."""
+_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+_GRANULARITIES = ("word", "segment")
+_LISTS = ("timestamp_granularities[]", "timestamp_granularities")
+_OTHER_MODELS = frozenset(
+    {"chunking_strategy", "include", "keywords", "known_speaker_names", "known_speaker_references", "languages"}
+)
+_OUR_ANSWER = frozenset({"task", "timestamps", "language_probabilities"})
+"""Fields of ours that say what these endpoints say otherwise, or whose answer has no place here."""
+
+
+def _as_it_is(_: str, text: str) -> str:
+    return text
+
+
+def _granularities(name: str, text: str) -> frozenset[str]:
+    """Values of a field that may come several times, as `service.http.multipart` joins them."""
+    return frozenset(choice(*_GRANULARITIES)(name, value.strip()) for value in text.split(","))
+
+
+_SHARED: Mapping[str, Field] = {
+    "model": Field("model", _as_it_is, f"Name of the served model, or `{ALIAS}`.", {"type": "string"}),
+    "prompt": FIELDS["prompt"],
+    "response_format": replace(
+        FIELDS["response_format"],
+        parse=choice(*_FORMATS),
+        schema={"type": "string", "enum": list(_FORMATS), "default": "json"},
+    ),
+    "temperature": replace(
+        FIELDS["temperature"],
+        description="0 tries hotter and hotter while a window's text is poor; any other number is the only one tried.",
+        schema={"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+    ),
+}
+_TRANSCRIPTION_ONLY: Mapping[str, Field] = {
+    "language": FIELDS["language"],
+    **{
+        name: Field(
+            "timestamps",
+            _granularities,
+            "Which times `verbose_json` has; needs that format. May come twice.",
+            {"type": "array", "items": {"type": "string", "enum": list(_GRANULARITIES)}, "default": ["segment"]},
+        )
+        for name in _LISTS
+    },
+    "stream": Field("stream", choice("true", "false"), "Ignored: the answer comes whole.", {"type": "boolean"}),
+    "chunking_strategy": Field(
+        "chunking_strategy", choice("auto"), "`auto` changes nothing.", {"type": "string", "enum": ["auto"]}
+    ),
+}
+_OURS = {name: field for name, field in FIELDS.items() if name not in {*_SHARED, *_OUR_ANSWER, "language"}}
+OPENAI_FIELDS: Mapping[Task, Mapping[str, Field]] = {
+    "transcribe": {**_SHARED, **_TRANSCRIPTION_ONLY, **_OURS},
+    "translate": {**_SHARED, **_OURS},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIForm:
+    """What a client of the hosted API asks."""
+
+    ours: TranscribeForm
+    """The same in our words."""
+    response_format: str
+    """`json`, `text`, `srt`, `verbose_json` or `vtt`."""
+    granularities: frozenset[str]
+    """Of `word` and `segment`, what `verbose_json` lists."""
+
+
+def parse_openai(fields: Mapping[str, str], model: ModelInfo, task: Task) -> OpenAIForm:
+    """The form's fields as `model` can fulfil them; `BadRequest` or `NotFound` names the first that is wrong."""
+    known = OPENAI_FIELDS[task]
+    for name in fields:
+        if name not in known and name.partition("[")[0] in _OTHER_MODELS:
+            raise BadRequest(f"The field '{name}' is not for Whisper.", param=name, code="unknown_field")
+    check_names(fields, known=known)
+    values = {name: known[name].parse(name, text) for name, text in fields.items() if text}
+    if "model" not in values:
+        raise BadRequest("model is missing.", param="model")
+    check_model(values["model"], model)
+    if task == "translate" and not model.can_translate:
+        raise BadRequest(f"The model {model.name} cannot translate.", param="model")
+    response_format = values.get("response_format", "json")
+    listed = [name for name in _LISTS if name in values]
+    if listed and response_format != "verbose_json":
+        raise BadRequest(f"{listed[0]} needs response_format=verbose_json.", param=listed[0])
+    granularities = frozenset[str]().union(*(values[name] for name in listed)) or frozenset({"segment"})
+    ours = {name: text for name, text in fields.items() if name in FIELDS}
+    if values.get("temperature") == (0.0,):
+        del ours["temperature"]  # the hosted API's 0 is the first of our default temperatures
+    ours["task"] = task
+    ours["timestamps"] = "word" if "word" in granularities else "segment"
+    ours["response_format"] = "json" if response_format == "verbose_json" else response_format
+    return OpenAIForm(parse_transcribe(ours, model), response_format, granularities)
+
+
+def check_model(name: str, model: ModelInfo) -> None:
+    """`NotFound` where `model` does not go by this name."""
+    if name not in (model.name, ALIAS):
+        message = f"No such model: here is {model.name}, which {ALIAS} stands for too."
+        raise NotFound(message, param="model", code="model_not_found")
+
+
+def openai_response(result: Transcription, form: OpenAIForm) -> Response:
+    """The answer of `/v1/audio/transcriptions` and `/v1/audio/translations`."""
+    if form.response_format not in ("json", "verbose_json"):
+        return text_response(result, form.ours.response_format, form.ours.layout)
+    usage = {"type": "duration", "seconds": round(result.duration, 3)}
+    if form.response_format == "json":
+        return json_response({"text": result.text, "usage": usage})
+    language = "en" if result.task == "translate" else result.language  # of the text
+    content: dict[str, Any] = {
+        "task": result.task,
+        "language": LANGUAGES.get(language, language),
+        "duration": usage["seconds"],
+        "text": result.text,
+    }
+    if "segment" in form.granularities:
+        content["segments"] = [_segment(segment) for segment in result.segments]
+    if "word" in form.granularities:
+        content["words"] = [word for segment in result.segments for word in _words(segment)]
+    return json_response({**content, "usage": usage})
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    """A segment of ours without what the hosted API does not tell."""
+    content = segment_json(replace(segment, words=None))
+    del content["language"]
+    return content
+
+
+def _words(segment: Segment) -> list[dict[str, Any]]:
+    """Words as the hosted API tells them: without the blank before them."""
+    return [
+        {"word": word.word.strip(), "start": round(word.start, 3), "end": round(word.end, 3)}
+        for word in segment.words or ()
+    ]

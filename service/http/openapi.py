@@ -1,0 +1,207 @@
+"""What `/openapi.json` says of the endpoints: the forms of those that work, and everybody's answers and refusals.
+
+FastAPI reads signatures; ours are plain requests, so the document comes from the table of fields that also parses
+them (`service.http.schemas.FIELDS`).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+
+from service.http.fields import FIELDS, Field
+from service.http.multipart import FILE_FIELD
+from service.http.openai_audio import ALIAS, OPENAI_FIELDS
+
+_STRING: dict[str, Any] = {"type": "string"}
+_NUMBER: dict[str, Any] = {"type": "number"}
+_INTEGER: dict[str, Any] = {"type": "integer"}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+_ERROR = _object(
+    error=_object(message=_STRING, type=_STRING, param=_nullable(_STRING), code=_nullable(_STRING)),
+    request_id=_nullable(_STRING),
+)
+_SEGMENT = _object(
+    id=_INTEGER,
+    seek={**_INTEGER, "description": "Frame of 10 ms at which the segment's window starts."},
+    start={**_NUMBER, "description": "Seconds."},
+    end={**_NUMBER, "description": "Seconds."},
+    language={**_STRING, "description": "What was spoken in the segment's window."},
+    text=_STRING,
+    tokens={"type": "array", "items": _INTEGER},
+    temperature=_NUMBER,
+    avg_logprob=_NUMBER,
+    compression_ratio=_NUMBER,
+    no_speech_prob=_NUMBER,
+)
+_SKIPPED = _object(
+    reason={
+        **_STRING,
+        "description": "`no_speech`: the model heard no speech in a window (`no_speech_threshold`). `hallucination`: "
+        "the text there looked invented between silences (`hallucination_silence_threshold`). "
+        "`vad`: the voice activity detector heard nobody. `no_voice`: a window's text was doubtful, and the detector "
+        "heard nobody there either. `repetition`: the text there said again what it had said. "
+        "`unconfirmed`: words of a doubtful text there that other attempts leave out (all three: `guards`).",
+    },
+    start={**_NUMBER, "description": "Seconds."},
+    end={**_NUMBER, "description": "Seconds."},
+)
+_SEGMENT["properties"]["words"] = {
+    "type": "array",
+    "items": _object(word=_STRING, start=_NUMBER, end=_NUMBER, probability=_NUMBER),
+    "description": "Only with `timestamps=word`. A word has its blank before and its punctuation.",
+}
+_USAGE = _object(type=_STRING, seconds=_NUMBER)
+_TRANSCRIPTION = _object(
+    task=_STRING,
+    language=_STRING,
+    language_probability={
+        **_nullable(_NUMBER),
+        "description": "Null where the caller named the language, or no window was heard.",
+    },
+    duration={**_NUMBER, "description": "Seconds."},
+    text=_STRING,
+    segments={"type": "array", "items": _SEGMENT, "description": "Empty for silence."},
+    warnings={"type": "array", "items": _SKIPPED, "description": "What of the recording was skipped, and why."},
+    model=_STRING,
+    usage=_USAGE,
+    timings=_object(queue=_NUMBER, decode_audio=_NUMBER, inference=_NUMBER, total=_NUMBER),
+    request_id=_STRING,
+)
+_TRANSCRIPTION["properties"]["language_probabilities"] = {
+    "type": "object",
+    "additionalProperties": _NUMBER,
+    "description": "Every language, likeliest first, where the form asked for them and the language was detected.",
+}
+_LANGUAGE = _object(
+    language=_STRING,
+    language_name=_STRING,
+    probability=_NUMBER,
+    probabilities={
+        "type": "object",
+        "additionalProperties": _NUMBER,
+        "description": "Every language that the model knows, likeliest first.",
+    },
+    duration=_NUMBER,
+    model=_STRING,
+    request_id=_STRING,
+)
+
+
+def _form(fields: Mapping[str, Field], *required: str) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        FILE_FIELD: {"type": "string", "format": "binary", "description": "Audio, or video with a sound track."}
+    }
+    properties.update({name: {**field.schema, "description": field.description} for name, field in fields.items()})
+    schema: dict[str, Any] = {"type": "object", "required": [FILE_FIELD, *required], "properties": properties}
+    schema["additionalProperties"] = False
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def _answers(schema: dict[str, Any], *others: str) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": schema}}
+    content.update({media_type: {"schema": _STRING} for media_type in others})
+    return {"200": {"description": "The result.", "content": content}}
+
+
+def _refusals(descriptions: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {"description": description, "content": {"application/json": {"schema": _ERROR}}}
+        for status, description in descriptions.items()
+    }
+
+
+ERRORS = _refusals(
+    {
+        400: "A field is wrong, or the file cannot be decoded; `param` names the field.",
+        401: "No valid API key.",
+        408: "The body came too slowly.",
+        413: "Too many bytes, or too many seconds of audio.",
+        415: "A Content-Encoding or media type that is not taken.",
+        429: "This key has too many requests in progress; see Retry-After.",
+        500: "A bug, or a request that crashes workers; a retry does not help.",
+        503: "Full, starting, draining or without workers; see Retry-After.",
+        504: "Not done within the deadline.",
+    }
+)
+NO_MODEL = _refusals({404: "No such model."})
+TRANSCRIBE: dict[str, Any] = {
+    "requestBody": _form(FIELDS),
+    "responses": _answers(
+        _TRANSCRIPTION, "text/plain", "application/x-subrip", "text/vtt", "text/tab-separated-values"
+    ),
+}
+_OPENAI_JSON = _object(text=_STRING, usage=_USAGE)
+_OPENAI_VERBOSE = _object(
+    task=_STRING,
+    language={**_STRING, "description": "English name of the text's language, in lower case."},
+    duration={**_NUMBER, "description": "Seconds."},
+    text=_STRING,
+    usage=_USAGE,
+)
+_OPENAI_VERBOSE["properties"] |= {
+    "segments": {
+        "type": "array",
+        "items": _object(
+            **{name: one for name, one in _SEGMENT["properties"].items() if name not in ("language", "words")}
+        ),
+        "description": "Unless words alone were asked for.",
+    },
+    "words": {
+        "type": "array",
+        "items": _object(word=_STRING, start=_NUMBER, end=_NUMBER),
+        "description": "Where they were asked for. A word has its punctuation, and no blank before it.",
+    },
+}
+_OPENAI_ANSWERS = _answers({"anyOf": [_OPENAI_JSON, _OPENAI_VERBOSE]}, "text/plain", "application/x-subrip", "text/vtt")
+OPENAI_TRANSCRIPTION: dict[str, Any] = {
+    "requestBody": _form(OPENAI_FIELDS["transcribe"], "model"),
+    "responses": _OPENAI_ANSWERS,
+}
+OPENAI_TRANSLATION: dict[str, Any] = {
+    "requestBody": _form(OPENAI_FIELDS["translate"], "model"),
+    "responses": _OPENAI_ANSWERS,
+}
+DETECT_LANGUAGE: dict[str, Any] = {"requestBody": _form({}), "responses": _answers(_LANGUAGE)}
+_MODEL = _object(
+    id=_STRING,
+    object={**_STRING, "const": "model"},
+    created=_INTEGER,
+    owned_by=_STRING,
+    languages={"type": "array", "items": _STRING, "description": "Codes; none where the model knows English only."},
+    can_translate={"type": "boolean"},
+    device=_STRING,
+    compute_type=_STRING,
+    encoder_context=_STRING,
+    cross_kv=_STRING,
+    sha256={**_nullable(_STRING), "description": "Of the weights."},
+)
+MODEL: dict[str, Any] = {
+    "parameters": [
+        {"name": "model", "in": "path", "required": True, "schema": _STRING, "description": f"Its id, or `{ALIAS}`."}
+    ],
+    "responses": _answers(_MODEL),
+}
+MODELS: dict[str, Any] = {
+    "responses": _answers(_object(object={**_STRING, "const": "list"}, data={"type": "array", "items": _MODEL}))
+}
+HEALTH: dict[str, Any] = {"responses": _answers(_object(status=_STRING))}
+
+
+def describe_keys(app: FastAPI) -> None:
+    """Have the document say that a key is asked for, wherever it says that one may be missing (401)."""
+    document = app.openapi()
+    document["components"] = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "401" in operation["responses"]:
+                operation["security"] = [{"key": []}]

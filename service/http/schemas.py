@@ -1,0 +1,99 @@
+"""What a caller asks: the form's fields as options, every refusal naming its field.
+
+Gets the fields from `service.http.multipart`, reads them by the table in `service.http.fields`, gives
+`model.options.TranscribeOptions` to the jobs. A field that is sent empty counts as absent, as browsers send it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import parse_qsl
+
+from model.errors import OptionError
+from model.language import canonical_language
+from model.options import MAX_WIDTH, TranscribeOptions, check_width
+from model.output.subtitles import Layout, check_format
+from service.errors import BadRequest
+from service.http.fields import FIELDS, Field, ResponseFormat
+from service.wire.messages import ModelInfo
+
+_LAYOUT_FIELDS = tuple(field.name for field in dataclasses.fields(Layout))
+_FIELD_OF_OPTION = {field.option: name for name, field in FIELDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeForm:
+    """A transcription as asked for."""
+
+    options: TranscribeOptions
+    response_format: ResponseFormat
+    layout: Layout = dataclasses.field(default_factory=Layout)
+    """How subtitles are cut; needs words, which `options` then find."""
+    language_probabilities: bool = False
+    """Whether the answer lists every language."""
+
+
+def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeForm:
+    """The form's fields as options that `model` can fulfil; `BadRequest` names the first that is wrong."""
+    check_names(fields, known=FIELDS)
+    values = {FIELDS[name].option: FIELDS[name].parse(name, text) for name, text in fields.items() if text}
+    response_format = cast("ResponseFormat", values.pop("response_format", "json"))
+    lists_languages = values.pop("language_probabilities", False)
+    values["language"] = _language(values.get("language"), model)
+    if values.get("task") == "translate" and not model.can_translate:
+        raise BadRequest(f"The model {model.name} cannot translate.", param="task")
+    timestamps = values.pop("timestamps", "segment")
+    chosen = {name: values.pop(name) for name in _LAYOUT_FIELDS if name in values}
+    try:
+        layout = Layout(**chosen)
+        check_format(layout, response_format)
+        options = dataclasses.replace(
+            TranscribeOptions(),
+            **values,
+            without_timestamps=timestamps == "none",
+            word_timestamps=timestamps == "word" or layout.needs_words,
+        )
+        check_width(options, model.max_rows or MAX_WIDTH)
+    except OptionError as error:
+        param = _FIELD_OF_OPTION.get(error.param, error.param)
+        raise BadRequest(f"{str(error).replace(error.param, param)}.", param=param) from None
+    for name in ("prepend_punctuations", "append_punctuations"):
+        if name in values and not options.finds_words:
+            raise BadRequest(f"{name} needs words: their timestamps, or lines of subtitles.", param=name)
+    return TranscribeForm(options, response_format, layout, lists_languages)
+
+
+def check_query(query: bytes, known: Mapping[str, Field]) -> None:
+    """Nothing is read from the query string: `BadRequest` for a field that stands there, which would be passed over."""
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name in known:
+            raise BadRequest(f"{name} must be a field of the form, not of the query string.", param=name)
+
+
+def check_detect(fields: Mapping[str, str], model: ModelInfo) -> None:
+    """Language detection takes no field but the file, and a model that knows languages."""
+    check_names(fields, known={})
+    if len(model.languages) <= 1:
+        raise BadRequest(f"The model {model.name} knows English only: it cannot detect a language.")
+
+
+def check_names(fields: Mapping[str, str], *, known: Mapping[str, Field]) -> None:
+    """`BadRequest` for the first field that is not known."""
+    for name in fields:
+        if name not in known:
+            raise BadRequest(f"Unknown field '{name}'.", param=name, code="unknown_field")
+
+
+def _language(text: str | None, model: ModelInfo) -> str | None:
+    """The language's code, or None to detect it."""
+    known = model.languages or ("en",)  # an English-only vocabulary names no language
+    if text is None or text.strip().lower() == "auto":
+        return known[0] if len(known) == 1 else None
+    try:
+        code = canonical_language(text)
+    except OptionError:
+        raise BadRequest("language must be a code or an English name of a language.", param="language") from None
+    if code not in known:
+        raise BadRequest(f"The model {model.name} does not know the language '{code}'.", param="language")
+    return code

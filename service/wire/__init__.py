@@ -1,0 +1,1 @@
+"""What passes between processes: messages in JSON, anonymous memory, and how a child is tied to its parent."""

@@ -1,0 +1,222 @@
+"""Messages and file descriptors over a Unix socket: four bytes of length, then JSON (`service.wire.messages`).
+
+`Channel` blocks and serves the children; `AsyncChannel` serves the HTTP process. Descriptors ride on a message's
+first byte. End of file means that the other side is gone, whatever killed it.
+"""
+
+import array
+import asyncio
+import os
+import select
+import socket
+import struct
+from collections import deque
+
+from service.wire.messages import Message, decode, encode
+
+_HEADER = struct.Struct("!I")
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_MAX_FDS = 4
+_MAX_WAITING_FDS = 16
+"""A child that sends descriptors without messages shall not use up its parent's."""
+
+
+class ChannelClosed(Exception):
+    """The other side closed the channel, or died."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected ends; neither is inherited unless it is passed on."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def _frame(message: Message) -> bytes:
+    body = encode(message)
+    return _HEADER.pack(len(body)) + body
+
+
+def _receive_some(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:
+    """Up to `size` bytes and the descriptors with them, marked close-on-exec."""
+    space = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
+    flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+    data, ancillary, _, _ = sock.recvmsg(size, space, flags)
+    fds: list[int] = []
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            received = array.array("i")
+            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
+            fds.extend(received)
+    return data, fds
+
+
+class _Reader:
+    """Bytes in, whole messages out. Descriptors are handed out in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._fds: deque[int] = deque()
+
+    def feed(self, data: bytes, fds: list[int]) -> None:
+        self._buffer += data
+        self._fds.extend(fds)
+        if len(self._fds) > _MAX_WAITING_FDS:
+            raise ChannelClosed("more file descriptors came than messages that ask for one")
+
+    def next_message(self) -> Message | None:
+        if len(self._buffer) < _HEADER.size:
+            return None
+        (size,) = _HEADER.unpack_from(self._buffer)
+        if size > MAX_MESSAGE_BYTES:
+            raise ChannelClosed(f"a message of {size} bytes was announced")
+        if len(self._buffer) < _HEADER.size + size:
+            return None
+        body = bytes(self._buffer[_HEADER.size : _HEADER.size + size])
+        del self._buffer[: _HEADER.size + size]
+        return decode(body)
+
+    def take_fd(self) -> int:
+        """The oldest descriptor not yet taken; the caller closes it."""
+        if not self._fds:
+            raise ChannelClosed("a message came without its file descriptor")
+        return self._fds.popleft()
+
+    def close(self) -> None:
+        while self._fds:
+            os.close(self._fds.popleft())
+
+
+class Channel:
+    """The blocking end, for the children."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(True)
+        self._sock = sock
+        self._reader = _Reader()
+        self._poll = select.poll()  # and not `select`, which knows no descriptor above 1023
+        self._poll.register(sock, select.POLLIN)
+
+    def send(self, message: Message, *fds: int) -> None:
+        """Write one message; descriptors are duplicated into the other process, the caller keeps its own."""
+        data = _frame(message)
+        try:
+            sent = socket.send_fds(self._sock, [data], list(fds)) if fds else 0
+            self._sock.sendall(data[sent:])
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+
+    def receive(self, timeout_seconds: float | None = None) -> Message | None:
+        """The next message; None when none came within `timeout_seconds`; `ChannelClosed` at the end."""
+        while (message := self._reader.next_message()) is None:
+            if not self._poll.poll(None if timeout_seconds is None else timeout_seconds * 1000):
+                return None
+            try:
+                data, fds = _receive_some(self._sock, 65_536)
+            except OSError as error:
+                raise ChannelClosed(str(error)) from error
+            if not data:
+                raise ChannelClosed("end of file")
+            self._reader.feed(data, fds)
+        return message
+
+    def take_fd(self) -> int:
+        """The descriptor that came with the last received message; the caller closes it."""
+        return self._reader.take_fd()
+
+    def close(self) -> None:
+        """Close the socket and every descriptor nobody took."""
+        self._reader.close()
+        self._sock.close()
+
+
+class AsyncChannel:
+    """The event loop's end, for the HTTP process. One task receives; any task of the loop may send."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._reader = _Reader()
+        self._loop = asyncio.get_running_loop()
+        self._unsent: deque[tuple[bytes, list[int]]] = deque()
+        self._closed = False
+        self._readable = asyncio.Event()
+        self._loop.add_reader(sock, self._readable.set)
+
+    def send(self, message: Message, *fds: int) -> None:
+        """Queue one message; descriptors are duplicated at once, so the caller may close its own.
+
+        `OSError` where there are none left.
+        """
+        if self._closed:
+            raise ChannelClosed("the channel is closed")
+        copies: list[int] = []
+        try:
+            copies.extend(os.dup(fd) for fd in fds)
+        except OSError:
+            for copy in copies:
+                os.close(copy)
+            raise
+        self._unsent.append((_frame(message), copies))
+        if len(self._unsent) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._unsent:
+            data, fds = self._unsent[0]
+            try:
+                sent = socket.send_fds(self._sock, [data], fds) if fds else self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                self._loop.add_writer(self._sock, self._flush)
+                return
+            except OSError:  # the receiver learns of it as end of file
+                self._drop_unsent()
+                break
+            for fd in fds:
+                os.close(fd)
+            self._unsent.popleft()
+            if sent < len(data):
+                self._unsent.appendleft((data[sent:], []))
+        self._loop.remove_writer(self._sock)
+
+    async def receive(self) -> Message:
+        """The next message; `ChannelClosed` at the end, or when the other side breaks the protocol."""
+        while True:
+            try:
+                message = self._reader.next_message()
+            except ValueError as error:  # pydantic.ValidationError is one
+                raise ChannelClosed(f"the other side sent no message of ours: {type(error).__name__}") from error
+            if message is not None:
+                return message
+            if self._closed:
+                raise ChannelClosed("the channel is closed")
+            try:
+                data, fds = _receive_some(self._sock, 65_536)
+            except (BlockingIOError, InterruptedError):
+                self._readable.clear()
+                await self._readable.wait()
+                continue
+            except OSError as error:
+                raise ChannelClosed(str(error)) from error
+            if not data:
+                raise ChannelClosed("end of file")
+            self._reader.feed(data, fds)
+
+    def take_fd(self) -> int:
+        """The descriptor that came with the last received message; the caller closes it."""
+        return self._reader.take_fd()
+
+    def close(self) -> None:
+        """Stop watching, close the socket and every descriptor in flight; a waiting `receive` ends."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._drop_unsent()
+        self._reader.close()
+        self._sock.close()
+        self._readable.set()
+
+    def _drop_unsent(self) -> None:
+        while self._unsent:
+            for fd in self._unsent.popleft()[1]:
+                os.close(fd)

@@ -1,0 +1,247 @@
+"""What crosses the pipes between processes: frozen dataclasses as JSON, never pickles.
+
+The audio child reads hostile bytes, so what it says is validated like any input. File descriptors (the upload, the
+waveform) travel beside the message; see `service.wire.channel`.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from model.options import TranscribeOptions
+from model.segments import Segment, Skipped
+
+SampleFormat = Literal["int16", "float32"]
+
+# --- HTTP process -> audio child -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeAudio:
+    """Decode the upload in the first file descriptor that comes with this message; the samples go into the second."""
+
+    max_seconds: float
+    max_decoded_bytes: int
+    kind: Literal["decode_audio"] = "decode_audio"
+
+
+# --- audio child -> HTTP process -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ChildReady:
+    """The child has loaded its codecs and locked itself down; `sandbox` names the measures that took hold."""
+
+    sandbox: tuple[str, ...]
+    kind: Literal["child_ready"] = "child_ready"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDecoded:
+    """Mono 16 kHz samples are in the memory that came for them."""
+
+    sample_format: SampleFormat
+    n_samples: int
+    kind: Literal["audio_decoded"] = "audio_decoded"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioRefused:
+    """The upload is no audio (`invalid_audio`) or too much of it (`audio_too_long`)."""
+
+    code: Literal["invalid_audio", "audio_too_long"]
+    message: str
+    kind: Literal["audio_refused"] = "audio_refused"
+
+
+# --- HTTP process -> model worker ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribe:
+    """Transcribe the waveform in the file descriptor that comes with this message."""
+
+    request_id: str
+    sample_format: SampleFormat
+    n_samples: int
+    options: TranscribeOptions
+    deadline: float | None
+    """Seconds on CLOCK_MONOTONIC, the same for all processes of a machine; None is no deadline."""
+    kind: Literal["transcribe"] = "transcribe"
+
+
+@dataclass(frozen=True, slots=True)
+class DetectLanguage:
+    """Identify the language of the waveform's first window."""
+
+    request_id: str
+    sample_format: SampleFormat
+    n_samples: int
+    deadline: float | None
+    kind: Literal["detect_language"] = "detect_language"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Drop the request: nobody waits for it any more."""
+
+    request_id: str
+    kind: Literal["cancel"] = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Finish nothing more and exit."""
+
+    kind: Literal["stop"] = "stop"
+
+
+# --- model worker -> HTTP process ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The worker has read a request: whatever ends it from now on may be that request's fault."""
+
+    request_id: str
+    kind: Literal["received"] = "received"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The worker has dropped a request as it was told: what happens to it from now on is not that request's fault."""
+
+    request_id: str
+    kind: Literal["cancelled"] = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a worker loaded; identical for all workers of a service."""
+
+    name: str
+    languages: tuple[str, ...]
+    can_translate: bool
+    device: str
+    compute_type: str
+    sha256: str | None
+    encoder_context: str = "full"
+    """`full`, or `short` where the padding behind a clip is known beforehand (`model.network.padding`)."""
+    cross_kv: str = "float32"
+    """How the audio's keys and values are kept: `int8`, `fp8`, or a float format."""
+    decoder: str = "torch"
+    """What runs the decoder: torch, or the compiled variant of `model.native`."""
+    max_rows: int = 0
+    """Rows that are decoded together at most."""
+    steps: Literal["plain", "captured"] = "plain"
+    """Whether steps run as they come, or as a GPU may have them (`model.decoding.step_check`)."""
+    plain_because: str | None = None
+    """Why steps of a GPU are plain where nobody asked for that."""
+    torch_because: str | None = None
+    """Why a GPU's attention is torch's (`model.gpu.split_check`) where nobody asked for that."""
+    kind: Literal["model_info"] = "model_info"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentsReady:
+    """Segments that are final, in order, as their window ended."""
+
+    request_id: str
+    segments: tuple[Segment, ...]
+    kind: Literal["segments_ready"] = "segments_ready"
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageDetected:
+    """The answer to `DetectLanguage`, or the first thing a transcription learns when it detects."""
+
+    request_id: str
+    language: str
+    probabilities: dict[str, float]
+    kind: Literal["language_detected"] = "language_detected"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowTimes:
+    """When a window was taken up, encoded and done, on CLOCK_MONOTONIC to about a step, and its turns in the batch."""
+
+    taken: float
+    encoded: float
+    done: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The request is done; its segments were sent before."""
+
+    request_id: str
+    language: str
+    text: str
+    queue_seconds: float
+    inference_seconds: float
+    warnings: tuple[Skipped, ...] = ()
+    windows: tuple[WindowTimes, ...] = ()
+    """The first of them, for the trace."""
+    kind: Literal["finished"] = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request ended without a result; `code` is one of `service.errors`."""
+
+    request_id: str
+    code: Literal["deadline_exceeded", "internal_error", "cancelled", "invalid_value"]
+    message: str
+    kind: Literal["failed"] = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """A worker's counters since it started, and the sign that it makes progress."""
+
+    progress: int
+    """Grows with everything heard, encoded or stepped; a worker with work in hand at which it stands still hangs."""
+    steps: int
+    rows: int
+    tokens: int
+    waiting_windows: int
+    audio_seconds: float
+    fallbacks: dict[str, int]
+    guards: dict[str, int]
+    batch_rows: dict[str, int]
+    """Decode steps by number of rows (`"1"`, `"2"`, ...)."""
+    out_of_memory: int
+    """How often the device's memory ran out, which made the batch smaller."""
+    memory_bytes: dict[str, int]
+    """By kind: what is `resident` in the process, and on a GPU `allocated` and `reserved` on it, of a `total`."""
+    kind: Literal["worker_stats"] = "worker_stats"
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """The worker cannot start; the message says which setting or file is at fault."""
+
+    message: str
+    kind: Literal["start_failed"] = "start_failed"
+
+
+Message = Annotated[
+    DecodeAudio | ChildReady | AudioDecoded | AudioRefused | Transcribe | DetectLanguage | Cancel | Stop
+    | ModelInfo | Received | Cancelled | SegmentsReady | LanguageDetected | Finished | Failed | WorkerStats
+    | StartFailed,
+    Field(discriminator="kind"),
+]  # fmt: skip
+
+_ADAPTER: TypeAdapter[Message] = TypeAdapter(Message)
+
+
+def encode(message: Message) -> bytes:
+    """A message as JSON bytes."""
+    return _ADAPTER.dump_json(message)
+
+
+def decode(data: bytes) -> Message:
+    """The message in `data`; `pydantic.ValidationError` if it is none."""
+    return _ADAPTER.validate_json(data)

@@ -1,0 +1,90 @@
+"""One request inside a model worker: what it was sent, how far it has been heard, which of its windows are decoded.
+
+Used by `service.worker.engine`, which drives it; holds samples, and the pure `model.longform.recording` once those have
+been heard.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from model.longform.recording import Recording, needs_speech
+from model.mel import MaximumSearch, MelSpan
+from model.options import TranscribeOptions
+from model.transcriber import Transcriber
+from model.voice.vad import SpeechScan
+from model.window import Window
+from service.wire.messages import WindowTimes
+from service.worker.timing import MAX_WINDOWS
+
+MAXIMUM_COST, SPEECH_COST = 1, 2
+"""What `Job.listen` costs, in units of some 5 ms on a CPU: 30 s for their maximum, 8 s for speech."""
+
+
+class Job:
+    """One request."""
+
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        request_id: str,
+        samples: Tensor,
+        options: TranscribeOptions,
+        *,
+        detect_only: bool,
+        submitted: float,
+    ) -> None:
+        self.request_id, self.samples, self.options = request_id, samples, options
+        self.detect_only, self.submitted = detect_only, submitted
+        self.started: float | None = None
+        self.lanes: dict[int, int] = {}
+        """Lane of the recording by slot of the batch, for each of its windows there."""
+        self.windows: list[WindowTimes] = []
+        """The first windows that were decoded."""
+        self._transcriber = transcriber
+        self._maximum = MaximumSearch(transcriber.log_mel, samples)
+        self._maximum_known = False
+        self._speech: SpeechScan | None = None
+        if needs_speech(options, len(samples)):
+            self._speech = transcriber.detector.scan(samples)
+        self._recording: Recording | None = None
+
+    @property
+    def recording(self) -> Recording:
+        """Where the recording stands; ValueError before it has been heard."""
+        if self._recording is None:
+            raise ValueError("the recording has not been heard yet")
+        return self._recording
+
+    @property
+    def heard(self) -> bool:
+        """Whether all is known that a first window needs."""
+        return self._recording is not None
+
+    def listen(self) -> int:
+        """Hear a piece of the recording; what that cost."""
+        if not self._maximum_known:
+            self._maximum_known = self._maximum.advance(1)
+            if self._maximum_known and self._speech is None:
+                self._begin(())
+            return MAXIMUM_COST
+        if self._speech is not None:
+            self._speech.advance()
+            if self._speech.done:
+                self._begin(self._speech.probabilities)
+        return SPEECH_COST
+
+    def note(self, times: WindowTimes | None) -> None:
+        """A window was decoded."""
+        if times is not None and len(self.windows) < MAX_WINDOWS:
+            self.windows.append(times)
+
+    def span(self, window: Window) -> MelSpan:
+        """The sound of a window."""
+        return MelSpan(self.samples, window.seek, window.n_frames, self._maximum.found)
+
+    def _begin(self, probabilities: Sequence[float]) -> None:
+        model = self._transcriber
+        self._recording = Recording(
+            model.dims, model.tokenizer, self.options, n_samples=len(self.samples), probabilities=probabilities
+        )

@@ -1,0 +1,147 @@
+"""The start of a model worker: from its command line to a warm engine, and what it says of itself.
+
+Used by `service.worker`. On a GPU the fast path is taken where it was seen to work: for a few rows when the model is
+loaded (`model.decoding.step_check`), and here at its full size.
+"""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from model.errors import OptionError
+from service.wire.messages import ModelInfo, Transcribe
+
+if TYPE_CHECKING:
+    import torch
+
+    from model.dims import ModelDimensions
+    from model.transcriber import Transcriber
+    from service.worker.engine import Engine
+
+_WARM_UP_STEPS = 8
+_CPU_ROWS = 16
+
+
+def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
+    """Load and warm the model. Raises `WhisperError` for weights or options, `MemoryError` or the like for the rest."""
+    import torch
+
+    from model.compute import choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
+    from model.native.quantize import cross_kv_name, decoder_name
+    from model.network.padding_store import learned_folder
+    from model.transcriber import Transcriber, can_translate
+    from model.weights import load_weights
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = choose_device(args.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # or pinned memory, streams and kernels would go by the first card as well
+    compute_type = choose_compute_type(args.compute_type, device)
+    cross_kv = choose_cross_kv(args.cross_kv, compute_type)
+    weights = load_weights(args.model, download_dir=args.download_dir)
+    context = choose_encoder_context(args.encoder_context, device, compute_type)
+    folder = learned_folder(args.download_dir)
+    transcriber = Transcriber.from_weights(
+        weights, device, compute_type, context, cross_kv, args.cross_attention, args.cuda_graphs, folder
+    )
+    model = transcriber.model
+    transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
+    max_rows = args.max_rows or choose_rows(transcriber.dims, device, model.dtype, args.memory_share, cross_kv)
+    engine = make_engine(transcriber, max_rows, args.cuda_graphs)
+    info = ModelInfo(
+        name=weights.name,
+        languages=transcriber.tokenizer.language_codes or ("en",),
+        can_translate=can_translate(weights.name, model),
+        device=str(device),
+        compute_type=compute_type,
+        encoder_context=context,
+        cross_kv=cross_kv_name(model),
+        decoder=decoder_name(model),
+        max_rows=max_rows,
+        steps="captured" if model.captures_steps else "plain",
+        plain_because=transcriber.left_out.get("cuda_graphs"),
+        torch_because=transcriber.left_out.get("cross_attention"),
+        sha256=weights.sha256,
+    )
+    return engine, info
+
+
+def make_engine(transcriber: "Transcriber", max_rows: int, cuda_graphs: str) -> "Engine":
+    """A warm engine; with plain steps where captured ones fail in so large a batch and `auto` leaves the choice."""
+    model = transcriber.model
+    try:
+        return _warm_engine(transcriber, max_rows)
+    except Exception as error:
+        if not model.captures_steps or cuda_graphs != "auto":
+            raise
+        reason = describe(error)
+    model.captures_steps = False  # and not above, where the error's frames hold the memory
+    transcriber.left_out = {**transcriber.left_out, "cuda_graphs": reason}
+    return _warm_engine(transcriber, max_rows)
+
+
+def _warm_engine(transcriber: "Transcriber", max_rows: int) -> "Engine":
+    from model.gpu.beside import SideStream
+    from service.worker.engine import Engine
+
+    device = transcriber.model.device
+    windows_per_encode = 8 if device.type == "cuda" else 1
+    engine = Engine(
+        transcriber,
+        max_rows=max_rows,
+        windows_per_encode=windows_per_encode,
+        beside=SideStream(device) if transcriber.model.captures_steps else None,
+    )
+    warm_up(engine, windows_per_encode)
+    return engine
+
+
+def choose_rows(
+    dims: "ModelDimensions", device: "torch.device", dtype: "torch.dtype", share: float, cross_kv: str = "auto"
+) -> int:
+    """Rows for a batch that nobody sized: what a GPU has memory for, with its weights loaded.
+
+    `OptionError` where that is none.
+    """
+    import torch
+
+    from model.decoding.budget import DeviceMemory, fitting_rows
+
+    if device.type != "cuda":
+        return _CPU_ROWS
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    memory = DeviceMemory(total=total, free=free, held=torch.cuda.memory_reserved(device))
+    rows = fitting_rows(dims, itemsize=dtype.itemsize, memory=memory, share=share, cross_kv=cross_kv)
+    if rows == 0:
+        usable = memory.usable(share) // 1024**2
+        raise OptionError("max_batch_rows", f"{device} has memory left for no row: {usable} MiB beside the weights")
+    return rows
+
+
+def warm_up(engine: "Engine", windows: int) -> None:
+    """Run faint noise through every stage, so that the first request finds all memory in place.
+
+    So many whole windows at once, or clips where the encoder has heard whole windows already, to learn their padding.
+    """
+    import torch
+
+    from model.dims import N_SAMPLES
+    from model.options import TranscribeOptions
+
+    n_samples = N_SAMPLES // 10 if engine.batch.model.encoder_context == "short" else N_SAMPLES
+    noise = torch.randn(n_samples, generator=torch.Generator().manual_seed(0)) * 1e-3
+    options = TranscribeOptions(temperature=(0.0,), sample_len=_WARM_UP_STEPS)
+    for number in range(windows):
+        engine.submit(Transcribe(f"warm-up {number}", "float32", n_samples, options, None), noise, 0.0)
+    while engine.busy:
+        engine.iterate(0.0)
+    engine.reset_stats()
+
+
+def describe(error: Exception) -> str:
+    """One line for the operator: our own refusals as they are, anything else with its type."""
+    from model.errors import WhisperError
+
+    text = " ".join(str(error).split())
+    return text if isinstance(error, WhisperError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,199 @@
+"""What is kept of a window that failed at every temperature, and what is dropped where nobody speaks."""
+
+from dataclasses import replace
+
+import pytest
+
+from model.dims import DIMENSIONS
+from model.guards.doubt import is_worth_heating, needs_witness, salvage
+from model.longform.recording import Recording
+from model.options import TranscribeOptions
+from model.segments import Skipped
+from model.tokenizer import get_tokenizer
+from model.window import DecodingResult, compression_ratio, fallback_reason
+
+TOKENIZER = get_tokenizer(DIMENSIONS["base"])
+BEGIN = TOKENIZER.timestamp_begin
+OPTIONS = TranscribeOptions(language="en")
+SPOKEN = (0.9,) * 900
+
+
+def _result(text: str = " Hello.", *, logprob: float = -0.3, end: float = 2.0, **fields) -> DecodingResult:
+    tokens = (BEGIN, *TOKENIZER.encode(text), BEGIN + round(end / 0.02))
+    values = {"no_speech_prob": 0.1, "temperature": 0.0, "compression_ratio": compression_ratio(text)} | fields
+    return DecodingResult(language="en", tokens=tokens, text=text.strip(), avg_logprob=logprob, **values)
+
+
+def _salvage(attempts, witnesses=(), *, failed: bool) -> DecodingResult:
+    return salvage(attempts, witnesses, OPTIONS, TOKENIZER, failed=failed)
+
+
+def test_the_first_attempt_that_is_no_loop_is_kept_and_a_hotter_one_never() -> None:
+    attempts = [
+        _result(" na" * 90, logprob=-0.1),
+        _result(" Turn off the lights in the office.", logprob=-1.5, temperature=0.2),
+        _result(" Turn off the light in the office.", logprob=-1.3, temperature=0.4),
+        _result(" Such a8", logprob=-1.05, temperature=0.8),
+    ]
+    assert _salvage(attempts, failed=True) == replace(attempts[1], failed=True)
+    assert _salvage(attempts[2:], failed=True) == replace(attempts[2], failed=True)
+    assert _salvage(attempts, failed=False) == attempts[-1]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "options", "worth"),
+    [
+        ([_result(logprob=-1.2)], {}, True),  # 0.2 is next
+        ([_result(logprob=-1.2)] * 2, {}, True),
+        ([_result(logprob=-1.2)] * 3, {}, False),  # 0.6 is next, and improbable is all that they are
+        ([_result(" na" * 90)] * 3, {}, True),
+        ([_result(" na" * 90), _result(logprob=-1.2)] * 2, {}, False),
+        ([_result(logprob=-1.2)] * 3, {"guards": False}, True),
+        ([_result(" na" * 90)] * 6, {}, False),  # there is no further one
+    ],
+)
+def test_hotter_attempts_are_for_loops(attempts, options, worth) -> None:
+    settings = replace(OPTIONS, **options)
+    assert is_worth_heating(attempts, settings, len(attempts), contrasts=False) == worth
+    translation = replace(settings, task="translate")
+    assert is_worth_heating(attempts, translation, len(attempts), contrasts=True) == worth
+    # Where witnesses hear the window beside silence, heat is for those who do without guards.
+    assert is_worth_heating(attempts, settings, len(attempts), contrasts=True) == (not settings.guards)
+
+
+SAME, LONGER = _result(logprob=-1.1), _result(" Hello you.", logprob=-1.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "witnesses", "options", "needed"),
+    [
+        (_result(logprob=-0.5), [], {}, False),  # the model is sure
+        (_result(logprob=-0.8), [], {}, True),
+        (_result(logprob=-0.8), [SAME], {}, False),
+        (_result(logprob=-0.8), [LONGER], {}, True),
+        (_result(logprob=-0.8), [LONGER, SAME], {}, True),
+        (_result(logprob=-0.8), [LONGER] * 3, {}, True),
+        (_result(logprob=-0.8), [LONGER] * 4, {}, False),
+        (_result(" na" * 90), [], {}, True),  # a loop, however probable
+        (_result(logprob=-0.8), [], {"guards": False}, False),
+        (_result(logprob=-0.8), [], {"task": "translate"}, False),
+        (_result(logprob=-0.8), [], {"temperature": (0.0,)}, False),
+        (_result(logprob=-0.8), [], {"logprob_threshold": None}, False),
+        (_result(logprob=-1.2, no_speech_prob=0.9), [], {}, False),  # silence
+    ],
+)
+def test_witnesses_are_heard_about_doubtful_texts_unless_the_first_says_the_same(
+    text, witnesses, options, needed
+) -> None:
+    settings = replace(OPTIONS, **options)
+    failed = fallback_reason(text, settings) is not None
+    assert needs_witness([text], witnesses, settings, TOKENIZER, failed=failed) == needed
+
+
+def test_of_a_text_and_its_witnesses_the_one_stays_that_the_others_agree_with() -> None:
+    texts = [" Burn all the houses.", " Turn off the light.", " Turn on the light.", " Turn off the light?"]
+    first, *witnesses = (_result(text, logprob=-1.0 - i / 10) for i, text in enumerate(texts))
+    kept = _salvage([first], witnesses, failed=True)
+    assert (kept.text, kept.avg_logprob, kept.failed, kept.confirmed) == ("Turn off the light.", -1.1, True, 3)
+    assert not _salvage([first], [replace(one, avg_logprob=-0.9) for one in witnesses], failed=True).failed
+
+
+def test_a_witness_that_says_the_same_confirms_it() -> None:
+    kept = _salvage(
+        [_result(" I can hear you.", logprob=-0.9)], [_result(" I can hear you", logprob=-1.2)], failed=False
+    )
+    assert (kept.text, kept.confirmed, kept.failed) == ("I can hear you.", 4, False)
+
+
+@pytest.mark.parametrize("logprob", [-0.9, -1.1])
+def test_words_that_the_others_leave_out_are_cut(logprob: float) -> None:
+    texts = [" Hello over here my friend.", " Hullo over there my fiend.", " Hello over there by friends."]
+    heard = [_result(text, logprob=-1.1) for text in (*texts, " Hello you over their my friend.")]
+    cut = _salvage([_result(" Hello you over there my friend.", logprob=logprob)], heard, failed=logprob < -1)
+    assert cut.text == "Hello over there my friend."
+    assert (cut.confirmed, cut.failed) == (3, logprob < -1)
+    assert cut.unconfirmed == ((BEGIN, BEGIN + 100),)
+
+
+def test_loops_end_before_they_are_compared() -> None:
+    loop = _result(" Well," + " I will not do it." * 20, logprob=-0.2)
+    kept = _salvage([loop], [loop, _result(" Well, I will not do it.", logprob=-1.2), loop], failed=True)
+    assert (kept.text, kept.looped, kept.failed, kept.unconfirmed) == ("Well, I will not do it.", True, True, ())
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_phrase_that_a_doubtful_text_says_twice_is_left_out(failed: bool) -> None:
+    phrase = " and I will not go to the sea with him"
+    twice = _result(phrase + " again" + phrase, logprob=-0.9, end=4.0)
+    kept = _salvage([_result(" na" * 90), twice], failed=failed)
+    assert kept.text == (phrase + " again").strip()
+    assert (kept.repeats, kept.failed) == (((BEGIN, BEGIN + 200),), failed)
+
+
+def test_a_phrase_said_twice_goes_first_and_then_what_witnesses_leave_out() -> None:
+    phrase = " and I will not go to the sea with him"
+    twice = _result(phrase + " again" + phrase, logprob=-1.1, end=4.0)
+    others = [" and I will go to the see with him again", " and I will go two the sea with her again"]
+    others += [" an I will go to a sea with him again", " and I will not go to the sea if him again"]
+    kept = _salvage([twice], [_result(text, logprob=-1.1) for text in others], failed=True)
+    assert kept.text == "and I will go to the sea with him again"
+    assert (len(kept.repeats), len(kept.unconfirmed), kept.confirmed) == (1, 1, 10)
+
+
+def test_where_every_attempt_is_a_loop_one_round_is_kept() -> None:
+    attempts = [_result(" Well," + " I will not do it." * 20, logprob=-0.2), _result(" na" * 90, logprob=-0.1)]
+    kept = _salvage(attempts, failed=True)
+    assert kept.text == "Well, I will not do it."
+    assert kept.looped
+    assert kept.failed
+    assert kept.tokens[-1] == attempts[0].tokens[-1]
+
+
+def test_a_loop_that_compresses_too_badly_to_fail_is_told() -> None:
+    loop = _result(" 1.5%" * 7, logprob=-0.4)
+    assert loop.compression_ratio <= 2.4
+    assert _salvage([loop], failed=False) == replace(loop, repeating=True)
+    assert _salvage([_result()], failed=False) == _result()
+
+
+def test_a_text_that_compresses_well_but_does_not_end_in_a_loop_stays_whole() -> None:
+    text = " one two three four five" * 12 + " and out"
+    first = _result(text)
+    assert first.compression_ratio > 2.4
+    assert _salvage([first], failed=True) == replace(first, failed=True)
+
+
+def _recording(seconds: float, **options) -> Recording:
+    settings = replace(OPTIONS, **options)
+    return Recording(DIMENSIONS["base"], TOKENIZER, settings, n_samples=int(seconds * 16_000))
+
+
+def test_what_a_loop_stood_for_is_named_and_no_prompt_comes_of_it() -> None:
+    recording = _recording(50.0)
+    lane, _ = recording.take()
+    segments = recording.feed(lane, _result(failed=True, looped=True, speech=SPOKEN, end=4.0))
+    assert [segment.text for segment in segments] == [" Hello."]
+    _, window = recording.take()
+    assert (window.seek, window.prompt) == (3000, ())
+    assert recording.result().warnings == (Skipped("repetition", 4.0, 30.0),)
+
+
+def test_a_loop_that_ran_to_the_end_of_its_window_is_named_with_what_is_left_of_it() -> None:
+    recording = _recording(50.0)
+    lane, _ = recording.take()
+    result = _result(failed=True, looped=True, speech=SPOKEN)
+    (segment,) = recording.feed(lane, replace(result, tokens=result.tokens[:-1]))
+    assert (segment.start, segment.end) == (0.0, 30.0)
+    assert recording.result().warnings == (Skipped("repetition", 0.0, 30.0),)
+
+
+def test_where_something_was_cut_is_named() -> None:
+    recording = _recording(50.0)
+    lane, _ = recording.take()
+    places = ((BEGIN + 25, BEGIN + 50), (BEGIN + 100, None))
+    recording.feed(lane, _result(repeats=places, unconfirmed=places[:1], speech=SPOKEN, end=4.0))
+    assert recording.result().warnings == (
+        Skipped("repetition", 0.5, 1.0),
+        Skipped("unconfirmed", 0.5, 1.0),
+        Skipped("repetition", 2.0, 30.0),
+    )

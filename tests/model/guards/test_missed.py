@@ -1,0 +1,160 @@
+"""Speech that a window's text passes over: where a text is silent, and from where it is heard again."""
+
+from dataclasses import replace
+
+import pytest
+
+from model.dims import DIMENSIONS
+from model.guards.missed import pauses, resumption
+from model.longform.recording import Recording
+from model.options import TranscribeOptions
+from model.tokenizer import get_tokenizer
+from model.window import DecodingResult, Window
+
+TOKENIZER = get_tokenizer(DIMENSIONS["base"])
+BEGIN = TOKENIZER.timestamp_begin
+OPTIONS = TranscribeOptions(language="en")
+WINDOW = Window(0, 0, 3000, "en")
+HELLO = tuple(TOKENIZER.encode(" Hello."))
+
+
+def _tokens(*spans: tuple[float, float]) -> tuple[int, ...]:
+    return tuple(t for a, b in spans for t in (BEGIN + round(a * 50), *HELLO, BEGIN + round(b * 50)))
+
+
+def _speech(*spans: tuple[float, float], seconds: float = 30.0) -> tuple[float, ...]:
+    return tuple(0.9 if any(a <= i * 0.032 < b for a, b in spans) else 0.1 for i in range(int(seconds / 0.032)))
+
+
+def _result(tokens: tuple[int, ...], **fields) -> DecodingResult:
+    values = {"no_speech_prob": 0.1, "temperature": 0.0, "compression_ratio": 1.0, "avg_logprob": -0.3} | fields
+    return DecodingResult(language="en", tokens=tokens, text="Hello.", **values)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "found"),
+    [
+        (_tokens((0, 5), (5, 29)), []),
+        (_tokens((0, 5), (7.9, 29)), []),
+        (_tokens((0, 5), (8, 20), (24, 29)), [(500, 800), (2000, 2400)]),
+        (_tokens((0, 5)), [(500, 3000)]),
+        (_tokens((0, 5), (8, 10)), [(500, 800), (1000, 3000)]),
+        ((*_tokens((0, 5), (8, 10)), BEGIN + 500), [(500, 800)]),  # the rest is heard again in any case
+        ((BEGIN, *HELLO), []),
+        (HELLO, []),
+        ((), []),
+    ],
+)
+def test_pauses_of_a_text(tokens, found) -> None:
+    assert pauses(tokens, BEGIN, WINDOW) == found
+
+
+def test_the_end_of_a_short_window_ends_its_last_pause() -> None:
+    assert pauses(_tokens((0, 5)), BEGIN, replace(WINDOW, n_frames=799)) == []
+    assert pauses(_tokens((0, 5)), BEGIN, replace(WINDOW, n_frames=900)) == [(500, 900)]
+
+
+@pytest.mark.parametrize(
+    ("speech", "frame"),
+    [
+        (_speech(), None),
+        (_speech((12, 13.8)), None),  # too little
+        (_speech((12, 16)), 1180),  # from a little before it begins
+        (_speech((9, 11), (12, 16)), 1180),  # the pause begins with the segment before it
+        (_speech((9, 16)), None),
+        (_speech((9, 30)), 1000),  # nobody makes a pause: all of it may be missed
+        (_speech((10.2, 14)), None),  # it may be that of the segment before
+        (_speech((22, 26)), None),  # behind the pause
+    ],
+)
+def test_missed_speech_is_heard_again_from_its_beginning(speech, frame) -> None:
+    found = resumption([(1000, 2000)], speech)
+    assert found is None if frame is None else found == pytest.approx(frame, abs=4)
+
+
+def test_the_first_pause_with_speech_counts() -> None:
+    assert resumption([(500, 900), (1000, 1500), (1600, 2000)], _speech((11, 15), (17, 20))) == pytest.approx(
+        1080, abs=4
+    )
+    assert resumption([], _speech((0, 30))) is None
+
+
+def _recording(**options) -> Recording:
+    return Recording(DIMENSIONS["base"], TOKENIZER, replace(OPTIONS, **options), n_samples=60 * 16_000)
+
+
+def test_what_comes_after_missed_speech_is_decoded_again_with_it() -> None:
+    recording = _recording()
+    lane, _ = recording.take()
+    tokens = _tokens((0, 5), (20, 29))
+    segments = recording.feed(lane, _result(tokens, speech=_speech((0, 5), (10, 15), (20, 29))))
+    assert [(segment.start, segment.end) for segment in segments] == [(0.0, 5.0)]
+    lane, window = recording.take()
+    assert window.seek == pytest.approx(980, abs=4)
+    assert window.prompt == HELLO or window.prompt[1:-1] == HELLO
+
+
+def test_a_window_that_was_heard_again_is_taken_as_it_is_and_the_next_one_is_not() -> None:
+    recording, seeks = _recording(), []
+    for _ in range(4):
+        lane, window = recording.take()
+        seeks.append(window.seek)
+        recording.feed(lane, _result(_tokens((0, 2)), speech=_speech((0, 2), (4, 10), seconds=window.n_frames / 100)))
+    assert seeks == [0, pytest.approx(380, abs=4), pytest.approx(3380, abs=4), pytest.approx(3760, abs=4)]
+
+
+@pytest.mark.parametrize(
+    ("said", "seek"),
+    [
+        ([(0.0, 5.0), (12.0, 16.0)], 1180),
+        ([(4.2, 5.0), (12.0, 16.0)], 1180),
+        ([(4.9, 5.0), (12.0, 16.0)], 3000),  # six letters in a tenth of a second
+        ([(12.0, 16.0)], 3000),  # what was written stands where nobody speaks
+        ([(12.0, 16.0), (21.0, 24.0), (26.0, 29.0)], 2580),  # another one has its own speech, and misses some
+    ],
+)
+def test_speech_behind_a_text_that_is_timed_too_early_is_that_of_the_text(said, seek) -> None:
+    recording = _recording()
+    lane, _ = recording.take()
+    tokens = _tokens((0, 5), (20, 24)) if len(said) == 3 else _tokens((0, 5))
+    recording.feed(lane, _result(tokens, speech=_speech(*said)))
+    assert recording.take()[1].seek == pytest.approx(seek, abs=4)
+
+
+LONG = tuple(TOKENIZER.encode(" The cave is on top of one of the mountains north of here."))
+
+
+@pytest.mark.parametrize(
+    ("spoken", "again", "kept"),
+    [
+        ([(20, 24)], [(0, 6)], 1),
+        ([(1, 5), (20, 24)], [(0, 6)], 2),  # it was said
+        ([(20, 24)], [(20, 24)], 2),  # the detector does not hear that voice
+        ([], [], 2),  # it was not asked
+    ],
+)
+def test_a_text_that_was_written_before_it_was_said_is_not_kept_again(spoken, again, kept) -> None:
+    first = (BEGIN + 50, *LONG, BEGIN + 250)
+    recording = _recording()
+    lane, _ = recording.take()
+    speech = _speech(*spoken) if spoken else ()
+    segments = recording.feed(lane, _result((*first, BEGIN + 500, BEGIN + 500, *LONG), speech=speech))
+    lane, _ = recording.take()
+    segments += recording.feed(lane, _result(first, speech=_speech(*again) if again else ()))
+    assert [segment.text.strip() for segment in segments] == [TOKENIZER.decode(LONG).strip()] * kept
+    left = [skipped.reason for skipped in recording.result().warnings]
+    assert left == ["repetition"] * (2 - kept)
+
+
+@pytest.mark.parametrize(
+    "unheard", [{"speech": ()}, {"looped": True}, {"hallucination_silence_threshold": 2.0}], ids=str
+)
+def test_nothing_is_heard_again_that_the_detector_was_not_asked_about_or_another_guard_judges(unheard) -> None:
+    options = {name: value for name, value in unheard.items() if name.startswith("hall")}
+    fields = {"speech": _speech((0, 5), (10, 30))} | {
+        name: value for name, value in unheard.items() if name not in options
+    }
+    recording = _recording(**options)
+    lane, _ = recording.take()
+    recording.feed(lane, _result(_tokens((0, 5)), **fields))
+    assert recording.take()[1].seek == 3000

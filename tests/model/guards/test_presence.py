@@ -1,0 +1,122 @@
+"""Whether anybody speaks in a window, by the model and by the detector."""
+
+from dataclasses import replace
+
+import pytest
+
+from model.dims import DIMENSIONS
+from model.guards.presence import is_doubtful, is_speech_after_all, reason_to_skip
+from model.longform.recording import Recording
+from model.options import TranscribeOptions
+from model.segments import Skipped
+from model.tokenizer import get_tokenizer
+from model.window import DecodingResult, Window
+
+TOKENIZER = get_tokenizer(DIMENSIONS["base"])
+BEGIN = TOKENIZER.timestamp_begin
+OPTIONS = TranscribeOptions(language="en")
+WINDOW = Window(0, 0, 3000, "en")
+SILENT, DOUBTFUL, SPOKEN = (0.02,) * 900, (0.02,) * 890 + (0.6,) * 5, (0.9,) * 900
+HALF = (0.02,) * 450 + (0.9,) * 450
+
+
+def _result(*, logprob: float = -0.3, end: float = 2.0, **fields) -> DecodingResult:
+    tokens = (BEGIN, *TOKENIZER.encode(" Hello."), BEGIN + round(end / 0.02))
+    values = {"no_speech_prob": 0.1, "temperature": 0.0, "compression_ratio": 0.5} | fields
+    return DecodingResult(language="en", tokens=tokens, text="Hello.", avg_logprob=logprob, **values)
+
+
+SILENCE = _result(no_speech_prob=0.7, logprob=-1.1, end=30.0, speech=SPOKEN)
+
+
+@pytest.mark.parametrize(
+    ("result", "dropped"),
+    [
+        (_result(speech=SILENT), False),  # the model is sure
+        (_result(logprob=-0.9, speech=SILENT), True),
+        (_result(no_speech_prob=0.7, speech=SILENT), True),
+        (_result(failed=True, speech=SILENT), True),
+        (_result(logprob=-0.9, speech=DOUBTFUL), False),
+        (_result(no_speech_prob=0.7, speech=DOUBTFUL), True),
+        (_result(failed=True, speech=DOUBTFUL), True),
+        (_result(failed=True, no_speech_prob=0.7, speech=SPOKEN), False),
+        (_result(failed=True), False),  # the detector was not asked
+        (_result(repeating=True, speech=SILENT), True),
+        (_result(repeating=True, speech=DOUBTFUL), False),
+        (_result(failed=True, confirmed=3, speech=SILENT), False),  # whispered
+        (_result(failed=True, confirmed=2, speech=SILENT), True),
+        (_result(failed=True, confirmed=3, no_speech_prob=0.5, speech=SILENT), True),
+    ],
+)
+def test_text_is_dropped_where_both_the_model_and_the_detector_doubt_it(result, dropped) -> None:
+    assert reason_to_skip(result, WINDOW, OPTIONS) == ("no_voice" if dropped else None)
+    assert reason_to_skip(result, WINDOW, replace(OPTIONS, guards=False)) is None
+    assert not dropped or is_doubtful(result, OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("result", "options", "again"),
+    [
+        (SILENCE, OPTIONS, True),
+        (replace(SILENCE, speech=HALF), OPTIONS, False),
+        (replace(SILENCE, speech=(0.9, *HALF)), OPTIONS, True),
+        (replace(SILENCE, speech=()), OPTIONS, False),  # the detector was not asked
+        (replace(SILENCE, avg_logprob=-0.9), OPTIONS, False),  # no silence
+        (SILENCE, replace(OPTIONS, no_speech_threshold=None), False),
+        (SILENCE, replace(OPTIONS, guards=False), False),
+        (SILENCE, replace(OPTIONS, task="translate"), False),
+    ],
+)
+def test_what_the_model_takes_for_silence_and_the_detector_for_speech_is_heard_again(result, options, again) -> None:
+    assert is_speech_after_all(result, options) == again
+
+
+def test_the_text_of_such_a_window_stays_if_witnesses_have_its_words() -> None:
+    voiced = replace(WINDOW, voiced=True)
+    options = voiced.heard_with(OPTIONS)
+    result = replace(SILENCE, failed=True)
+    assert reason_to_skip(replace(result, confirmed=3), voiced, options) is None
+    assert reason_to_skip(replace(result, confirmed=2), voiced, options) == "no_speech"
+    assert reason_to_skip(result, WINDOW, OPTIONS) == "no_speech"
+    # A witness that is less sure than the text was may stay in its place; that makes no silence of it.
+    assert reason_to_skip(replace(result, confirmed=3), WINDOW, OPTIONS) is None
+
+
+def _recording(seconds: float, **options) -> Recording:
+    settings = replace(OPTIONS, **options)
+    return Recording(DIMENSIONS["base"], TOKENIZER, settings, n_samples=int(seconds * 16_000))
+
+
+def test_a_window_is_heard_again_once_and_nothing_moves_meanwhile() -> None:
+    recording = _recording(50.0, language=None)
+    lane, window = recording.take()
+    recording.hear_language({"en": 0.9})
+    assert recording.feed(lane, SILENCE) == ()
+    again, voiced = recording.take()
+    assert again == lane
+    assert (voiced.seek, voiced.n_frames, voiced.voiced, recording.frames_done) == (0, 3000, True, 0)
+    assert not voiced.settles_language
+    assert voiced == replace(window, voiced=True, follows="en")
+    segments = recording.feed(lane, replace(SILENCE, confirmed=3, failed=True))
+    assert [segment.text for segment in segments] == [" Hello."]
+    lane, window = recording.take()
+    assert (window.seek, window.voiced, window.prompt) == (3000, False, ())
+    recording.feed(lane, SILENCE)
+    assert recording.take()[1].voiced
+    recording.feed(lane, replace(SILENCE, confirmed=2, failed=True))
+    assert recording.done
+    assert recording.result().warnings == (Skipped("no_speech", 30.0, 50.0),)
+
+
+def test_a_dropped_window_is_named_and_the_next_one_is_heard() -> None:
+    recording = _recording(50.0)
+    lane, window = recording.take()
+    assert recording.window(lane) == window
+    assert recording.feed(lane, _result(failed=True, speech=SILENT)) == ()
+    lane, window = recording.take()
+    assert window.seek == 3000
+    assert [segment.text for segment in recording.feed(lane, _result(end=20.0))] == [" Hello."]
+    assert recording.result().warnings == (Skipped("no_voice", 0.0, 30.0),)
+    assert recording.guards == {"no_voice": 1}
+    with pytest.raises(ValueError, match="nothing"):
+        recording.window(lane)

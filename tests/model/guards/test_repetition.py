@@ -1,0 +1,65 @@
+"""Loops and repeated phrases: what is left of them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.guards.repetition import cut_loop, cut_repeats
+
+BEGIN = 100
+PHRASE = (1, 2, 3, 4, 5, 6, 7)
+
+
+@given(
+    before=st.lists(st.integers(0, 50), max_size=12),
+    loop=st.lists(st.integers(51, 99), min_size=1, max_size=9, unique=True),
+    rounds=st.integers(3, 9),
+    part=st.integers(0, 8),
+)
+def test_a_loop_is_cut_after_its_first_round(before, loop, rounds, part) -> None:
+    tail = loop[: min(part, len(loop) - 1)]
+    cut = cut_loop([*before, *loop * rounds, *tail], timestamp_begin=BEGIN)
+    if len(loop) * rounds + len(tail) < 12:
+        assert cut is None
+    else:
+        assert cut == (*before, *loop)
+
+
+def test_timestamps_do_not_hide_a_loop_and_the_next_one_ends_the_segment() -> None:
+    rounds = [(100 + i, 1, 2, 3, 4, 101 + i) for i in range(5)]
+    assert cut_loop([token for one in rounds for token in one], BEGIN) == (100, 1, 2, 3, 4, 101)
+
+
+@given(st.lists(st.integers(0, 3), max_size=40))
+def test_a_cut_is_a_beginning(tokens) -> None:
+    cut = cut_loop(tokens, BEGIN)
+    assert cut is None or (len(cut) < len(tokens) and list(cut) == tokens[: len(cut)])
+
+
+def test_a_phrase_said_before_is_left_out_and_its_place_is_known() -> None:
+    tokens = (100, 9, *PHRASE, 8, 150, 150, *PHRASE, 11, 170)
+    assert cut_repeats(tokens, BEGIN) == ((100, 9, *PHRASE, 8, 150, 150, 11, 170), ((150, 170),))
+
+
+def test_six_tokens_again_are_no_phrase() -> None:
+    tokens = (100, *PHRASE[:6], 9, *PHRASE[:6], 120)
+    assert cut_repeats(tokens, BEGIN) == (tokens, ())
+
+
+def test_a_segment_of_which_nothing_is_left_loses_its_timestamps() -> None:
+    tokens = (100, *PHRASE, 110, 110, *PHRASE, 120, 120, 9, 130)
+    assert cut_repeats(tokens, BEGIN) == ((100, *PHRASE, 110, 120, 9, 130), ((110, 120),))
+    assert cut_repeats((100, *PHRASE, 110, 110, *PHRASE), BEGIN) == ((100, *PHRASE, 110), ((110, None),))
+
+
+def test_text_without_timestamps_has_its_repeats_somewhere_in_the_window() -> None:
+    assert cut_repeats((*PHRASE, 9, *PHRASE), BEGIN) == ((*PHRASE, 9), ((BEGIN, None),))
+
+
+@given(st.lists(st.one_of(st.integers(0, 2), st.integers(100, 103)), max_size=60))
+def test_nothing_is_said_twice_afterwards_and_nothing_is_new(tokens) -> None:
+    kept, places = cut_repeats(tokens, BEGIN)
+    remaining = iter(tokens)
+    assert all(token in remaining for token in kept)
+    text = [token for token in kept if token < BEGIN]
+    assert bool(places) == (len(text) < sum(token < BEGIN for token in tokens))
+    assert cut_repeats(text, BEGIN)[0] == tuple(text)

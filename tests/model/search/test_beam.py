@@ -1,0 +1,112 @@
+"""Beam search and best-of: the reference's choice, and that of the pieces by themselves."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import model.decoding.row
+from model.decoding.batch import DecodingBatch, run_to_end
+from model.options import TranscribeOptions
+from model.search.beam import BeamSearch, Candidate, best_candidate
+from model.search.sampling import row_seed
+from model.weights import Weights
+from model.window import DecodingResult, Window
+from tests import tiny
+
+TINY = tiny.transcriber()
+MEL = torch.randn(3, 80, 3000, generator=torch.Generator().manual_seed(11))
+EOT = 9
+SEARCHES: list[dict[str, Any]] = [
+    {"beam_size": 5},
+    {"beam_size": 1},
+    {"beam_size": 2, "patience": 2.5},
+    {"beam_size": 3, "patience": 0.4},
+    {"beam_size": 4, "length_penalty": 0.6},
+]
+
+
+def _decode(mel: torch.Tensor, options: TranscribeOptions, prompt: tuple[int, ...] = ()) -> DecodingResult:
+    batch = DecodingBatch(TINY.model, TINY.tokenizer, max_windows=1, max_rows=options.width)
+    (slot,) = batch.encode(mel[None])
+    batch.start(slot, Window(4, 0, 3000, options.language, prompt), options)
+    ((_, result),) = run_to_end(batch)
+    assert (batch.free_rows, batch.active_rows) == (options.width, 0)
+    return result
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")  # numpy, of the reference's code
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("clip", [0, 1])
+def test_beams_find_the_reference_s_text(search: dict[str, Any], clip: int) -> None:
+    from whisper.decoding import DecodingOptions, decode
+
+    from tests.oracle.reference import reference_model
+
+    reference = reference_model(Weights(tiny.DIMS, tiny.tensors(), "tiny-random", None))
+    prompt = (400, 500) if clip else ()
+    asked = DecodingOptions(language="en", sample_len=14, fp16=False, prompt=list(prompt), **search)
+    wanted = decode(reference, MEL[clip], asked)
+    options = TranscribeOptions(language="en", temperature=(0.0,), sample_len=14, guards=False, **search)
+    ours = _decode(MEL[clip], options, prompt)
+    assert ours.tokens == tuple(wanted.tokens)
+    assert ours.avg_logprob == pytest.approx(wanted.avg_logprob, abs=1e-4)
+
+
+def test_best_of_keeps_the_most_probable_of_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    common = {"language": "de", "temperature": (0.9,), "sample_len": 9, "seed": 5}
+    together = _decode(MEL[2], TranscribeOptions(**common, best_of=4))
+    alone = []
+    for candidate in range(4):
+        monkeypatch.setattr(model.decoding.row, "row_seed", lambda s, w, r, _, c=candidate: row_seed(s, w, r, c))
+        alone.append(_decode(MEL[2], TranscribeOptions(**common)))
+    assert len({result.tokens for result in alone}) == 4
+    scores = [result.avg_logprob * (len(result.tokens) + 1) / len(result.tokens) for result in alone]
+    best = alone[scores.index(max(scores))]
+    assert together.tokens == best.tokens
+    assert together.avg_logprob == pytest.approx(best.avg_logprob, abs=1e-5)
+
+
+def test_a_window_too_wide_for_the_free_rows_is_refused_and_changes_nothing() -> None:
+    batch = DecodingBatch(TINY.model, TINY.tokenizer, max_windows=2, max_rows=4)
+    (slot,) = batch.encode(MEL[:1])
+    wide = TranscribeOptions(language="en", temperature=(0.0,), beam_size=5)
+    with pytest.raises(ValueError, match="5 rows are wanted and 4 are free"):
+        batch.start(slot, Window(0, 0, 3000, "en"), wide)
+    assert (batch.free_rows, batch.active_rows) == (4, 0)
+
+
+@given(
+    beam_size=st.integers(1, 4),
+    patience=st.sampled_from([None, 0.5, 1.0, 2.0]),
+    steps=st.lists(st.lists(st.floats(-9, 0), min_size=12, max_size=12), min_size=1, max_size=6),
+)
+def test_survivors_are_the_best_and_finished_texts_stay(beam_size, patience, steps) -> None:
+    search = BeamSearch(beam_size, patience, EOT)
+    beams: list[list[int]] = [[] for _ in range(beam_size)]
+    sums = [0.0] * beam_size
+    for logprobs in steps:
+        ranked = sorted(range(len(logprobs)), key=lambda token: -logprobs[token])[: beam_size + 1]
+        totals = [[total + logprobs[token] for token in ranked] for total in sums]
+        grown = search.extend(beams, [ranked] * beam_size, totals)
+        assert len(grown) == beam_size
+        assert all(extension.token != EOT for extension in grown)
+        assert [e.sum_logprob for e in grown] == sorted((e.sum_logprob for e in grown), reverse=True)
+        beams = [[*beams[e.source], e.token] for e in grown]
+        assert len({tuple(beam) for beam in beams}) == beam_size
+        sums = [e.sum_logprob for e in grown]
+    candidates = search.candidates(beams, sums)
+    assert len(candidates) >= beam_size or search.is_complete
+    assert all(EOT not in candidate.tokens for candidate in candidates)
+
+
+def test_the_length_penalty_weighs_long_texts() -> None:
+    short, long = Candidate((1,), -1.0), Candidate((1, 2, 3, 4), -2.0)
+    assert best_candidate([short, long], None) is long
+    assert best_candidate([short, long], 0.0) is short
+    assert best_candidate([short, Candidate((2,), -1.0)], 1.0) is short
+    assert best_candidate([Candidate((), -3.0), Candidate((1,), -math.inf)], None).tokens == ()

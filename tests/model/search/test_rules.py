@@ -1,0 +1,87 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.dims import DIMENSIONS
+from model.options import TranscribeOptions
+from model.search.rules import Rules
+from model.tokenizer import get_tokenizer
+
+DIMS = DIMENSIONS["base"]
+TOKENIZER = get_tokenizer(DIMS)
+BEGIN, EOT = TOKENIZER.timestamp_begin, TOKENIZER.eot
+
+tokens = st.one_of(st.integers(0, EOT - 1), st.integers(BEGIN, BEGIN + 1500), st.just(EOT))
+sequences = st.lists(tokens, max_size=6)
+
+
+def _masked(sequence: list[int], options: TranscribeOptions, logits: torch.Tensor) -> torch.Tensor:
+    rules = Rules(DIMS, TOKENIZER, torch.device("cpu"))
+    grammar = rules.grammar(options)
+    for token in sequence:
+        grammar.push(token)
+    logits = logits.clone()
+    rules.suppress(logits, [rules.suppressed(options)])
+    if not sequence and options.suppress_blank:
+        rules.suppress_blank(logits[0])
+    rules.constrain(logits, [grammar.limits()])
+    return logits
+
+
+def _reference(sequence: list[int], options: TranscribeOptions, logits: torch.Tensor) -> torch.Tensor:
+    from whisper.decoding import ApplyTimestampRules, SuppressBlank, SuppressTokens
+    from whisper.tokenizer import get_tokenizer as reference_tokenizer
+
+    tokenizer = reference_tokenizer(True, num_languages=99, language="en", task="transcribe")
+    suppress = [*tokenizer.non_speech_tokens, tokenizer.transcribe, tokenizer.translate, tokenizer.sot]
+    suppress += [tokenizer.sot_prev, tokenizer.sot_lm, tokenizer.no_speech]
+    filters = [SuppressBlank(tokenizer, 3), SuppressTokens(suppress)]
+    if not options.without_timestamps:
+        bound = None if options.max_initial_timestamp is None else round(options.max_initial_timestamp / 0.02)
+        filters.append(ApplyTimestampRules(tokenizer, 3, bound))
+    logits = logits.clone()
+    for filter_ in filters:
+        filter_.apply(logits, torch.tensor([[*tokenizer.sot_sequence, *sequence]]))
+    return logits
+
+
+@pytest.mark.oracle
+@settings(max_examples=60, deadline=None)
+@given(
+    sequence=sequences,
+    seed=st.integers(0, 1000),
+    scale=st.sampled_from([0.1, 3.0]),
+    untimed=st.booleans(),
+    bound=st.sampled_from([None, 0.5, 1.0, 30.0]),
+    lift=st.sampled_from([-5.0, 0.0, 8.0]),
+)
+def test_masks_equal_the_reference(sequence, seed, scale, untimed, bound, lift) -> None:
+    logits = torch.randn(1, DIMS.n_vocab, generator=torch.Generator().manual_seed(seed)) * scale
+    logits[:, BEGIN:] += lift
+    options = TranscribeOptions(without_timestamps=untimed, max_initial_timestamp=bound)
+    ours, theirs = _masked(sequence, options, logits), _reference(sequence, options, logits)
+    assert torch.equal(ours, theirs)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.lists(st.tuples(sequences, st.booleans()), min_size=2, max_size=5), seed=st.integers(0, 1000))
+def test_a_row_is_masked_among_others_as_alone(rows, seed) -> None:
+    logits = torch.randn(len(rows), DIMS.n_vocab, generator=torch.Generator().manual_seed(seed))
+    options = [TranscribeOptions(without_timestamps=untimed, suppress_blank=False) for _, untimed in rows]
+    alone = [_masked(seq, opt, logits[i : i + 1]) for i, ((seq, _), opt) in enumerate(zip(rows, options, strict=True))]
+    rules = Rules(DIMS, TOKENIZER, torch.device("cpu"))
+    grammars = [rules.grammar(option) for option in options]
+    for grammar, (sequence, _) in zip(grammars, rows, strict=True):
+        for token in sequence:
+            grammar.push(token)
+    rules.suppress(logits, [rules.suppressed(option) for option in options])
+    rules.constrain(logits, [grammar.limits() for grammar in grammars])
+    assert torch.equal(logits, torch.cat(alone))
+
+
+def test_an_empty_list_of_suppressed_tokens_suppresses_nothing_but_the_grammar() -> None:
+    rules = Rules(DIMS, TOKENIZER, torch.device("cpu"))
+    assert rules.suppressed(TranscribeOptions(suppress_tokens=())) == (TOKENIZER.no_timestamps,)
+    assert rules.suppressed(TranscribeOptions(suppress_tokens=(), without_timestamps=True)) == ()
+    assert 7 in rules.suppressed(TranscribeOptions(suppress_tokens=(7,)))

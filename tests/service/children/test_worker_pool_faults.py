@@ -1,0 +1,222 @@
+"""Whose fault it is that a worker ended, and what the pool does where it cannot start one."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from model.options import TranscribeOptions
+from service.children import worker_pool as pool
+from service.children.quarantine import fingerprint
+from service.children.worker_pool import WorkerPool
+from service.children.worker_process import WorkerProcess
+from service.errors import InternalError, Unavailable
+from service.wire import memory
+from service.wire.messages import Finished, Transcribe
+from tests import audio_pools
+from tests.audio_pools import until
+from tests.serving import in_loop, make_settings
+from tests.sounds import float_wav, speechlike
+
+COMMAND = [sys.executable, "-m", "tests.scripted_worker"]
+
+
+@contextlib.asynccontextmanager
+async def running(**settings) -> AsyncIterator[WorkerPool]:
+    clock = settings.pop("clock", time.monotonic)
+    workers = WorkerPool(make_settings(devices=("cpu",), **settings), command=COMMAND, clock=clock)
+    await workers.start()
+    try:
+        await until(lambda: workers.ready)
+        yield workers
+    finally:
+        await workers.stop(1.0)
+
+
+@contextlib.contextmanager
+def recording(words: str | bytes):
+    fd = memory.create("waveform")
+    memory.write_all(fd, words.encode().ljust(32_000) if isinstance(words, str) else words)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+async def ask(workers: WorkerPool, words: str) -> str:
+    """The answer to a recording that says these words."""
+    job = Transcribe(words, "int16", 16_000, TranscribeOptions(), None)
+    with recording(words) as fd:
+        async for event in workers.run(job, fd):
+            if isinstance(event, Finished):
+                return event.text
+    raise AssertionError("no answer")
+
+
+async def refused(workers: WorkerPool, words: str) -> str:
+    with pytest.raises((InternalError, Unavailable)) as caught:
+        await ask(workers, words)
+    return caught.value.code
+
+
+@in_loop
+@pytest.mark.parametrize("leaves_after", [0, 1])
+async def test_r28_who_leaves_is_to_blame_all_the_same_and_who_stays_is_answered(leaves_after) -> None:
+    async with running(stall_seconds=1.5) as workers:
+        guilty = asyncio.create_task(ask(workers, "hang 1"))
+        innocent = asyncio.create_task(ask(workers, "innocent 1"))
+        await until(lambda: workers.restarts >= leaves_after)
+        await until(lambda: workers.ready and any(one.in_hand for one in workers._workers.values()))
+        await asyncio.sleep(0.3)  # now it is stuck in the guilty one
+        guilty.cancel()
+        assert await asyncio.wait_for(innocent, 30) == "said"
+        with recording("hang 1") as poison, recording("innocent 1") as fine:
+            assert workers._quarantine.holds(fingerprint(poison), time.monotonic()) == bool(leaves_after)
+            assert not workers._quarantine.holds(fingerprint(fine), time.monotonic())
+        assert not any(one.in_hand for one in workers._workers.values())
+
+
+@in_loop
+async def test_r28_a_client_that_never_waits_for_the_verdict_cannot_go_on_crashing_workers() -> None:
+    async with running() as workers:
+        for restarts in (1, 2):
+            guilty = asyncio.create_task(ask(workers, "crash"))
+            await until(lambda: not workers.ready)
+            guilty.cancel()
+            await asyncio.wait([guilty])
+            await until(lambda count=restarts: workers.ready and workers.restarts == count)
+            assert await ask(workers, "innocent") == "said"
+        assert await refused(workers, "crash") == "request_crashed_worker"
+        assert workers.restarts == 2
+
+
+@in_loop
+async def test_a_suspect_that_comes_back_and_is_answered_is_one_no_more() -> None:
+    async with running() as workers:
+        both = [asyncio.create_task(ask(workers, words)) for words in ("innocent", "crash")]
+        await until(lambda: not workers.ready)
+        for one in both:
+            one.cancel()
+        await until(lambda: workers.ready)
+        with recording("innocent") as fine:
+            assert workers._suspected.holds(fingerprint(fine), time.monotonic())
+            assert await ask(workers, "innocent") == "said"
+            assert not workers._suspected.holds(fingerprint(fine), time.monotonic())
+
+
+@in_loop
+async def test_a_worker_that_stands_still_while_it_starts_is_replaced() -> None:
+    settings = make_settings(devices=("cpu",), start_seconds=0.5)
+    silent = (sys.executable, "-c", "import time; time.sleep(3600)")
+    workers = WorkerPool(settings, command=silent, clock=time.monotonic)
+    await workers.start()
+    try:
+        await until(lambda: workers.restarts >= 1)
+        assert not workers.ready
+    finally:
+        await workers.stop(1.0)
+
+
+@in_loop
+async def test_a_worker_that_hangs_is_replaced_though_nobody_waits_any_more() -> None:
+    async with running(stall_seconds=1.0) as workers:
+        alone = asyncio.create_task(ask(workers, "hang"))
+        await asyncio.sleep(0.3)
+        alone.cancel()
+        await until(lambda: workers.restarts == 1 and workers.ready)
+        assert await ask(workers, "next") == "said"
+
+
+@in_loop
+async def test_who_leaves_in_time_is_dropped_and_gives_its_waveform_back() -> None:
+    async with running() as workers:
+        leaver = asyncio.create_task(ask(workers, "leaver"))
+        await asyncio.sleep(0.05)
+        (worker,) = workers._workers.values()
+        (job,) = worker.in_hand
+        leaver.cancel()
+        await until(lambda: not worker.in_hand)
+        assert job.fd == -1
+        assert await ask(workers, "next") == "said"
+        assert workers.restarts == 0
+
+
+@in_loop
+async def test_r28_what_a_worker_had_not_read_did_not_end_it(monkeypatch) -> None:
+    monkeypatch.setattr(pool, "_BACK_OFF_SECONDS", (0.05,))
+    async with running() as workers:
+        assert await refused(workers, "drop") == "no_worker"
+        await until(lambda: workers.ready)
+        assert await refused(workers, "crash") == "request_crashed_worker"
+        with recording("drop") as unread, recording("crash") as read:
+            assert not workers._quarantine.holds(fingerprint(unread), time.monotonic())
+            assert workers._quarantine.holds(fingerprint(read), time.monotonic())
+
+
+@in_loop
+async def test_r30_a_pool_without_descriptors_goes_on_when_there_are_some(monkeypatch) -> None:
+    failures = iter([OSError(errno.EMFILE, "Too many open files")] * 2)
+    start = WorkerProcess.__init__
+
+    def starting(self, *arguments) -> None:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        start(self, *arguments)
+
+    monkeypatch.setattr(WorkerProcess, "__init__", starting)
+    async with running() as workers:
+        assert workers.restarts == 2
+        assert await ask(workers, "well") == "said"
+
+        def full(*_) -> int:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        for name in ("service.children.worker_pool.os.dup", "service.children.worker_pool.WorkerProcess.submit"):
+            with monkeypatch.context() as patch:
+                patch.setattr(name, full)
+                assert await refused(workers, "late") == "overloaded"
+        assert await ask(workers, "better") == "said"
+
+
+@in_loop
+async def test_r30_a_pool_without_threads_replaces_its_workers_all_the_same(monkeypatch) -> None:
+    async def none_left(*_) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(asyncio, "to_thread", none_left)
+    async with running() as workers:
+        assert await asyncio.wait_for(refused(workers, "crash"), 30) == "request_crashed_worker"
+        await until(lambda: workers.ready)
+        assert await ask(workers, "well") == "said"
+        assert await refused(workers, "crash") == "request_crashed_worker"
+        assert workers.restarts == 2
+
+
+@in_loop
+async def test_r27_time_that_this_process_stood_still_is_not_held_against_a_worker() -> None:
+    offset = 0.0
+    async with running(stall_seconds=5.0, clock=lambda: time.monotonic() + offset) as workers:
+        work = asyncio.create_task(ask(workers, "patience"))
+        await asyncio.sleep(0.05)
+        offset = 100.0
+        assert await work == "said"
+        assert workers.restarts == 0
+
+
+@in_loop
+async def test_r27_who_waits_for_a_worker_that_stands_still_is_in_nobodys_way() -> None:
+    async with audio_pools.running(audio_pools.new_pool()) as audio, running(stall_seconds=3600) as workers:
+        waiting = [asyncio.create_task(ask(workers, words)) for words in ("hang", *map(str, range(100)))]
+        (worker,) = workers._workers.values()
+        await until(lambda: any(job.received for job in worker.in_hand))
+        with recording(float_wav(speechlike(1.0))) as file:
+            (await audio.decode(file)).close()
+        for one in waiting:
+            one.cancel()
+        await asyncio.wait(waiting)
+        assert len([job for job in worker.in_hand if job.fd != -1]) < 20

@@ -1,0 +1,115 @@
+import asyncio
+import dataclasses
+import json
+import re
+
+from model.segments import Skipped, Transcription, Word
+from service.http.fields import FIELDS
+from service.http.formats import Timings, transcription_response
+from service.http.openai_audio import OPENAI_FIELDS, openai_response, parse_openai
+from service.http.openapi import DETECT_LANGUAGE, ERRORS, OPENAI_TRANSCRIPTION, OPENAI_TRANSLATION, TRANSCRIBE
+from service.http.schemas import parse_transcribe
+from tests.fakes import BASE_MODEL, FakeWorkerPool, script, segment
+from tests.serving import client, in_loop, lifespan, make_app
+
+
+def schema_of(operation: dict, media_type: str = "application/json") -> dict:
+    return operation["responses"]["200"]["content"][media_type]["schema"]
+
+
+def check(value: object, schema: dict, path: str = "") -> None:
+    """`value` has exactly the documented keys, with the documented types, all the way down."""
+    types = {"string": str, "number": (int, float), "integer": int, "array": list, "object": dict, "null": type(None)}
+    types["boolean"] = bool
+    names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    assert any(isinstance(value, types[name]) for name in names), path
+    if isinstance(value, dict) and "properties" in schema:
+        assert set(schema["required"]) <= set(value) <= set(schema["properties"]), path
+        for name, one in value.items():
+            check(one, schema["properties"][name], f"{path}.{name}")
+    if isinstance(value, list):
+        assert value, path
+        for one in value:
+            check(one, schema["items"], f"{path}[]")
+
+
+@in_loop
+async def test_the_document_says_what_the_answers_are():
+    app, _, _ = make_app()
+    upload = {"files": {"file": ("a.wav", script(seconds=2))}}
+    async with client(app) as c:
+        good, language, bad = await asyncio.gather(
+            c.post("/v1/transcribe", **upload),
+            c.post("/v1/detect-language", **upload),
+            c.post("/v1/transcribe", data={"x": "y"}, **upload),
+        )
+    check(good.json(), schema_of(TRANSCRIBE))
+    check(language.json(), schema_of(DETECT_LANGUAGE))
+    check(bad.json(), ERRORS[400]["content"]["application/json"]["schema"])
+
+
+def test_the_document_says_what_words_are():
+    said = dataclasses.replace(segment(0, "hello"), words=(Word(" hello", 0.0, 1.0, 0.9),))
+    result = Transcription("transcribe", "en", None, 1.0, "hello", (said,), {}, (Skipped("hallucination", 1.0, 2.0),))
+    timings = Timings(queue=0.0, decode_audio=0.0, inference=0.0, total=0.0)
+    answer = transcription_response(result, "json", model="base", request_id="abc", timings=timings)
+    read = json.loads(answer.body)
+    assert read["segments"][0]["words"]
+    check(read, schema_of(TRANSCRIBE))
+
+
+def test_the_document_says_what_clients_of_the_hosted_api_get():
+    short, verbose = schema_of(OPENAI_TRANSCRIPTION)["anyOf"]
+    said = dataclasses.replace(segment(0, "guten"), words=(Word(" guten", 0.0, 1.0, 0.9),))
+    result = Transcription("transcribe", "de", None, 1.0, "guten", (said,))
+    fields = {"model": "base", "response_format": "verbose_json", "timestamp_granularities[]": "word,segment"}
+    for asked, schema in ((fields, verbose), ({"model": "base"}, short)):
+        check(json.loads(openai_response(result, parse_openai(asked, BASE_MODEL, "transcribe")).body), schema)
+    for operation, task in ((OPENAI_TRANSCRIPTION, "transcribe"), (OPENAI_TRANSLATION, "translate")):
+        form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+        assert form["required"] == ["file", "model"]
+        assert set(form["properties"]) == {"file", *OPENAI_FIELDS[task]}
+
+
+def test_documented_defaults_are_the_real_ones():
+    defaults = {
+        name: str(field.schema["default"]).lower() for name, field in FIELDS.items() if "default" in field.schema
+    }
+    assert parse_transcribe(defaults, BASE_MODEL) == parse_transcribe({}, BASE_MODEL)
+    assert len(defaults) >= 9
+
+
+@in_loop
+async def test_the_document_says_what_the_model_and_health_are():
+    app, _, _ = make_app(api_keys="key-of-a-test")
+    starting, _, _ = make_app(workers=FakeWorkerPool(failure="never"))
+    key = {"authorization": "Bearer key-of-a-test"}
+    async with client(app) as c, lifespan(starting) as early:
+        answers = [
+            await c.get("/v1/models", headers=key), await c.get("/v1/models"), await c.get("/metrics"),
+            await c.get("/livez"), await c.get("/readyz"), await early.get("/readyz"),
+            await c.get("/v1/models/base", headers=key), await c.get("/v1/models/large", headers=key),
+        ]  # fmt: skip
+    assert [answer.status_code for answer in answers] == [200, 401, 401, 200, 200, 503, 200, 404]
+    for answer in answers:
+        path = re.sub("/models/.+", "/models/{model}", answer.request.url.path)
+        operation = app.openapi()["paths"][path]["get"]
+        check(answer.json(), operation["responses"][str(answer.status_code)]["content"]["application/json"]["schema"])
+
+
+def test_the_document_asks_for_a_key_where_one_is_needed():
+    keyed, open_to_all = (make_app(docs=True, **keys)[0].openapi() for keys in ({"api_keys": "key-of-a-test"}, {}))
+    assert keyed["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+    asking = {path for path, operations in keyed["paths"].items() for one in operations.values() if "security" in one}
+    open_paths = {"/livez", "/readyz"}
+    assert asking == set(keyed["paths"]) - open_paths
+    assert {"/v1/transcribe", "/v1/audio/translations", "/v1/models/{model}", "/metrics"} <= asking
+    assert "security" not in str(open_to_all)
+
+
+@in_loop
+async def test_the_metrics_are_documented_as_the_text_that_they_are():
+    app, _, _ = make_app()
+    async with client(app) as c:
+        kind = (await c.get("/metrics")).headers["content-type"].partition(";")[0]
+    assert list(app.openapi()["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == [kind]

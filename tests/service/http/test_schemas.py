@@ -1,0 +1,198 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.options import TranscribeOptions
+from model.output.subtitles import Layout
+from service.errors import BadRequest
+from service.http.fields import FIELDS, RESPONSE_FORMATS
+from service.http.schemas import check_detect, parse_transcribe
+from service.wire.messages import ModelInfo
+from tests.fakes import BASE_MODEL, ENGLISH_MODEL
+
+
+def refused(fields: dict[str, str], model: ModelInfo = BASE_MODEL) -> BadRequest:
+    with pytest.raises(BadRequest) as caught:
+        parse_transcribe(fields, model)
+    return caught.value
+
+
+def test_no_field_is_the_reference_defaults():
+    asked = parse_transcribe({}, BASE_MODEL)
+    assert asked.options == TranscribeOptions()
+    assert asked.response_format == "json"
+
+
+def test_every_field_sets_its_option():
+    asked = parse_transcribe(
+        {
+            "task": "translate",
+            "language": "German",
+            "timestamps": "none",
+            "response_format": "vtt",
+            "temperature": "0, 0.5,1",
+            "prompt": "<|endoftext|> stays text",
+            "condition_on_previous_text": "False",
+            "no_speech_threshold": "0.5",
+            "logprob_threshold": "-2",
+            "compression_ratio_threshold": "none",
+            "clip_timestamps": "1.5,3,4.25",
+            "seed": "7",
+        },
+        BASE_MODEL,
+    )
+    assert asked.response_format == "vtt"
+    assert asked.options == TranscribeOptions(
+        task="translate",
+        language="de",
+        without_timestamps=True,
+        temperature=(0.0, 0.5, 1.0),
+        initial_prompt="<|endoftext|> stays text",
+        condition_on_previous_text=False,
+        no_speech_threshold=0.5,
+        logprob_threshold=-2.0,
+        compression_ratio_threshold=None,
+        clip_timestamps=(1.5, 3.0, 4.25),
+        seed=7,
+    )
+
+
+def test_an_empty_field_is_an_absent_one():
+    assert parse_transcribe(dict.fromkeys(FIELDS, ""), BASE_MODEL).options == TranscribeOptions()
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("en", "en"), ("EN", "en"), ("English", "en"), (" korean ", "ko"), ("auto", None), ("Auto", None)],
+)
+def test_a_language_is_a_code_a_name_or_auto(text, code):
+    assert parse_transcribe({"language": text}, BASE_MODEL).options.language == code
+
+
+@pytest.mark.parametrize("languages", [(), ("en",)])
+def test_an_english_model_is_told_english(languages):
+    model = dataclasses.replace(ENGLISH_MODEL, languages=languages)
+    for fields in ({}, {"language": "auto"}, {"language": "english"}):
+        assert parse_transcribe(fields, model).options.language == "en"
+    assert refused({"language": "de"}, model).param == "language"
+    with pytest.raises(BadRequest, match="English only"):
+        check_detect({}, model)
+
+
+def test_a_model_that_cannot_translate_says_so():
+    assert refused({"task": "translate"}, ENGLISH_MODEL).param == "task"
+    assert parse_transcribe({"task": "transcribe"}, ENGLISH_MODEL).options.task == "transcribe"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("task", "summarise"), ("task", "Translate"),
+        ("language", "xx"), ("language", "klingon"), ("language", "ja"), ("language", "en\x00"),
+        ("timestamps", "words"), ("timestamps", "all"),
+        ("hallucination_silence_threshold", "-1"), ("hallucination_silence_threshold", "long"),
+        ("max_line_width", "0"), ("max_line_width", "12"), ("max_line_count", "2"), ("max_words_per_line", "1.5"),
+        ("highlight_words", "true"), ("highlight_words", "some"), ("prepend_punctuations", "("),
+        ("append_punctuations", "."),
+        ("response_format", "verbose_json"), ("response_format", "JSON"),
+        ("temperature", "nan"), ("temperature", "-1"), ("temperature", "1e9"), ("temperature", "inf"),
+        ("temperature", "0,"), ("temperature", "0 1"), ("temperature", "1_0"), ("temperature", "0x1"),
+        ("temperature", "1e999"), ("temperature", ",".join(["0"] * 1000)), ("temperature", ",".join(["0"] * 17)),
+        ("condition_on_previous_text", "yes"),
+        ("no_speech_threshold", "1.1"), ("no_speech_threshold", "NaN"),
+        ("logprob_threshold", "1"), ("compression_ratio_threshold", "-1"),
+        ("clip_timestamps", "-1,2"), ("clip_timestamps", "5,1"), ("clip_timestamps", "1,1e400"),
+        ("clip_timestamps", ",".join(["1"] * 100_000)), ("clip_timestamps", "a"),
+        ("seed", "-1"), ("seed", "1.5"), ("seed", "9" * 19),
+        ("beam_size", "0"), ("beam_size", "17"), ("beam_size", "2.0"), ("best_of", "0"), ("best_of", "99"),
+        ("patience", "1"), ("patience", "nan"), ("length_penalty", "2"), ("carry_initial_prompt", "on"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_names_its_field(name, value):
+    error = refused({name: value})
+    assert error.param == name
+    assert name in error.message
+    assert len(error.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"beam_size": "5", "temperature": "0.4"}, "beam_size"),
+        ({"best_of": "5", "temperature": "0"}, "best_of"),
+        ({"beam_size": "5", "patience": "0"}, "patience"),
+        ({"response_format": "srt", "max_line_count": "2"}, "max_line_count"),
+        ({"response_format": "text", "max_words_per_line": "2"}, "max_words_per_line"),
+        ({"response_format": "tsv", "highlight_words": "1"}, "highlight_words"),
+        ({"timestamps": "word", "append_punctuations": "." * 300}, "append_punctuations"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(fields, named):
+    assert refused(fields).param == named
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"), [({"beam_size": "5"}, "beam_size"), ({"best_of": "3", "temperature": "0.5"}, "best_of")]
+)
+def test_more_rows_than_the_workers_have_are_refused(fields, named):
+    assert parse_transcribe(fields, BASE_MODEL)
+    with pytest.raises(BadRequest) as caught:
+        parse_transcribe(fields, dataclasses.replace(BASE_MODEL, max_rows=2))
+    assert caught.value.param == named
+
+
+def test_words_are_found_where_they_are_asked_for_or_needed():
+    asked = parse_transcribe(
+        {"timestamps": "word", "prepend_punctuations": "(", "append_punctuations": "."}, BASE_MODEL
+    )
+    assert asked.options == TranscribeOptions(word_timestamps=True, prepend_punctuations="(", append_punctuations=".")
+    asked = parse_transcribe({"hallucination_silence_threshold": "1.5"}, BASE_MODEL)
+    assert asked.options == TranscribeOptions(hallucination_silence_threshold=1.5)
+    assert asked.options.finds_words
+    fields = {"response_format": "srt", "max_line_width": "42", "max_line_count": "2", "highlight_words": "false"}
+    asked = parse_transcribe(fields, BASE_MODEL)
+    assert asked.layout == Layout(max_line_width=42, max_line_count=2)
+    assert asked.options == TranscribeOptions(word_timestamps=True)
+    assert not parse_transcribe({"highlight_words": "false"}, BASE_MODEL).options.finds_words
+
+
+@pytest.mark.parametrize("name", ["model", "File", "response-format", "languages[]", "stream"])
+def test_unknown_fields_are_refused(name):
+    assert refused({name: "1"}).param == name
+
+
+def test_detection_takes_no_field():
+    check_detect({}, BASE_MODEL)
+    for name in ("language", "beam_size", "x"):
+        with pytest.raises(BadRequest) as caught:
+            check_detect({name: "en"}, BASE_MODEL)
+        assert caught.value.param == name
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FIELDS)), st.text(max_size=40), max_size=3))
+def test_any_text_is_an_option_or_a_refusal_that_names_a_field(fields):
+    try:
+        asked = parse_transcribe(fields, BASE_MODEL)
+    except BadRequest as error:
+        named = error.param
+    else:
+        named = next(iter(fields), None)
+        assert asked.response_format in RESPONSE_FORMATS
+    assert named is None or named in fields
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "words"),
+    [
+        ("beam_size", "-1", "must be a whole number from 0 on, of at most 18 digits."),
+        ("seed", "1.5", "must be a whole number from 0 on, of at most 18 digits."),
+        ("logprob_threshold", "never", "must be a number or none."),
+        ("logprob_threshold", "1", "must be at most 0."),
+        ("patience", "none", "must be a number."),
+        ("length_penalty", "2", "must be between 0 and 1."),
+    ],
+)
+def test_a_refusal_says_what_is_allowed(field, text, words):
+    assert refused({field: text}).message == f"{field} {words}"

@@ -1,0 +1,78 @@
+"""Connections whose client reads slowly, or not at all."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from service.http.server import HttpProtocol
+from tests.audio_pools import until
+
+BODY = bytes(16_000_000)
+
+
+class Impatient(HttpProtocol):
+    unread_seconds = 0.4
+
+
+async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+    length = str(len(BODY)).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+    await send({"type": "http.response.body", "body": BODY})
+
+
+@contextlib.asynccontextmanager
+async def asked(request: bytes) -> AsyncIterator[tuple[socket.socket, ServerState]]:
+    """A connection on which so much was asked for, and who is connected."""
+    config, state = uvicorn.Config(answer, ws="none", lifespan="off", log_config=None, access_log=False), ServerState()
+    config.load()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Impatient(config, state, {}), "127.0.0.1", 0)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.setblocking(False)
+        await loop.sock_connect(client, server.sockets[0].getsockname())
+        await loop.sock_sendall(client, request)
+        yield client, state
+    server.close()
+
+
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+def test_who_reads_nothing_is_let_go(connection: str) -> None:
+    async def scenario() -> None:
+        request = f"GET / HTTP/1.1\r\nHost: test\r\nConnection: {connection}\r\n\r\n".encode()
+        async with asked(request) as (_, state):
+            await until(lambda: bool(state.connections))
+            await until(lambda: not state.connections)
+
+    asyncio.run(scenario())
+
+
+def test_who_reads_slowly_gets_it_all() -> None:
+    async def scenario() -> None:
+        loop, read = asyncio.get_running_loop(), 0
+        async with asked(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n") as (client, _):
+            while data := await loop.sock_recv(client, 1_000_000):
+                read += len(data)
+                if read < 5_000_000:  # some, but far from all of it, in each of several terms
+                    await asyncio.sleep(0.02)
+        assert read > len(BODY)
+
+    asyncio.run(scenario())
+
+
+def test_an_upgrade_is_passed_over_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        request = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        async with asked(request) as (client, _):
+            assert (await asyncio.get_running_loop().sock_recv(client, 12)) == b"HTTP/1.1 200"
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(scenario())
+    assert not caplog.records

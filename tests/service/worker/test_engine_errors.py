@@ -1,0 +1,193 @@
+"""What raises in the engine, or finds no memory: nobody fails for somebody else's window."""
+
+import pytest
+import torch
+
+from model.errors import DeviceLostError
+from model.transcriber import Transcriber
+from service.wire.messages import Failed, Finished
+from tests import tiny
+from tests.engines import alone, answer_of, make_engine, request_of, run, starve, submit
+from tests.graphs import Again, capture_steps
+
+TOGETHER = pytest.mark.parametrize("together", [1, 3])
+
+
+@pytest.fixture(scope="module")
+def model() -> Transcriber:
+    return tiny.transcriber()
+
+
+def test_r29_a_request_that_cannot_be_taken_in_fails_alone(model, monkeypatch) -> None:
+    engine = make_engine(model)
+    submit(engine, request_of("a", 3.0))
+
+    def failing(*_, **__):
+        raise OverflowError("secret words")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.worker.engine.Job", failing)
+        (failed,) = submit(engine, request_of("bad", 3.0))
+    assert (failed.request_id, failed.code) == ("bad", "internal_error")
+    assert "secret" not in failed.message
+    assert {m.request_id for m in run(engine) if isinstance(m, Finished)} == {"a"}
+
+
+@pytest.mark.parametrize("method", ["step", "encode"])
+def test_a_device_that_is_lost_ends_the_worker_and_not_a_request(model, monkeypatch, method) -> None:
+    engine = make_engine(model)
+    for name in ("a", "b"):
+        submit(engine, request_of(name, 3.0))
+
+    def failing(*_, **__):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(engine.batch, method, failing)
+    monkeypatch.setattr("service.worker.engine.is_lost", lambda device: True)
+    with pytest.raises(DeviceLostError):
+        run(engine)
+
+
+def test_r29_a_window_whose_shadow_cannot_be_cast_fails_alone(model, monkeypatch) -> None:
+    engine = make_engine(model)
+    submit(engine, request_of("doubtful", 3.0, guards=True, temperature=(0.0, 0.2), sample_len=12))
+    submit(engine, request_of("innocent", 3.0, sample_len=40))
+
+    def failing(*_, **__):
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(engine.batch._inference, "prefill", failing)  # the shadow's own
+    messages = run(engine)
+    assert [m.request_id for m in messages if isinstance(m, Failed)] == ["doubtful"]
+    assert {m.request_id for m in messages if isinstance(m, Finished)} == {"innocent"}
+    assert (engine.batch.active_rows, engine.batch.free_windows) == (0, engine.batch.max_windows)
+
+
+@TOGETHER
+def test_r29_a_window_that_cannot_start_fails_alone(model, monkeypatch, together) -> None:
+    engine = make_engine(model, together=together)
+    for name in ("a", "bad", "c"):
+        submit(engine, request_of(name, 3.0))
+    start_all = engine.batch.start_all
+
+    def failing(starts):
+        if any(engine.seats.job(start.slot).request_id == "bad" for start in starts):
+            raise MemoryError("no room for 'secret words'")
+        start_all(starts)
+
+    monkeypatch.setattr(engine.batch, "start_all", failing)
+    messages = run(engine)
+    (failed,) = [m for m in messages if isinstance(m, Failed)]
+    assert (failed.request_id, failed.code) == ("bad", "internal_error")
+    assert "MemoryError" in failed.message
+    assert "secret" not in failed.message
+    assert {m.request_id for m in messages if isinstance(m, Finished)} == {"a", "c"}
+
+
+def test_r29_a_step_that_raises_ends_the_guilty_row_only(model, monkeypatch) -> None:
+    engine = make_engine(model)
+    for name in ("a", "b", "bad", "c"):
+        submit(engine, request_of(name, 40.0, sample_len=12), seed=ord(name[0]))
+    step = engine.batch.step
+
+    def failing():
+        if any(job.request_id == "bad" for job in engine.seats.jobs):
+            raise IndexError("bad index")
+        return step()
+
+    monkeypatch.setattr(engine.batch, "step", failing)
+    messages = run(engine)
+    failed = [m.request_id for m in messages if isinstance(m, Failed)]
+    assert failed == ["bad"]
+    for name in ("a", "b", "c"):
+        segments, _ = answer_of(messages, name)
+        expected = alone(model, 40.0, ord(name), sample_len=12)
+        assert [s.tokens for s in segments] == [s.tokens for s in expected.segments]
+
+
+def test_r29_a_result_that_cannot_be_used_ends_its_request_only(model, monkeypatch) -> None:
+    engine = make_engine(model)
+    submit(engine, request_of("bad", 100.0, long_form="batched"), seed=1)
+    submit(engine, request_of("good", 40.0), seed=2)
+    feed = engine._feed
+
+    def failing(job, lane, result, now):
+        if job.request_id == "bad":
+            raise ArithmeticError("it does not add up")
+        return feed(job, lane, result, now)
+
+    monkeypatch.setattr(engine, "_feed", failing)
+    messages = run(engine)
+    (failed,) = [m for m in messages if isinstance(m, Failed)]
+    assert (failed.request_id, "ArithmeticError" in failed.message) == ("bad", True)
+    assert answer_of(messages, "good")[1].text
+
+
+@TOGETHER
+@pytest.mark.parametrize("name", ["encode", "step"])
+def test_out_of_memory_shrinks_the_batch_and_fails_nobody(model, monkeypatch, name, together) -> None:
+    engine = make_engine(model, together=together)
+    starve(engine, monkeypatch, name, 2)
+    names = "abcde"
+    for letter in names:
+        submit(engine, request_of(letter, 20.0, sample_len=30), seed=ord(letter))
+    messages = run(engine)
+    assert not [m for m in messages if isinstance(m, Failed)]
+    assert 1 <= engine.room.shrinks <= 4
+    assert max(engine.batch.steps) == 2
+    for letter in names:
+        segments, _ = answer_of(messages, letter)
+        expected = alone(model, 20.0, ord(letter), sample_len=30)
+        assert [s.tokens for s in segments] == [s.tokens for s in expected.segments]
+
+
+def test_a_capture_without_memory_shrinks_the_batch_too(model, monkeypatch) -> None:
+    expected = {letter: alone(model, 20.0, ord(letter), sample_len=30) for letter in "abcde"}
+    again = Again(rows=2)
+    capture_steps(monkeypatch, again)
+    engine = make_engine(model)
+    for letter in expected:
+        submit(engine, request_of(letter, 20.0, sample_len=30), seed=ord(letter))
+    messages = run(engine)
+    for letter, wanted in expected.items():
+        assert [s.tokens for s in answer_of(messages, letter)[0]] == [s.tokens for s in wanted.segments]
+    assert engine.room.shrinks == again.resets >= 1
+    assert again.replays > 2 * again.captures
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+@pytest.mark.parametrize("where", ["loudest", "weigh"])
+def test_what_is_done_for_one_request_alone_is_tried_again(model, monkeypatch, where, fails) -> None:
+    owner, failures = (model.log_mel if where == "loudest" else model), []
+    method = getattr(owner, where)
+
+    def failing(*arguments):
+        if len(failures) < fails:
+            failures.append(where)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return method(*arguments)
+
+    expected = alone(model, 3.0, 1)
+    monkeypatch.setattr(owner, where, failing)
+    engine = make_engine(model)
+    submit(engine, request_of("unlucky", 3.0), 1)
+    messages = run(engine)
+    if fails == 1:
+        assert [s.tokens for s in answer_of(messages, "unlucky")[0]] == [s.tokens for s in expected.segments]
+    else:
+        assert [type(m) for m in messages] == [Failed]
+
+
+@TOGETHER
+@pytest.mark.parametrize("name", ["encode", "step"])
+def test_a_window_that_does_not_fit_alone_fails(model, monkeypatch, name, together) -> None:
+    engine = make_engine(model, together=together)
+    with monkeypatch.context() as starving:
+        starve(engine, starving, name, 0)
+        for letter in "ab":
+            submit(engine, request_of(letter, 2.0))
+        failed = [m for m in run(engine) if isinstance(m, Failed)]
+        assert {m.request_id for m in failed} == {"a", "b"}
+        assert all("OutOfMemoryError" in m.message for m in failed)
+    submit(engine, request_of("later", 2.0))
+    answer_of(run(engine), "later")

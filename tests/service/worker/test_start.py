@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from model.decoding.batch import DecodingBatch
+from model.decoding.budget import row_bytes, window_bytes
+from model.dims import DIMENSIONS
+from model.errors import OptionError
+from model.gpu import beside
+from service.worker.start import choose_rows, make_engine
+from tests import tiny
+
+DIMS = DIMENSIONS["small"]
+ROW = window_bytes(DIMS, 2) + row_bytes(DIMS, 2)
+CARD = torch.device("cuda", 1)
+
+
+def _card(monkeypatch: pytest.MonkeyPatch, *, free: int, total: int, held: int) -> None:
+    """A GPU that says so of its memory; it is never reached for."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, total) if device == CARD else None)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: held if device == CARD else None)
+
+
+def test_a_cpu_decodes_16_rows() -> None:
+    assert choose_rows(DIMS, torch.device("cpu"), torch.float32, 0.9) == 16
+
+
+def test_a_gpu_decodes_as_many_rows_as_its_memory_holds(monkeypatch) -> None:
+    _card(monkeypatch, free=30 * ROW, total=100 * ROW, held=8 * ROW)
+    assert choose_rows(DIMS, CARD, torch.float16, 0.9) == 23  # 0.8 of 30, less two rows of text
+    assert choose_rows(DIMS, CARD, torch.float16, 0.2) == 9  # 0.8 of 20 - 8, less two rows of text
+    assert choose_rows(DIMS, CARD, torch.float32, 0.9) == 11
+    assert choose_rows(DIMS, CARD, torch.float16, 0.9, "int8") == 37
+
+
+def test_a_gpu_without_memory_says_so(monkeypatch) -> None:
+    _card(monkeypatch, free=2**20, total=100 * ROW, held=0)
+    with pytest.raises(OptionError, match=r"cuda:1 has memory left for no row: 1 MiB") as raised:
+        choose_rows(DIMS, CARD, torch.float16, 0.9)
+    assert raised.value.param == "max_batch_rows"
+
+
+@pytest.mark.parametrize(("cuda_graphs", "survives"), [("auto", True), ("true", False)])
+def test_a_service_starts_without_the_fast_path_where_that_fails_at_its_size(
+    monkeypatch, cuda_graphs, survives
+) -> None:
+    """A model that says that it captures, and a batch that cannot."""
+
+    def prepare(batch: DecodingBatch, together: int) -> None:
+        if batch.model.captures_steps:
+            raise RuntimeError("CUDA error:\n too many resources requested")
+
+    monkeypatch.setattr(DecodingBatch, "prepare", prepare)
+    monkeypatch.setattr(beside, "SideStream", lambda device: beside.Inline())
+    transcriber = tiny.transcriber()
+    transcriber.model.captures_steps = True
+    if not survives:
+        with pytest.raises(RuntimeError, match="too many resources"):
+            make_engine(transcriber, 2, cuda_graphs)
+        return
+    engine = make_engine(transcriber, 2, cuda_graphs)
+    assert not engine.busy
+    assert not transcriber.model.captures_steps
+    assert transcriber.left_out == {"cuda_graphs": "RuntimeError: CUDA error: too many resources requested"}
