@@ -79,6 +79,7 @@ typedef struct Decoder {
     Dims dims;
     Memory memory;
     Linear output; /* the embedding: its rows are also what tokens become */
+    const float *column_scales; /* (n_state), of the embedding's columns */
     const float *positional_embedding;
     Norm ln;
     Layer *layers;
@@ -322,7 +323,8 @@ static void embed(Decoder *d) {
         const int8_t *column = d->output.weight + (size_t)(token / PANEL) * n_state * PANEL + token % PANEL * 2;
         const float *position = d->positional_embedding + (size_t)d->positions[t] * n_state;
         for (int i = 0; i < n_state; i++)
-            d->x[t * n_state + i] = (float)column[i / 2 * 2 * PANEL + i % 2] * d->output.scale[token] + position[i];
+            d->x[t * n_state + i] =
+                (float)column[i / 2 * 2 * PANEL + i % 2] * d->output.scale[token] * d->column_scales[i] + position[i];
     }
 }
 
@@ -476,7 +478,7 @@ static Linear take_linear(const void ***next) {
     return linear;
 }
 
-/* `weights`: the embedding's panels and scales, NULL, positions, final norm; then each layer's in the order of `Layer`.
+/* `weights`: the embedding's panels and scales, NULL, its columns' scales, positions, final norm; then each layer's in the order of `Layer`.
  * All of it, and the memory, stays the caller's and must outlive the decoder. NULL where memory is short. */
 EXPORT Decoder *decoder_open(const Dims *dims, const Memory *memory, const void **weights, int n_threads) {
     Decoder *d = calloc(1, sizeof *d);
@@ -499,6 +501,7 @@ EXPORT Decoder *decoder_open(const Dims *dims, const Memory *memory, const void 
     }
     const void **next = weights;
     d->output = take_linear(&next);
+    d->column_scales = *next++;
     d->positional_embedding = *next++;
     d->ln = take_norm(&next);
     for (int i = 0; i < dims->n_layer; i++) {
