@@ -4,7 +4,7 @@
 #
 # The service chooses a variant when it starts, so what is compiled here may run elsewhere. Without a C compiler (CC, cc,
 # gcc or clang) nothing is made, which is said, and int8 runs on torch alone: slower. `check` takes warnings for errors
-# and keeps nothing.
+# and keeps nothing. Each library holds a hash of its sources, by which model/native/library.py knows an old one.
 set -euo pipefail
 source="$(cd "$(dirname "$0")/../model/native" && pwd)"
 target="${1:-$source}"
@@ -24,7 +24,8 @@ if [ -z "$compiler" ]; then
     echo "native: no C compiler: int8 will run on torch alone (Debian, Ubuntu: apt install gcc libc6-dev)" >&2
     exit 0
 fi
-flags=(-std=c11 -D_GNU_SOURCE -O3 -ffp-contract=fast -fno-math-errno -fPIC -shared -fvisibility=hidden -pthread)
+sources="$(LC_ALL=C && cat "$source"/*.[ch] | { sha256sum 2>/dev/null || shasum -a 256; } | cut -d ' ' -f 1)"
+flags=("-DSOURCES=\"$sources\"" -std=c11 -D_GNU_SOURCE -O3 -ffp-contract=fast -fno-math-errno -fPIC -shared -fvisibility=hidden -pthread)
 if [ "$target" = check ]; then flags+=(-Wall -Wextra -Werror); fi
 new="$(mktemp -d)"
 trap 'rm -rf "$new"' EXIT

@@ -5,6 +5,7 @@ time; the service puts the same pieces together for many at once.
 """
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -55,7 +56,8 @@ class Transcriber:
     def __init__(self, model: Whisper, name: str) -> None:
         self.model, self.name = model, name
         self.left_out: Mapping[str, str] = {}
-        """What a GPU might have had and has not, and why: see `model.decoding.step_check.settle_steps`."""
+        """What might have been had and is not, and why: `native` on a CPU (`model.native.quantize`), on a GPU see
+        `model.decoding.step_check.settle_steps`."""
         self.dims = model.dims
         self.tokenizer = get_tokenizer(model.dims)
         self.log_mel = LogMel(model.dims.n_mels, model.device)
@@ -99,13 +101,14 @@ class Transcriber:
             prepare()
         int8, dtype = compute_type == "int8", COMPUTE_TYPES[compute_type]
         model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype, weights.name, pack=not int8)
-        if int8:
-            quantise(model)
+        outdated = quantise(model) if int8 else None
         if encoder_context == "short":
             shorten(model, PaddingStore(cache_dir, model, weights.sha256) if cache_dir and weights.sha256 else None)
         model.cross_kv = cross_kv
         made = cls(model, weights.name)
         made.left_out = settle_steps(model, made.tokenizer, cross_attention=cross_attention, cuda_graphs=cuda_graphs)
+        if outdated is not None:
+            made.left_out = {**made.left_out, "native": outdated}
         return made
 
     @property
@@ -289,4 +292,7 @@ def load(
     folder = None if download_dir is None else Path(download_dir)
     weights = load_weights(name, download_dir=folder, show_progress=show_progress)
     cache = learned_folder(folder)
-    return Transcriber.from_weights(weights, place, chosen, context, kept, cross_attention, cuda_graphs, cache)
+    made = Transcriber.from_weights(weights, place, chosen, context, kept, cross_attention, cuda_graphs, cache)
+    if "native" in made.left_out:
+        warnings.warn(f"slower int8: {made.left_out['native']}", RuntimeWarning, stacklevel=2)
+    return made

@@ -518,3 +518,6 @@ EXPORT Decoder *decoder_open(const Dims *dims, const Memory *memory, const void 
     }
     return d;
 }
+
+/* A hash of what this was compiled from (deploy/native.sh), for library.py to compare. */
+EXPORT const char native_sources[] = SOURCES;

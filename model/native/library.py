@@ -1,10 +1,12 @@
 """Finds and loads the compiled library that fits this CPU, and says what its functions take.
 
 An image may be built on one machine and run on another: the variants differ in the instructions that they use, and the
-choice is made here, by what torch has found out about the CPU.
+choice is made here, by what torch has found out about the CPU. What was compiled from other sources than those that lie
+here, as after an update without `make`, is refused: its functions may take or mean something else.
 """
 
 import ctypes
+import hashlib
 from ctypes import POINTER, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
 
@@ -19,6 +21,10 @@ VARIANTS = {
     "AVX2": ("avx2", "generic"),
 }
 """Compiled variants, best first, by what `cpu_capability` says; `generic` runs everywhere."""
+
+
+class OutdatedLibraryError(Exception):
+    """The compiled library does not belong to this code."""
 
 
 class Dims(ctypes.Structure):
@@ -48,12 +54,30 @@ def cpu_capability() -> str:
 
 
 def load_library(folder: Path = FOLDER, capability: str | None = None) -> ctypes.CDLL | None:
-    """The best compiled variant for this CPU, or None where none was compiled."""
+    """The best compiled variant for this CPU, or None where none was compiled.
+
+    `OutdatedLibraryError` if it was compiled from other sources than those beside this file.
+    """
     for variant in VARIANTS.get(cpu_capability() if capability is None else capability, ("generic",)):
         file = folder / f"decoder-{variant}.so"
         if file.is_file():
-            return _declare(ctypes.CDLL(str(file)))
+            library = ctypes.CDLL(str(file))
+            _check(library, file.name)
+            return _declare(library)
     return None
+
+
+def _check(library: ctypes.CDLL, name: str) -> None:
+    sources = sorted(FOLDER.glob("*.[ch]"))
+    if not sources:  # somebody installed the libraries alone
+        return
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    try:
+        compiled = (ctypes.c_char * len(digest)).in_dll(library, "native_sources").value
+    except ValueError:  # from before there was a hash
+        compiled = b""
+    if compiled.decode() != digest:
+        raise OutdatedLibraryError(f"model/native/{name} was compiled from other sources: run deploy/native.sh")
 
 
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:

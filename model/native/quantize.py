@@ -11,17 +11,24 @@ from pathlib import Path
 
 from model.compute import can_attend_in_int16, can_multiply_int8
 from model.native.attention import HEAD, NativeAttention
-from model.native.library import load_library
+from model.native.library import OutdatedLibraryError, load_library
 from model.native.rowwise import quantise_projections
 from model.native.weights import NativeDecoder
 from model.network.whisper import EncoderBlock, TextDecoder, Whisper
 
 
-def quantise(model: Whisper) -> None:
-    """Change a float32 model on a CPU in place; what it was made of is freed."""
+def quantise(model: Whisper) -> str | None:
+    """Change a float32 model on a CPU in place; what it was made of is freed.
+
+    Returns why nothing runs in C although it was compiled.
+    """
     if not isinstance(model.decoder, TextDecoder):
         raise TypeError("this model is int8 already")
-    library = load_library()
+    library, reason = None, None
+    try:
+        library = load_library()
+    except OutdatedLibraryError as error:
+        reason = str(error)
     if can_multiply_int8():
         quantise_projections(model, library)
     if library is not None and can_attend_in_int16():
@@ -31,6 +38,7 @@ def quantise(model: Whisper) -> None:
     else:
         model.decoder = NativeDecoder(model.decoder, model.dims, library)
     model.compute_type = "int8"
+    return reason
 
 
 def give_attention(model: Whisper, library: ctypes.CDLL) -> None:

@@ -305,10 +305,13 @@ class WorkerPool:
                 encoder_context=message.encoder_context, cross_kv=message.cross_kv, decoder=message.decoder,
                 max_rows=message.max_rows, steps=message.steps, pid=worker.process.pid, seconds=seconds,
             )  # fmt: skip
-            if message.plain_because is not None:
-                logs.event("steps_not_captured", level=30, device=worker.device, reason=message.plain_because)
-            if message.torch_because is not None:
-                logs.event("kernel_not_used", level=30, device=worker.device, reason=message.torch_because)
+            for event, reason in (
+                ("steps_not_captured", message.plain_because),
+                ("kernel_not_used", message.torch_because),
+                ("native_not_used", message.native_because),
+            ):
+                if reason is not None:
+                    logs.event(event, level=30, device=worker.device, reason=reason)
             self._dispatch()
         elif isinstance(message, WorkerStats) and message.out_of_memory > known:
             logs.event("worker_out_of_memory", level=30, device=worker.device, count=message.out_of_memory)

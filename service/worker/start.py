@@ -61,6 +61,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
         steps="captured" if model.captures_steps else "plain",
         plain_because=transcriber.left_out.get("cuda_graphs"),
         torch_because=transcriber.left_out.get("cross_attention"),
+        native_because=transcriber.left_out.get("native"),
         sha256=weights.sha256,
     )
     return engine, info

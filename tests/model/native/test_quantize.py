@@ -12,7 +12,7 @@ from model import load
 from model.decoding.inference import PyTorchInference, make_inference
 from model.native.attention import NativeAttention
 from model.native.inference import NativeInference
-from model.native.library import load_library
+from model.native.library import OutdatedLibraryError, load_library
 from model.native.quantize import decoder_name, give_attention, quantise
 from model.network.padding import shorten
 from model.network.whisper import Whisper
@@ -40,6 +40,19 @@ def test_without_a_compiler_int8_runs_on_torch(monkeypatch: pytest.MonkeyPatch) 
     assert decoder_name(whisper) == "torch"
     got = _logits(whisper)
     assert 0 < (got - wanted).norm() < 0.05 * wanted.norm()
+
+
+def test_where_the_compiled_library_is_an_old_one_int8_runs_on_torch_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse() -> None:
+        raise OutdatedLibraryError("compiled from other sources")
+
+    monkeypatch.setattr(model.native.quantize, "load_library", refuse)
+    with pytest.warns(RuntimeWarning, match="compiled from other sources"):
+        transcriber = load(str(tiny.write_checkpoint(tmp_path / "tiny.pt")), "cpu", "int8", "full")
+    assert transcriber.left_out == {"native": "compiled from other sources"}
+    assert decoder_name(transcriber.model) == "torch"
 
 
 def test_the_decoder_runs_in_c_where_it_was_compiled(native_library: ctypes.CDLL) -> None:

@@ -54,10 +54,9 @@ def test_a_worker_that_fails_says_where_and_not_what(monkeypatch) -> None:
     assert [(name, type(fields["error"])) for name, fields in noted] == [("worker_failed", ValueError)]
 
 
-def test_the_log_says_why_a_gpu_has_less_than_it_might(monkeypatch) -> None:
-    info = ModelInfo(
-        "base", ("en",), True, "cuda:0", "float16", None, plain_because="they are off", torch_because="no compiler"
-    )
+def test_the_log_says_why_a_worker_has_less_than_it_might(monkeypatch) -> None:
+    reasons = {"plain_because": "they are off", "torch_because": "no compiler", "native_because": "it is old"}
+    info = ModelInfo("base", ("en",), True, "cuda:0", "float16", None, **reasons)
     messages: list[ModelInfo | ChannelClosed] = [info, ChannelClosed("it ended")]
     noted: list[tuple[str, dict[str, Any]]] = []
 
@@ -78,6 +77,8 @@ def test_the_log_says_why_a_gpu_has_less_than_it_might(monkeypatch) -> None:
     )
     monkeypatch.setattr(logs, "event", lambda name, **fields: noted.append((name, fields)))
     assert asyncio.run(WorkerPool(make_settings(), command=[])._serve(worker)) == "it ended"
-    assert [name for name, _ in noted] == ["worker_ready", "steps_not_captured", "kernel_not_used"]
-    assert [fields["reason"] for _, fields in noted[1:]] == ["they are off", "no compiler"]
+    assert [name for name, _ in noted] == [
+        "worker_ready", "steps_not_captured", "kernel_not_used", "native_not_used",
+    ]  # fmt: skip
+    assert [fields["reason"] for _, fields in noted[1:]] == list(reasons.values())
     assert {key for _, fields in noted for key in fields} - {"level"} <= logs.KEYS
