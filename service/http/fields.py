@@ -94,7 +94,7 @@ FIELDS: Mapping[str, Field] = {
     "language_probabilities": Field(
         "language_probabilities",
         _flag,
-        "List every language with its probability in the JSON answer, where the language was detected.",
+        "List every language with its probability in a json answer, where the language was detected.",
         {"type": "boolean", "default": False},
     ),
     "timestamps": Field(

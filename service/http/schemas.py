@@ -40,6 +40,10 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
     values = {FIELDS[name].option: FIELDS[name].parse(name, text) for name, text in fields.items() if text}
     response_format = cast("ResponseFormat", values.pop("response_format", "json"))
     lists_languages = values.pop("language_probabilities", False)
+    if lists_languages and response_format != "json":
+        raise BadRequest(
+            f"language_probabilities is for json, not for {response_format}.", param="language_probabilities"
+        )
     values["language"] = _language(values.get("language"), model)
     if values.get("task") == "translate" and not model.can_translate:
         raise BadRequest(f"The model {model.name} cannot translate.", param="task")

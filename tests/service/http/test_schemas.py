@@ -126,6 +126,8 @@ def test_a_bad_value_names_its_field(name, value):
         ({"response_format": "srt", "max_line_count": "2"}, "max_line_count"),
         ({"response_format": "text", "max_words_per_line": "2"}, "max_words_per_line"),
         ({"response_format": "tsv", "highlight_words": "1"}, "highlight_words"),
+        ({"response_format": "srt", "language_probabilities": "true"}, "language_probabilities"),
+        ({"response_format": "text", "language_probabilities": "1"}, "language_probabilities"),
         ({"timestamps": "word", "append_punctuations": "." * 300}, "append_punctuations"),
     ],
 )
