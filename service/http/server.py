@@ -16,6 +16,7 @@ from http import HTTPStatus
 import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service import logs
@@ -26,6 +27,8 @@ KEEP_ALIVE_SECONDS = 75
 _POLL_SECONDS = 0.05
 _MAX_AHEAD_BYTES = 64 * 1024
 """What a client may send of its next requests before the answer to one; past that nothing is read."""
+
+_ADDRESS = "WHISPER_HOST and WHISPER_PORT must be an address of this machine on which nobody listens yet"
 
 
 class HttpProtocol(H11Protocol):
@@ -191,8 +194,16 @@ class Server(uvicorn.Server):
         self._lifecycle.begin_drain(with_notice=number is signal.SIGTERM)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say where."""
-        await super().startup(sockets)
+        """Listen, and say where, or where that cannot be: `SystemExit` with 3 then."""
+        try:
+            await super().startup(sockets)
+        except (SystemExit, UnicodeError) as error:  # uvicorn has told of any but a host that cannot be a name
+            if not self.lifespan.should_exit:
+                logs.event("not_listening", level=40, host=self.config.host, port=self.config.port, detail=_ADDRESS)
+            if isinstance(error, UnicodeError):
+                await self.lifespan.shutdown()
+                raise SystemExit(STARTUP_FAILURE) from None
+            raise
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         logs.event("listening", host=host, port=port)
 

@@ -6,12 +6,15 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import uvicorn
+from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
-from service.http.server import HttpProtocol
+from service import logs
+from service.http.server import HttpProtocol, Server
 from tests.audio_pools import until
 
 BODY = bytes(16_000_000)
@@ -76,3 +79,17 @@ def test_an_upgrade_is_passed_over_without_a_word(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
     assert not caplog.records
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "..", "192.0.2.1"])
+def test_where_it_cannot_listen_the_log_names_the_settings(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(logs, "event", lambda name, **fields: noted.append((name, fields)))
+    server = Server(Starlette(), Mock(), host=host, port=0, header_seconds=1)
+    with pytest.raises(SystemExit) as exit_:
+        asyncio.run(server.serve())
+    assert exit_.value.code == 3
+    ((name, fields),) = noted
+    assert (name, fields["host"], fields["port"]) == ("not_listening", host, 0)
+    assert "WHISPER_HOST" in fields["detail"]
+    assert fields.keys() - {"level"} <= logs.KEYS
