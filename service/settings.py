@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     trace_endpoint: str = Field(
         default="",
         max_length=2048,
-        pattern=r"^(https?://.*)?$",
+        pattern=r"^(https?://[^\s/?#:]\S*)?$",
         description="OTLP/HTTP address for OpenTelemetry spans, `http://collector:4318/v1/traces`; empty is none.",
     )
     trace_ratio: float = Field(
@@ -193,6 +193,8 @@ class Settings(BaseSettings):
         keys = _split(value)
         if value and not keys:
             raise ValueError("holds no key")
+        if isinstance(value, str) and re.fullmatch(r"\s*(['\"]).*\1\s*", value):
+            raise ValueError("is in quotes, which would be part of the keys")
         if len(keys) > _MAX_KEYS:
             raise ValueError(f"must hold at most {_MAX_KEYS} keys")
         if not all(isinstance(key, SecretStr) or _KEY.fullmatch(key) for key in keys):
@@ -235,9 +237,12 @@ def _split(value: Any) -> tuple[Any, ...]:
 def load() -> Settings:
     """The settings of this environment; `SettingsError` names every variable at fault on one line."""
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         raise SettingsError("; ".join(_describe(fault["loc"], fault["msg"]) for fault in error.errors())) from None
+    if not settings.api_keys and os.environ.get(f"{PREFIX}API_KEY"):  # whoever sets it does not want to be open to all
+        raise SettingsError(f"{PREFIX}API_KEY: is no setting; {PREFIX}API_KEYS is")
+    return settings
 
 
 def _describe(location: tuple[int | str, ...], message: str) -> str:
@@ -256,7 +261,7 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str
 
 def environment_of_children() -> dict[str, str]:
     """Our environment (threads, caches, GPUs) without the API keys, which are nobody's business behind the door."""
-    return {name: value for name, value in os.environ.items() if name.upper() != f"{PREFIX}API_KEYS"}
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(f"{PREFIX}API_KEY")}
 
 
 def _bounds(field: FieldInfo) -> str:

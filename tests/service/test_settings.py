@@ -46,6 +46,19 @@ def test_lists_come_from_commas(monkeypatch):
     assert not settings.docs_enabled
 
 
+def test_quotes_inside_of_keys_are_theirs_and_a_key_of_somebody_else_does_not_matter(monkeypatch):
+    monkeypatch.setenv("WHISPER_API_KEYS", '"first\'key,second"key')
+    monkeypatch.setenv("WHISPER_API_KEY", "key-of-a-client")
+    assert [key.get_secret_value() for key in load().api_keys] == ["\"first'key", 'second"key']
+    assert "key-of-a-client" not in environment_of_children().values()
+
+
+def test_a_collector_has_a_host(monkeypatch):
+    for endpoint in ("http://collector:4318/v1/traces", "https://[::1]/v1/traces", "http://user:word@10.0.0.1"):
+        monkeypatch.setenv("WHISPER_TRACE_ENDPOINT", endpoint)
+        assert load().trace_endpoint == endpoint
+
+
 def test_two_workers_may_share_a_gpu(monkeypatch):
     monkeypatch.setenv("WHISPER_DEVICES", "cuda:0,cuda:0,cuda:1")
     assert load().devices == ("cuda:0", "cuda:0", "cuda:1")
@@ -80,6 +93,12 @@ def test_docs_can_be_asked_for_with_keys():
         ("WHISPER_API_KEYS", "short"),
         ("WHISPER_API_KEYS", "with a blank in it"),
         ("WHISPER_API_KEYS", " , "),
+        ("WHISPER_API_KEYS", '"first-key"'),
+        ("WHISPER_API_KEYS", "'first-key,second-key' "),
+        ("WHISPER_API_KEY", "first-key"),
+        ("WHISPER_TRACE_ENDPOINT", "http://"),
+        ("WHISPER_TRACE_ENDPOINT", "https:///v1/traces"),
+        ("WHISPER_TRACE_ENDPOINT", "http://:4318/v1/traces"),
         ("WHISPER_MAX_AUDIO_SECONDS", "20000"),
         ("WHISPER_MAX_QUEUE_UPLOAD_BYTES", "2048"),
         ("WHISPER_DRAIN_NOTICE_SECONDS", "31"),
