@@ -8,6 +8,7 @@ fault.
 import hashlib
 import os
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,9 @@ _PACKAGE = Path(__file__).parents[1]
 _SOURCES = ("**/*.py", "native/*.so", "assets/speech.npz")
 _KEPT = 4
 """Files that stay in the folder, the newest: 20 MB each for base, 250 MB for large-v3."""
+_BEGUN = ".padding-"
+_WRITING_SECONDS = 600.0
+"""A file that was begun and not touched for so long is nobody's any more: its writer was killed."""
 
 
 class PaddingStore:
@@ -41,7 +45,11 @@ class PaddingStore:
         self._path = folder / f"padding-{_key(model, sha256)}.npz"
 
     def read(self) -> Padding | None:
-        """What was kept; None if nothing was, or if its checksums or shapes are wrong."""
+        """What was kept; None if nothing was, or if its checksums or shapes are wrong.
+
+        What killed writers left behind goes: here, since a start that finds its file writes none.
+        """
+        self._sweep()
         try:
             with self._path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in self._form}
@@ -58,7 +66,7 @@ class PaddingStore:
         folder = self._path.parent
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            number, name = tempfile.mkstemp(prefix=".padding-", dir=folder)
+            number, name = tempfile.mkstemp(prefix=_BEGUN, dir=folder)
             try:
                 with os.fdopen(number, "wb") as file:
                     np.savez(file, allow_pickle=False, **arrays)
@@ -69,6 +77,12 @@ class PaddingStore:
             files = sorted(folder.glob("padding-*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
             for old in files[_KEPT:]:
                 old.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        with suppress(OSError):  # another start does the same, or the folder is not ours
+            for path in self._path.parent.glob(f"{_BEGUN}*"):
+                if time.time() - path.stat().st_mtime > _WRITING_SECONDS:
+                    path.unlink()
 
 
 def _key(model: Whisper, sha256: str) -> str:

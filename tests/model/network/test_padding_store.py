@@ -165,6 +165,16 @@ def test_only_the_newest_files_stay(tmp_path: Path) -> None:
     assert PaddingStore(tmp_path, model, "2")._path not in left
 
 
+def test_what_a_killed_writer_left_behind_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    old, new, other = (tmp_path / name for name in (".padding-killed", ".padding-new", ".other"))
+    for path in (old, new, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (path.stat().st_mtime - 3600,) * 2)
+    assert PaddingStore(tmp_path, _model(), SHA256).read() is None
+    assert sorted(tmp_path.iterdir()) == [other, new]
+
+
 def test_it_lies_beside_the_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert learned_folder(tmp_path) == tmp_path
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
