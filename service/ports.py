@@ -100,4 +100,4 @@ class Workers(Protocol):
         """Requests that each live worker has, by device."""
 
     def run(self, job: Transcribe | DetectLanguage, fd: int) -> AsyncGenerator[Event, None]:
-        """Events of one job until it is done; `ServiceError`. Closing the generator cancels the job."""
+        """Events of one job until it is done; `ServiceError` or `OSError`. Closing the generator cancels the job."""

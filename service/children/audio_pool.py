@@ -124,31 +124,30 @@ class AudioPool:
         and replaced.
         """
         child = await self._acquire()
-        try:
-            output = memory.create("waveform")
-        except OSError:
-            self._release(child)
-            raise
         with contextlib.ExitStack() as on_error:
-            on_error.callback(os.close, output)
-            outcome = await self._decode(child, upload_fd, output)
+            outcome = await self._decode(child, upload_fd, on_error)
             if isinstance(outcome, ServiceError):
                 raise outcome
             on_error.pop_all()
             return outcome
 
-    async def _decode(self, child: AudioProcess, upload_fd: int, output: int) -> DecodedAudio | ServiceError:
+    async def _decode(
+        self, child: AudioProcess, upload_fd: int, on_error: contextlib.ExitStack
+    ) -> DecodedAudio | ServiceError:
+        """What comes of the file; the child is free or dead afterwards, the memory closed by `on_error`."""
         child.used = True
         outcome: DecodedAudio | ServiceError | None = None
         unsent = False
         self.busy += 1
         try:
+            output = memory.create("waveform")
+            on_error.callback(os.close, output)
             child.channel.send(self._request, upload_fd, output)
             async with asyncio.timeout(self._decode_seconds):
                 outcome = self._outcome(output, await child.channel.receive())
         except TimeoutError:
             raise InvalidAudio("The file took too long to decode.", param="file") from None
-        except OSError:  # there is no descriptor to send; the child knows nothing of the file
+        except OSError:  # no descriptor is left, to make or to send; the child knows nothing of the file
             unsent = True
             raise
         except ChannelClosed as error:

@@ -122,7 +122,10 @@ class WorkerPool:
             worker.let_go()
 
     async def run(self, job: Transcribe | DetectLanguage, fd: int) -> AsyncGenerator[Event, None]:
-        """Events of one job until it is done; `ServiceError` if it fails. Closing the generator cancels the job."""
+        """Events of one job until it is done; closing the generator cancels the job.
+
+        `ServiceError` if it fails, `OSError` where no descriptor is left.
+        """
         if not self.ready:
             raise Unavailable("No model worker is ready.", code="no_worker", retry_after_seconds=5)
         crashes, waveform = 0, b""
@@ -131,16 +134,13 @@ class WorkerPool:
             if self._quarantine.holds(waveform, self._clock()):
                 raise _crashed()
             crashes = int(self._suspected.holds(waveform, self._clock()))
-        try:
-            ours = Job(job, os.dup(fd), crashes=crashes, waveform=waveform)
-        except OSError as error:
-            raise _full() from error
+        ours = Job(job, os.dup(fd), crashes=crashes, waveform=waveform)
         try:
             (self._suspects if crashes else self._waiting).append(ours)
             self._dispatch()
             while True:
                 event = await ours.events.get()
-                if isinstance(event, ServiceError):
+                if isinstance(event, Exception):
                     raise event
                 if isinstance(event, Finished):
                     self._suspected.remove(ours.waveform)
@@ -171,8 +171,8 @@ class WorkerPool:
         """Send the first job of a queue to a worker, unless the worker is gone."""
         try:
             sent = worker.submit(queue[0], self._clock())
-        except OSError:
-            queue.popleft().fail(_full())
+        except OSError as error:
+            queue.popleft().fail(error)
             return True
         if sent:
             queue.popleft()
@@ -352,7 +352,3 @@ def _crashed() -> ServiceError:
     return InternalError(
         "The request crashed a model worker and will not be tried again.", code="request_crashed_worker"
     )
-
-
-def _full() -> ServiceError:
-    return Unavailable("The server has no file descriptors left.", retry_after_seconds=5)

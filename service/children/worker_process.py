@@ -51,7 +51,7 @@ class Job:
     message: Transcribe | DetectLanguage
     fd: int
     """The waveform, ours until the job is over: a worker that dies takes its copy with it."""
-    events: asyncio.Queue[Event | ServiceError] = field(default_factory=asyncio.Queue)
+    events: asyncio.Queue[Event | ServiceError | OSError] = field(default_factory=asyncio.Queue)
     crashes: int = 0
     """Workers that crashed with this job in hand, perhaps because of it."""
     waveform: bytes = b""
@@ -94,7 +94,7 @@ class Job:
             fd, self.fd = self.fd, -1
             os.close(fd)
 
-    def fail(self, error: ServiceError) -> None:
+    def fail(self, error: ServiceError | OSError) -> None:
         """End it with an error."""
         self.over = True
         self.events.put_nowait(error)
