@@ -161,6 +161,16 @@ def test_the_composition_is_locked_down(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
+def test_a_replica_fits_its_memory_at_its_worst() -> None:
+    settings = Settings(**{name.removeprefix(PREFIX).lower(): value for name, value in environment().items()})
+    # docs/operations.md, "What a machine needs": a worker in float32, the other processes at rest, what they may take.
+    processes = 1.8e9 + (1 + settings.audio_children) * 0.1e9
+    recordings = settings.max_queue_upload_bytes + 64_000 * settings.max_queue_audio_seconds
+    decoding = settings.audio_children * settings.audio_child_memory_bytes
+    (tmp,) = re.findall(r"size=(\d+)m", " ".join(compose()["tmpfs"]))
+    assert processes + recordings + decoding + int(tmp) * 2**20 <= int(compose()["mem_limit"].removesuffix("g")) * 2**30
+
+
 def test_replicas_are_alike_and_reached_through_the_balancer_alone() -> None:
     builder, other = compose(), composition()["whisper-2"]
     assert (builder.pop("build"), other.pop("pull_policy")) == (".", "never")

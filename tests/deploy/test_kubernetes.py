@@ -198,6 +198,11 @@ def test_threads_are_the_cores_that_are_asked_for() -> None:
     assert settings().threads_per_worker == int(container()["resources"]["requests"]["cpu"])
 
 
+def test_a_pod_has_the_memory_of_a_replica_of_the_composition() -> None:
+    composed = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["whisper-1"]["mem_limit"]
+    assert container()["resources"]["limits"]["memory"] == composed.replace("g", "Gi")
+
+
 def test_everything_selects_the_pods() -> None:
     objects = base()
     labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
