@@ -203,6 +203,20 @@ def test_a_pod_has_the_memory_of_a_replica_of_the_composition() -> None:
     assert container()["resources"]["limits"]["memory"] == composed.replace("g", "Gi")
 
 
+def test_the_monitor_of_the_guide_finds_the_pods_and_their_key() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
+    monitor = yaml.safe_load(text)
+    added = read("base/kustomization.yaml")["labels"][0]["pairs"]
+    labels = base()["Deployment"]["spec"]["template"]["metadata"]["labels"] | added
+    assert monitor["spec"]["selector"]["matchLabels"] == labels
+    assert labels[monitor["spec"]["jobLabel"]] == "whisper"
+    assert monitor["metadata"]["namespace"] == read("base/kustomization.yaml")["namespace"]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == container()["ports"][0]["name"]
+    (keys,) = [entry["valueFrom"]["secretKeyRef"] for entry in container()["env"] if "valueFrom" in entry]
+    assert endpoint["authorization"]["credentials"]["name"] == keys["name"]
+
+
 def test_everything_selects_the_pods() -> None:
     objects = base()
     labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
