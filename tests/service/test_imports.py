@@ -28,14 +28,14 @@ def test_the_http_process_is_light(module):
 
 
 def test_nothing_hides_the_disconnect():
-    for path in (ROOT / "service").glob("*.py"):
+    for path in (ROOT / "service").rglob("*.py"):
         words = path.read_text().replace("`BaseHTTPMiddleware`", "")
         assert "BaseHTTPMiddleware" not in words, path
         assert "@app.middleware" not in words, path
 
 
 def test_only_settings_read_the_environment():
-    for path in (ROOT / "service").glob("*.py"):
+    for path in (ROOT / "service").rglob("*.py"):
         if path.name != "settings.py":  # a child may set what its libraries read
             words = path.read_text().replace("os.environ.setdefault(", "")
             assert "os.environ" not in words, path
