@@ -1,27 +1,19 @@
 """The worker processes: one per device, supervised; jobs go in, events come out, the dead are replaced.
 
 Gets jobs with a waveform's descriptor from the endpoints, gives back events in order. Runs on the event loop and holds
-no tensor. A job goes to the ready worker with the least audio outstanding.
-
-When a worker dies, nobody knows which of its jobs was the cause. Each of them becomes a suspect and is run again once,
-alone in a worker that takes nothing else meanwhile. The one with which a second worker dies fails for good, and its
-recording is refused for ten minutes; the others get their answer. A suspect whose client does not wait for that is one
-again when it comes back within ten minutes. Where somebody else killed the worker (SIGKILL, and
-not for memory) no job is to blame: they run again together, or are told to come back later when it happens too often.
+no tensor. Which worker runs which job is for `service.children.dispatcher` to say.
 """
 
 import asyncio
-import os
 import sys
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 
 from service import logs
-from service.children.quarantine import Quarantine, fingerprint
-from service.children.worker_process import Job, WorkerProcess
-from service.errors import InternalError, ServiceError, Unavailable
+from service.children.dispatcher import Dispatcher
+from service.children.worker_process import WorkerProcess
+from service.errors import Unavailable
 from service.ports import Event
 from service.settings import Settings
 from service.wire.channel import ChannelClosed
@@ -40,10 +32,6 @@ from service.wire.messages import (
 _BACK_OFF_SECONDS = (0.1, 1.0, 2.0, 5.0, 10.0, 30.0)
 _GIVE_UP_FAILURES = 3
 """Starts in a row that may fail before waiting jobs are told to go elsewhere."""
-_MAX_CRASHES = 2
-"""Workers that crash with a job in hand, the second one with nothing else in hand, until it is to blame."""
-_MAX_MURDERS = 4
-"""Workers that others kill with a job in hand until it is told to come back later."""
 _EXIT_SECONDS = 1.0
 """A process closes its channel a little before it is gone."""
 _WATCH_SECONDS = 1.0
@@ -68,11 +56,7 @@ class WorkerPool:
         self._command = [sys.executable, "-m", "service.worker"] if command is None else list(command)
         self._workers: dict[str, WorkerProcess] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._waiting: deque[Job] = deque()
-        self._suspects: deque[Job] = deque()
-        self._reserved: WorkerProcess | None = None
-        self._quarantine = Quarantine()
-        self._suspected = Quarantine()
+        self._dispatcher = Dispatcher(self._workers, clock)
         self.restarts = 0
         self.failure: str | None = None
 
@@ -115,7 +99,7 @@ class WorkerPool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         workers = list(self._workers.values())
         self._workers.clear()
-        for job in [*self._take_waiting(), *(job for worker in workers for job in worker.jobs.values())]:
+        for job in [*self._dispatcher.take_waiting(), *(job for worker in workers for job in worker.jobs.values())]:
             job.fail(Unavailable("The server is shutting down.", code="draining", retry_after_seconds=1))
         await asyncio.gather(*(worker.end(grace_seconds) for worker in workers))
         for worker in workers:
@@ -128,105 +112,20 @@ class WorkerPool:
         """
         if not self.ready:
             raise Unavailable("No model worker is ready.", code="no_worker", retry_after_seconds=5)
-        crashes, waveform = 0, b""
-        if len(self._quarantine) or len(self._suspected):
-            waveform = await _hash(fd)
-            if self._quarantine.holds(waveform, self._clock()):
-                raise _crashed()
-            crashes = int(self._suspected.holds(waveform, self._clock()))
-        ours = Job(job, os.dup(fd), crashes=crashes, waveform=waveform)
+        ours = await self._dispatcher.admit(job, fd)
         try:
-            (self._suspects if crashes else self._waiting).append(ours)
-            self._dispatch()
+            self._dispatcher.queue(ours)
             while True:
                 event = await ours.events.get()
                 if isinstance(event, Exception):
                     raise event
                 if isinstance(event, Finished):
-                    self._suspected.remove(ours.waveform)
+                    self._dispatcher.acquit(ours)
                 yield event
                 if isinstance(event, Finished) or isinstance(job, DetectLanguage):
                     return
         finally:
-            self._forget(ours)
-
-    # --- who runs what ---------------------------------------------------------------------------------------------
-
-    def _dispatch(self) -> None:
-        """Give waiting jobs to workers; a worker that is reserved for suspects takes one of them at a time."""
-        ready = [worker for worker in self._workers.values() if worker.ready]
-        if self._reserved not in ready or not (self._suspects or self._reserved.in_hand):
-            self._reserved = None
-        if self._suspects and ready:
-            self._reserved = self._reserved or min(ready, key=lambda worker: worker.audio_seconds)
-            if not self._reserved.in_hand:  # nor beside what nobody waits for any more: it may be the cause
-                self._hand(self._reserved, self._suspects)
-        ready = [worker for worker in ready if worker is not self._reserved and worker.reads]
-        while self._waiting and ready:
-            worker = min(ready, key=lambda candidate: candidate.audio_seconds)
-            if not self._hand(worker, self._waiting) or not worker.reads:
-                ready.remove(worker)
-
-    def _hand(self, worker: WorkerProcess, queue: deque[Job]) -> bool:
-        """Send the first job of a queue to a worker, unless the worker is gone."""
-        try:
-            sent = worker.submit(queue[0], self._clock())
-        except OSError as error:
-            queue.popleft().fail(error)
-            return True
-        if sent:
-            queue.popleft()
-        return sent
-
-    def _forget(self, job: Job) -> None:
-        """A job is over or nobody waits for it: take it out wherever it is."""
-        for queue in (self._waiting, self._suspects):
-            if job in queue:
-                queue.remove(job)
-        for worker in self._workers.values():
-            worker.cancel(job)
-        if not any(job in worker.in_hand for worker in self._workers.values()):
-            job.close()
-        self._dispatch()
-
-    def _take_waiting(self) -> list[Job]:
-        """Every job that no worker has in hand; the queues are empty afterwards."""
-        jobs = [*self._suspects, *self._waiting]
-        self._suspects.clear()
-        self._waiting.clear()
-        return jobs
-
-    async def _mourn(self, worker: WorkerProcess) -> None:
-        """A worker has ended: its jobs wait again, are suspects, or are convicted when it was their second crash.
-
-        Nobody waits for those that were leaving it, but they may have been the cause, and then they are refused, or
-        suspects when they come back, too.
-        """
-        for job in [job for job in worker.in_hand if self._blame(job, worker)]:
-            job.waveform = job.waveform or await _hash(job.fd)
-            (self._suspected if job.crashes < _MAX_CRASHES else self._quarantine).add(job.waveform, self._clock())
-        innocent = []
-        for job in worker.jobs.values():
-            if job.crashes >= _MAX_CRASHES:
-                job.fail(_crashed())
-            elif job.murders >= _MAX_MURDERS:
-                job.fail(Unavailable("Model workers are being killed.", code="no_worker", retry_after_seconds=5))
-            elif job.crashes:
-                self._suspects.append(job)
-            else:
-                innocent.append(job)
-        self._waiting.extendleft(reversed(innocent))
-        worker.jobs.clear()
-        worker.let_go()
-
-    def _blame(self, job: Job, worker: WorkerProcess) -> bool:
-        """Count a worker's end against this job; whether the job may have caused it."""
-        innocent = worker.murdered or not job.received
-        job.murders += innocent
-        job.crashes += not innocent
-        return not innocent
-
-    # --- processes -------------------------------------------------------------------------------------------------
+            self._dispatcher.forget(ours)
 
     async def _supervise(self, name: str) -> None:
         """Keep one worker alive, called by its device, waiting longer after each that ended for nothing."""
@@ -234,9 +133,9 @@ class WorkerPool:
         while True:
             failures = 0 if await self._life(name) else failures + 1
             if failures >= _GIVE_UP_FAILURES and not self.ready:
-                for job in self._take_waiting():
+                for job in self._dispatcher.take_waiting():
                     job.fail(Unavailable("No model worker can be started.", code="no_worker", retry_after_seconds=30))
-            self._dispatch()
+            self._dispatcher.dispatch()
             await asyncio.sleep(_BACK_OFF_SECONDS[min(max(0, failures - 1), len(_BACK_OFF_SECONDS) - 1)])
             self.restarts += 1
 
@@ -266,7 +165,7 @@ class WorkerPool:
             request_ids=" ".join(job.request_id.rpartition(".")[0] for job in worker.in_hand),
         )  # fmt: skip
         explained = worker.proved or worker.murdered or any(job.received for job in worker.in_hand)
-        await self._mourn(worker)
+        await self._dispatcher.mourn(worker)
         return explained or (worker.info is not None and self._clock() - worker.started_at >= _PROVED_SECONDS)
 
     async def _serve(self, worker: WorkerProcess) -> str:
@@ -312,11 +211,11 @@ class WorkerPool:
             ):
                 if reason is not None:
                     logs.event(event, level=30, device=worker.device, reason=reason)
-            self._dispatch()
+            self._dispatcher.dispatch()
         elif isinstance(message, WorkerStats) and message.out_of_memory > known:
             logs.event("worker_out_of_memory", level=30, device=worker.device, count=message.out_of_memory)
         elif isinstance(message, Cancelled | Received):
-            self._dispatch()  # it may have been what kept others waiting
+            self._dispatcher.dispatch()  # it may have been what kept others waiting
 
     def _devices(self) -> tuple[str, ...]:
         """The devices of the settings; `auto` is every GPU that the kernel shows, else whatever torch prefers."""
@@ -338,17 +237,3 @@ class WorkerPool:
         if settings.download_dir is not None:
             arguments += ["--download-dir", str(settings.download_dir)]
         return arguments
-
-
-async def _hash(fd: int) -> bytes:
-    """The fingerprint of a waveform; here, if the machine has no thread left."""
-    try:
-        return await asyncio.to_thread(fingerprint, fd)
-    except RuntimeError:
-        return fingerprint(fd)
-
-
-def _crashed() -> ServiceError:
-    return InternalError(
-        "The request crashed a model worker and will not be tried again.", code="request_crashed_worker"
-    )

@@ -1,6 +1,6 @@
 """One worker process as the HTTP process sees it: its channel, what it has in hand, whether it makes progress.
 
-Used by `service.children.worker_pool` alone.
+Used by `service.children.worker_pool` and `service.children.dispatcher` alone.
 """
 
 import asyncio

@@ -76,8 +76,8 @@ async def test_r28_who_leaves_is_to_blame_all_the_same_and_who_stays_is_answered
         guilty.cancel()
         assert await asyncio.wait_for(innocent, 30) == "said"
         with recording("hang 1") as poison, recording("innocent 1") as fine:
-            assert workers._quarantine.holds(fingerprint(poison), time.monotonic()) == bool(leaves_after)
-            assert not workers._quarantine.holds(fingerprint(fine), time.monotonic())
+            assert workers._dispatcher._quarantine.holds(fingerprint(poison), time.monotonic()) == bool(leaves_after)
+            assert not workers._dispatcher._quarantine.holds(fingerprint(fine), time.monotonic())
         assert not any(one.in_hand for one in workers._workers.values())
 
 
@@ -104,9 +104,9 @@ async def test_a_suspect_that_comes_back_and_is_answered_is_one_no_more() -> Non
             one.cancel()
         await until(lambda: workers.ready)
         with recording("innocent") as fine:
-            assert workers._suspected.holds(fingerprint(fine), time.monotonic())
+            assert workers._dispatcher._suspected.holds(fingerprint(fine), time.monotonic())
             assert await ask(workers, "innocent") == "said"
-            assert not workers._suspected.holds(fingerprint(fine), time.monotonic())
+            assert not workers._dispatcher._suspected.holds(fingerprint(fine), time.monotonic())
 
 
 @in_loop
@@ -154,8 +154,8 @@ async def test_r28_what_a_worker_had_not_read_did_not_end_it(monkeypatch) -> Non
         await until(lambda: workers.ready)
         assert await refused(workers, "crash") == "request_crashed_worker"
         with recording("drop") as unread, recording("crash") as read:
-            assert not workers._quarantine.holds(fingerprint(unread), time.monotonic())
-            assert workers._quarantine.holds(fingerprint(read), time.monotonic())
+            assert not workers._dispatcher._quarantine.holds(fingerprint(unread), time.monotonic())
+            assert workers._dispatcher._quarantine.holds(fingerprint(read), time.monotonic())
 
 
 @in_loop
@@ -176,7 +176,7 @@ async def test_r30_a_pool_without_descriptors_goes_on_when_there_are_some(monkey
         def full(*_) -> int:
             raise OSError(errno.EMFILE, "Too many open files")
 
-        for name in ("service.children.worker_pool.os.dup", "service.children.worker_pool.WorkerProcess.submit"):
+        for name in ("service.children.dispatcher.os.dup", "service.children.worker_process.WorkerProcess.submit"):
             with monkeypatch.context() as patch:
                 patch.setattr(name, full)
                 with pytest.raises(OSError, match="Too many open files"):
