@@ -179,7 +179,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """SIGTERM drains, SIGINT drains without notice; a second one of either ends everything."""
+        """SIGTERM drains, SIGINT drains without notice; a second one of either ends everything, more change nothing."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
@@ -188,6 +188,7 @@ class Server(uvicorn.Server):
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)  # by default it would kill what only has its status to return
 
     def _on_signal(self, number: signal.Signals) -> None:
         logs.event("signal", signal=number.name)

@@ -72,7 +72,8 @@ def test_r36_an_interrupt_needs_no_notice():
         assert time.monotonic() - started < 4
 
 
-def test_r36_sigterm_before_the_service_listens_ends_it(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_r36_a_signal_before_the_service_listens_ends_it(tmp_path, number):
     """As the first process of a container would have to: nobody else's default action ends that one."""
     (tmp_path / "fastapi.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
     server = subprocess.Popen(
@@ -86,6 +87,6 @@ def test_r36_sigterm_before_the_service_listens_ends_it(tmp_path):
     with server:
         assert server.stdout is not None
         assert server.stdout.readline() == "importing\n"
-        server.send_signal(signal.SIGTERM)
+        server.send_signal(number)
         assert server.wait(10) == 0
         assert server.stdout.read() == ""

@@ -73,3 +73,13 @@ def test_r37_a_second_signal_is_at_once(second):
         assert server.process.wait(5) == 0
         assert time.monotonic() - started < 3
         assert check_error_body(stuck.result().json())["code"] == "draining"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_r37_whatever_more_signals_come_the_status_is_that_of_a_drain(number):
+    with service() as server:
+        while server.process.poll() is None:
+            server.process.send_signal(number)
+            time.sleep(0.001)
+        assert server.process.returncode == 0
+        assert "Traceback" not in server.log_text()
