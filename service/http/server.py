@@ -8,10 +8,13 @@ request line, a negative Content-Length) get the same error body as any other.
 import asyncio
 import contextlib
 import json
+import logging
+import os
 import signal
 import socket
 from collections.abc import Generator
 from http import HTTPStatus
+from typing import Any
 
 import h11
 import uvicorn
@@ -25,6 +28,8 @@ from service.lifecycle import Lifecycle
 KEEP_ALIVE_SECONDS = 75
 """An idle connection waits so long for its next request: longer than load balancers do."""
 _POLL_SECONDS = 0.05
+_BACKLOG = 2048
+"""Connections that the kernel keeps until they are accepted."""
 _MAX_AHEAD_BYTES = 64 * 1024
 """What a client may send of its next requests before the answer to one; past that nothing is read."""
 
@@ -173,6 +178,9 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                # asyncio accepts so many connections a turn. Where no descriptor is left it tries, and logs, as often,
+                # and again a second after each of those tries: with more than one that grows without end.
+                backlog=1,
             )
         )
         self._lifecycle = lifecycle
@@ -196,6 +204,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say where, or where that cannot be: `SystemExit` with 3 then."""
+        asyncio.get_running_loop().set_exception_handler(_tell)
         try:
             await super().startup(sockets)
         except (SystemExit, UnicodeError) as error:  # uvicorn has told of any but a host that cannot be a name
@@ -205,6 +214,9 @@ class Server(uvicorn.Server):
                 await self.lifespan.shutdown()
                 raise SystemExit(STARTUP_FAILURE) from None
             raise
+        for listening in self.servers[0].sockets:
+            with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
+                same.listen(_BACKLOG)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         logs.event("listening", host=host, port=port)
 
@@ -221,3 +233,12 @@ class Server(uvicorn.Server):
         while self.server_state.connections and not self._lifecycle.finished:  # noqa: ASYNC110  a set has no event
             await asyncio.sleep(_POLL_SECONDS)
         await self.lifespan.shutdown()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what there is no task to raise in; of a connection that could not be accepted say why."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno is not None and "socket" in context:
+        logs.event("connection_not_accepted", level=logging.ERROR, reason=os.strerror(error.errno))
+    else:
+        loop.default_exception_handler(context)

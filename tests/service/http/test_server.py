@@ -1,13 +1,16 @@
-"""Connections whose client reads slowly, or not at all."""
+"""Connections whose client reads slowly, or not at all, and those for which there is no descriptor."""
 
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import Mock
 
+import psutil
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -16,6 +19,7 @@ from uvicorn.server import ServerState
 from service import logs
 from service.http.server import HttpProtocol, Server
 from tests.audio_pools import until
+from tests.serving import service, wait_until
 
 BODY = bytes(16_000_000)
 
@@ -93,3 +97,25 @@ def test_where_it_cannot_listen_the_log_names_the_settings(host: str, monkeypatc
     assert (name, fields["host"], fields["port"]) == ("not_listening", host, 0)
     assert "WHISPER_HOST" in fields["detail"]
     assert fields.keys() - {"level"} <= logs.KEYS
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux sets the limits of another process")
+def test_connections_beyond_the_descriptors_wait_and_do_not_fill_the_log() -> None:
+    with service() as server, contextlib.ExitStack() as stack:
+        process = psutil.Process(server.process.pid)
+        _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (process.num_fds() + 4, hard))
+        waiting = [stack.enter_context(server.connect()) for _ in range(32)]
+
+        def refused() -> list[dict[str, Any]]:
+            return [line for line in server.log() if line["event"] not in ("listening", "ready", "request")]
+
+        wait_until(lambda: len(refused()) > 0)
+        time.sleep(3.0)
+        assert {(line["event"], line.get("reason")) for line in refused()} == {
+            ("connection_not_accepted", "Too many open files")
+        }
+        assert len(refused()) < 10
+        for connection in waiting:
+            connection.close()
+        assert server.get("/livez").status_code == 200
