@@ -6,7 +6,8 @@ samples is made here, so that a child sends no descriptor: while more are on the
 child may hold, as they are to a worker that is busy, the kernel refuses to take one from it.
 
 - A child that dies, or works on one file for longer than `decode_seconds`, costs that file a 400 and nothing more: the
-  child is killed and replaced, and the next file waits for the new one. So does a caller that goes away.
+  child is killed and replaced, and the next file waits for the new one. So does a caller that goes away. Where somebody
+  else killed the child (SIGKILL, and not for memory) the file is not to blame: it is decoded again, once.
 - Free children go to those who wait in the order in which they came.
 - A child that cannot start, or dies again and again without a file, is replaced ever more slowly. While that holds for
   all of them nobody waits: `ready` is false and `decode` answers 503 at once.
@@ -56,6 +57,10 @@ class DecodedAudio:
     def close(self) -> None:
         """Give the memory back."""
         os.close(self.fd)
+
+
+class DecoderKilled(Unavailable):
+    """Neither we nor the file nor the want of memory ended the child: the file may come again."""
 
 
 class AudioPool:
@@ -119,10 +124,16 @@ class AudioPool:
     async def decode(self, upload_fd: int) -> DecodedAudio:
         """Decode the file in `upload_fd`, which stays the caller's.
 
-        Raises `InvalidAudio`, `TooLarge` (code `audio_too_long`), `Unavailable` when no child can start or the pool
-        stops, `OSError` where no descriptor is left. May be cancelled at any point: a child that was at work is killed
-        and replaced.
+        Raises `InvalidAudio`, `TooLarge` (code `audio_too_long`), `Unavailable` when no child can start, others killed
+        two of them, or the pool stops, `OSError` where no descriptor is left. May be cancelled at any point: a child
+        that was at work is killed and replaced.
         """
+        try:
+            return await self._attempt(upload_fd)
+        except DecoderKilled:
+            return await self._attempt(upload_fd)
+
+    async def _attempt(self, upload_fd: int) -> DecodedAudio:
         child = await self._acquire()
         with contextlib.ExitStack() as on_error:
             outcome = await self._decode(child, upload_fd, on_error)
@@ -135,7 +146,7 @@ class AudioPool:
         self, child: AudioProcess, upload_fd: int, on_error: contextlib.ExitStack
     ) -> DecodedAudio | ServiceError:
         """What comes of the file; the child is free or dead afterwards, the memory closed by `on_error`."""
-        child.used = True
+        child.take_file()
         outcome: DecodedAudio | ServiceError | None = None
         unsent = False
         self.busy += 1
@@ -153,6 +164,8 @@ class AudioPool:
         except ChannelClosed as error:
             if self._stopping:
                 raise self._unavailable() from error
+            if await child.murdered():
+                raise DecoderKilled("The audio decoder was killed.", retry_after_seconds=_RETRY_SECONDS) from error
             raise InvalidAudio("The file could not be decoded.", param="file") from error
         finally:
             self.busy -= 1

@@ -6,14 +6,18 @@ Used by `service.children.audio_pool` alone. The child gets an empty environment
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 from service.wire import channel as channels
 from service.wire.channel import AsyncChannel, ChannelClosed
 from service.wire.messages import ChildReady, StartFailed
+from service.wire.process import oom_kills
 
 _START_SECONDS = 60.0
+_EXIT_SECONDS = 1.0
+"""A process closes its channel a little before it is gone."""
 _ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
@@ -37,6 +41,8 @@ class AudioProcess:
         """The measures that hold in it; see `service.audio_child.sandbox`."""
         self.used = False
         """Whether it was ever given a file."""
+        self._killed = False
+        self._oom_kills: int | None = None
 
     @classmethod
     async def start(cls, command: Sequence[str]) -> "AudioProcess":
@@ -82,8 +88,22 @@ class AudioProcess:
         except ChildProcessError:
             return False
 
+    def take_file(self) -> None:
+        """It is given a file now."""
+        self.used, self._oom_kills = True, oom_kills()
+
+    async def murdered(self) -> bool:
+        """Whether it was killed, and neither by us nor for memory: its file cannot have done it. If in doubt, no."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_SECONDS):
+                await self._process.wait()
+        if self._process.returncode != -signal.SIGKILL or self._killed or self._oom_kills is None:
+            return False
+        return oom_kills() == self._oom_kills
+
     def kill(self) -> None:
         """End it at once; harmless if it has ended."""
+        self._killed = True
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 

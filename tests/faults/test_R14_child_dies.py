@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 import time
+from unittest import mock
 
 import pytest
 
-from service.errors import InvalidAudio
-from tests.audio_pools import SCRIPTED, children, new_pool, outcome, running
+from service.errors import InvalidAudio, Unavailable
+from service.wire.process import oom_kills
+from tests.audio_pools import SCRIPTED, children, new_pool, outcome, running, until
 
 pytestmark = pytest.mark.fault
 
@@ -62,6 +64,40 @@ def test_R14_a_child_killed_at_work_costs_its_file_only() -> None:
             assert isinstance(await work, InvalidAudio)
             assert await asyncio.gather(*others) == [0.01] * 5
             assert pool.restarts == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(oom_kills() is None, reason="the kernel does not say whom it kills for memory")
+def test_R14_a_child_killed_by_somebody_else_is_not_the_fault_of_its_file() -> None:
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED)) as pool:
+            for kills, seconds, ends in ((1, 1, False), (2, 60, True)):
+                before = pool.restarts
+                work = asyncio.create_task(outcome(pool, b"sleep %d" % seconds))
+                for kill in range(kills):
+                    await until(lambda before=before + kill: pool.busy == 1 and pool.restarts == before)
+                    (child,) = children()
+                    os.kill(child, signal.SIGKILL)
+                refused = await work
+                assert isinstance(refused, Unavailable) == ends, refused
+                assert not isinstance(refused, InvalidAudio)
+            assert refused.retry_after_seconds
+            assert await outcome(pool, b"samples") == 0.01
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(oom_kills() is None, reason="the kernel does not say whom it kills for memory")
+def test_R14_a_child_killed_for_memory_is() -> None:
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED)) as pool:
+            (child,) = children()
+            with mock.patch("service.children.audio_process.oom_kills", iter(range(10)).__next__):
+                work = asyncio.create_task(outcome(pool, b"sleep 60"))
+                await until(lambda: pool.busy == 1)
+                os.kill(child, signal.SIGKILL)
+                assert isinstance(await work, InvalidAudio)
 
     asyncio.run(scenario())
 
