@@ -1,7 +1,7 @@
 """Word times beside openai-whisper's on the same weights, and what words cost.
 
     python -m benchmarks.words CORPUS [--clips 60] [--threads 1] [--output FILE.json]
-    python -m benchmarks.words --cost [--rounds 7] [--threads 2]
+    python -m benchmarks.words --cost [--rounds 7] [--threads 2] [--compute-type float32]
 
 The first form takes clips of every kind and language in turn, lets both transcribe them with words, and counts the
 reference's words that we have too, and of these the ones whose start and end are both within 40 ms. The second times
@@ -131,7 +131,7 @@ def accuracy(options: argparse.Namespace) -> dict[str, Any]:
 
 def cost(options: argparse.Namespace) -> dict[str, Any]:
     """The second form."""
-    transcriber = load(options.model, device="cpu", compute_type="float32")
+    transcriber = load(options.model, device="cpu", compute_type=options.compute_type)
     samples: Samples = read_waveform(_DENSE)[: 30 * SAMPLE_RATE]
 
     def transcribe(words: bool) -> Transcription:
@@ -167,6 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--model", default="base")
+    parser.add_argument("--compute-type", default="auto", choices=("auto", "float32", "int8"), help="with --cost")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args(arguments)
     if options.cost == (options.corpus is not None):
