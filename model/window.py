@@ -86,6 +86,8 @@ class DecodingResult:
     """Whether every temperature failed a threshold; told only where `guards` are on."""
     logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
     """Of each token, where it is known: not of a beam's, nor of a text that was changed."""
+    endless: bool = False
+    """Whether the text has as many tokens as it may have, and no end of its own."""
     repeating: bool = False
     """Whether the text ends in a loop, though it passed the thresholds; told only where `guards` are on."""
     looped: bool = False

@@ -193,4 +193,5 @@ class Decoding:
             compression_ratio=compression_ratio(text),
             language_probs=self.language_probs,
             logprobs=best.logprobs,
+            endless=len(best.tokens) >= self.most_tokens,
         )

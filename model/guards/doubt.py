@@ -9,7 +9,8 @@ of any script. Here, where `TranscribeOptions.guards` is set:
 - `salvage` keeps of the text and its witnesses the one that the others agree with most, and leaves out the words that
   they have nothing in place of (`model.guards.consensus`): what is heard comes again in some form, what is made up does
   not. Of a ladder without witnesses it keeps the first attempt that does not repeat itself. Phrases that come twice in
-  a window that needed more than one attempt are left out, and a loop ends after its first round.
+  a window that needed more than one attempt are left out, and a loop ends after its first round, unless the model was
+  sure of them the first time: people say the same again.
 
 Whether anybody speaks at all is another doubt (`model.guards.presence`).
 
@@ -93,7 +94,8 @@ def salvage(
 
 def _agreed(heard: Sequence[DecodingResult], options: TranscribeOptions, tokenizer: Tokenizer) -> DecodingResult:
     """Of a text and its witnesses the one that all agree with most, without the words that the others leave out."""
-    tidy = [_without_repeats(_without_loop(one, tokenizer), tokenizer) for one in heard]
+    again = _is_said_again(heard[0], tokenizer)
+    tidy = [one if again and not one.endless else _tidy(one, tokenizer) for one in heard]
     consensus = Consensus(tidy, tokenizer)
     number = consensus.most_agreed()
     tokens, places = consensus.without_unconfirmed(number)
@@ -118,13 +120,31 @@ def _changed(result: DecodingResult, tokens: tuple[int, ...], tokenizer: Tokeniz
     return replace(result, tokens=tokens, text=tokenizer.decode(tokens).strip(), logprobs=())
 
 
+def _is_said_again(text: DecodingResult, tokenizer: Tokenizer) -> bool:
+    """Whether a text repeats itself, and the model was sure of all of that the first time: so may its witnesses then.
+
+    They are chosen beside silence, and are less probable.
+    """
+    return _tidy(text, tokenizer) is text and _tidy(replace(text, logprobs=()), tokenizer).tokens != text.tokens
+
+
+def _tidy(result: DecodingResult, tokenizer: Tokenizer) -> DecodingResult:
+    """The result itself where nothing is to be left out of it."""
+    return _without_repeats(_without_loop(result, tokenizer), tokenizer)
+
+
+def _logprobs(result: DecodingResult) -> tuple[float, ...]:
+    """What tells repetitions that were said from a loop; nothing does in a text that found no end."""
+    return () if result.endless else result.logprobs
+
+
 def _without_loop(result: DecodingResult, tokenizer: Tokenizer) -> DecodingResult:
-    tokens = cut_loop(result.tokens, tokenizer.timestamp_begin)
+    tokens = cut_loop(result.tokens, tokenizer.timestamp_begin, _logprobs(result))
     return result if tokens is None else replace(_changed(result, tokens, tokenizer), looped=True)
 
 
 def _without_repeats(result: DecodingResult, tokenizer: Tokenizer) -> DecodingResult:
-    tokens, repeats = cut_repeats(result.tokens, tokenizer.timestamp_begin)
+    tokens, repeats = cut_repeats(result.tokens, tokenizer.timestamp_begin, _logprobs(result))
     if not repeats:
         return result
     return replace(_changed(result, tokens, tokenizer), repeats=repeats)

@@ -4,12 +4,16 @@ Gets the tokens of a window that the model itself doubts from `model.guards.doub
 repeated: `cut_loop` ends a text that goes round and round after its first round, `cut_repeats` leaves out phrases that
 the window has said before. Timestamps do not count for what is the same, and stay but for those of a segment of which
 nothing is left.
+
+People say the same again too. Once a text repeats itself every token of it is probable; what tells the two apart is the
+first time: of a sentence that was heard the model was sure then, of one that was made up it was not
+(benchmarks/LOG.md). So both take the log-probability of every token, where it is known, and leave what was sure.
 """
 
 from collections.abc import Sequence
 
 from model.guards.cuts import leave_out, place_of
-from model.window import Place
+from model.window import SURE_LOGPROB, Place
 
 _ROUNDS = 3
 """So often a text says the same before it counts as a loop."""
@@ -19,48 +23,62 @@ PHRASE = 7
 """Tokens from which on the same again is a repeated phrase (benchmarks/LOG.md)."""
 
 
-def cut_loop(tokens: Sequence[int], timestamp_begin: int) -> tuple[int, ...] | None:
+def cut_loop(tokens: Sequence[int], timestamp_begin: int, logprobs: Sequence[float] = ()) -> tuple[int, ...] | None:
     """The tokens up to the end of the first round of the loop in which they end, or None where they end in none.
 
-    The next timestamp after the cut is kept: it ends the segment.
+    Nor where `logprobs`, of each token, say that the model was sure of the first round. The next timestamp after the
+    cut is kept: it ends the segment.
     """
     places = [i for i, token in enumerate(tokens) if token < timestamp_begin]
     text = [tokens[i] for i in places]
-    best: int | None = None
+    best: tuple[int, int] | None = None
     for period in range(1, len(text) // _ROUNDS + 1):
         start = len(text) - period
         while start > 0 and text[start - 1] == text[start - 1 + period]:
             start -= 1
-        if len(text) - start >= max(_ROUNDS * period, _LEAST_LOOP):
-            end = start + period
-            best = end if best is None else min(best, end)
-    if best is None:
+        if len(text) - start >= max(_ROUNDS * period, _LEAST_LOOP) and (best is None or start + period < best[1]):
+            best = start, start + period
+    if best is None or _is_sure(places[slice(*best)], logprobs):
         return None
-    stop = places[best - 1] + 1
+    stop = places[best[1] - 1] + 1
     after = next((token for token in tokens[stop:] if token >= timestamp_begin), None)
     return (*tokens[:stop], *(() if after is None else (after,)))
 
 
-def cut_repeats(tokens: Sequence[int], timestamp_begin: int) -> tuple[tuple[int, ...], tuple[Place, ...]]:
-    """The tokens without the phrases that stand earlier in what is kept, and where those stood."""
+def cut_repeats(
+    tokens: Sequence[int], timestamp_begin: int, logprobs: Sequence[float] = ()
+) -> tuple[tuple[int, ...], tuple[Place, ...]]:
+    """The tokens without the phrases that stand earlier in what is kept, and where those stood.
+
+    Those stay that the model was sure of the first time, by the `logprobs` of each token.
+    """
     texts = [i for i, token in enumerate(tokens) if token < timestamp_begin]
-    said: list[int] = []
+    first: list[int] = []
+    """Positions of what is said for the first time."""
     cut: set[int] = set()
     places: list[Place] = []
     while texts:
-        length = _repeated([tokens[i] for i in texts], said)
+        start, length = _repeated([tokens[i] for i in texts], [tokens[i] for i in first])
         if length < PHRASE:
-            said.append(tokens[texts.pop(0)])
+            first.append(texts.pop(0))
             continue
         phrase, texts = texts[:length], texts[length:]
-        cut.update(phrase)
-        places.append(place_of(tokens, phrase[0], phrase[-1], timestamp_begin))
+        if not _is_sure(first[start : start + length], logprobs):
+            cut.update(phrase)
+            places.append(place_of(tokens, phrase[0], phrase[-1], timestamp_begin))
     return leave_out(tokens, cut, timestamp_begin), tuple(places)
 
 
-def _repeated(text: Sequence[int], said: Sequence[int]) -> int:
-    """How many tokens `text` begins with that stand in `said`, in one piece."""
-    return max((_common(text, said[start:]) for start in range(len(said))), default=0)
+def _is_sure(positions: Sequence[int], logprobs: Sequence[float]) -> bool:
+    """Whether the tokens at these positions were as probable as those of a text that nobody doubts."""
+    return bool(logprobs) and sum(logprobs[i] for i in positions) >= SURE_LOGPROB * len(positions)
+
+
+def _repeated(text: Sequence[int], said: Sequence[int]) -> tuple[int, int]:
+    """Where in `said` the most tokens stand in one piece that `text` begins with, and how many they are."""
+    lengths = [_common(text, said[start:]) for start in range(len(said))]
+    length = max(lengths, default=0)
+    return (lengths.index(length) if lengths else 0), length
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -37,6 +37,14 @@ def alone() -> list[DecodingResult]:
     return results
 
 
+def test_a_text_that_stopped_at_its_last_token_has_no_end(alone) -> None:
+    """Random weights find none by themselves, within so few tokens."""
+    assert [one.endless for one in alone] == [
+        len(one.tokens) == o.sample_len for one, o in zip(alone, OPTIONS, strict=True)
+    ]
+    assert any(one.endless for one in alone)
+
+
 def _close(ours: DecodingResult, wanted: DecodingResult) -> bool:
     return (
         ours.tokens == wanted.tokens

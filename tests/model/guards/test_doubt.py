@@ -140,6 +140,34 @@ def test_a_phrase_said_twice_goes_first_and_then_what_witnesses_leave_out() -> N
     assert (len(kept.repeats), len(kept.unconfirmed), kept.confirmed) == (1, 1, 10)
 
 
+def _three_times(first: float, **fields) -> DecodingResult:
+    """A sentence three times over, the first time with this log-probability a token."""
+    times = _result(" Please do not go to the sea." * 3, **fields)
+    third = (len(times.tokens) - 2) // 3
+    return replace(times, logprobs=(0.0, *[first] * third, *[-0.01] * (2 * third), 0.0))
+
+
+def test_a_sentence_that_was_heard_and_said_three_times_stays() -> None:
+    text, unsure = _three_times(-0.2), _three_times(-0.9)
+    kept = _salvage([text], [unsure] * 3, failed=True)
+    assert (kept.text, kept.looped, kept.repeats, kept.unconfirmed) == (text.text, False, (), ())
+    assert _salvage([text], failed=True).text == text.text
+    assert _salvage([unsure], [text] * 3, failed=True).text == text.text
+    once = _salvage([unsure], [unsure] * 3, failed=True)
+    assert (once.text, once.looped) == ("Please do not go to the sea.", True)
+
+
+def test_what_witnesses_do_not_hear_again_was_said_once() -> None:
+    once = _result(" Please do not go to the sea.", logprob=-0.3)
+    assert _salvage([_three_times(-0.2)], [once] * 4, failed=True).text == once.text
+
+
+def test_a_text_without_an_end_is_a_loop_however_sure_its_beginning() -> None:
+    endless = _three_times(-0.2, endless=True)
+    kept = _salvage([endless], [endless] * 4, failed=True)
+    assert (kept.text, kept.looped) == ("Please do not go to the sea.", True)
+
+
 def test_where_every_attempt_is_a_loop_one_round_is_kept() -> None:
     attempts = [_result(" Well," + " I will not do it." * 20, logprob=-0.2), _result(" na" * 90, logprob=-0.1)]
     kept = _salvage(attempts, failed=True)

@@ -63,3 +63,32 @@ def test_nothing_is_said_twice_afterwards_and_nothing_is_new(tokens) -> None:
     text = [token for token in kept if token < BEGIN]
     assert bool(places) == (len(text) < sum(token < BEGIN for token in tokens))
     assert cut_repeats(text, BEGIN)[0] == tuple(text)
+
+
+ROUND = (100, *PHRASE, 110)
+
+
+def _logprobs(first: float, rounds: int) -> list[float]:
+    """Of `rounds` of ROUND: the first one's text has this mean, and a repetition is always probable."""
+    return [0.0, *[2 * first, 0.0, *[first] * 5], 0.0, *[-0.01] * (len(ROUND) * (rounds - 1))]
+
+
+def test_what_was_sure_the_first_time_may_be_said_again() -> None:
+    for rounds in (2, 3, 6):
+        tokens = ROUND * rounds
+        assert cut_loop(tokens, BEGIN, _logprobs(-0.69, rounds)) is None
+        assert cut_repeats(tokens, BEGIN, _logprobs(-0.69, rounds)) == (tokens, ())
+
+
+def test_what_was_not_sure_the_first_time_is_a_loop_however_probable_it_becomes() -> None:
+    assert cut_loop(ROUND * 4, BEGIN, _logprobs(-0.71, 4)) == ROUND
+    kept, places = cut_repeats(ROUND * 4, BEGIN, _logprobs(-0.71, 4))
+    assert (kept, len(places)) == (ROUND, 3)
+
+
+def test_each_phrase_is_judged_by_its_own_first_time() -> None:
+    other = (100, 11, 12, 13, 14, 15, 16, 17, 110)
+    between = (100, 99, 110)
+    tokens = (*ROUND, *other, *between, *ROUND, 98, *other)
+    logprobs = [-0.2] * len(ROUND) + [-1.0] * len(other) + [-0.01] * (len(tokens) - len(ROUND) - len(other))
+    assert cut_repeats(tokens, BEGIN, logprobs) == ((*ROUND, *other, *between, *ROUND, 98), ((100, 110),))
