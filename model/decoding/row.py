@@ -130,7 +130,7 @@ class Decoding:
         """What to try next: a rung, a witness behind them, or nothing."""
         rung, failed = self.rung + 1, self.reason is not None
         climbs = failed and not self.is_witness
-        if climbs and is_worth_heating(self.attempts, self.options, rung, contrasts=self.contrasts):
+        if climbs and is_worth_heating(self.attempts, self.options, tokenizer, rung, contrasts=self.contrasts):
             return rung
         if needs_witness(self.attempts, self.witnesses, self.options, tokenizer, failed=failed):
             return len(self.options.temperature) + len(self.witnesses)

@@ -34,17 +34,25 @@ _MOST = 4
 
 
 def is_worth_heating(
-    attempts: Sequence[DecodingResult], options: TranscribeOptions, rung: int, *, contrasts: bool
+    attempts: Sequence[DecodingResult],
+    options: TranscribeOptions,
+    tokenizer: Tokenizer,
+    rung: int,
+    *,
+    contrasts: bool,
 ) -> bool:
     """Whether a window all of whose attempts failed is to be tried at this rung of the ladder, if there is one.
 
-    `contrasts`: whether its witnesses will have a shadow, which helps where heat does not.
+    `contrasts`: whether its witnesses will have a shadow, which helps where heat does not. Nor does it where somebody
+    said the same again: what no longer repeats itself is wrong then.
     """
     if rung >= len(options.temperature):
         return False
     if not options.guards:
         return True
     if contrasts and options.hears_witnesses:
+        return False
+    if _is_said_again(attempts[0], tokenizer) and fallback_reason(attempts[0], options) == "compression_ratio":
         return False
     return options.temperature[rung] <= WITNESS_TEMPERATURE or not _sound(attempts, options)
 

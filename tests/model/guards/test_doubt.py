@@ -54,11 +54,11 @@ def test_the_first_attempt_that_is_no_loop_is_kept_and_a_hotter_one_never() -> N
 )
 def test_hotter_attempts_are_for_loops(attempts, options, worth) -> None:
     settings = replace(OPTIONS, **options)
-    assert is_worth_heating(attempts, settings, len(attempts), contrasts=False) == worth
+    assert is_worth_heating(attempts, settings, TOKENIZER, len(attempts), contrasts=False) == worth
     translation = replace(settings, task="translate")
-    assert is_worth_heating(attempts, translation, len(attempts), contrasts=True) == worth
+    assert is_worth_heating(attempts, translation, TOKENIZER, len(attempts), contrasts=True) == worth
     # Where witnesses hear the window beside silence, heat is for those who do without guards.
-    assert is_worth_heating(attempts, settings, len(attempts), contrasts=True) == (not settings.guards)
+    assert is_worth_heating(attempts, settings, TOKENIZER, len(attempts), contrasts=True) == (not settings.guards)
 
 
 SAME, LONGER = _result(logprob=-1.1), _result(" Hello you.", logprob=-1.1)
@@ -155,6 +155,17 @@ def test_a_sentence_that_was_heard_and_said_three_times_stays() -> None:
     assert _salvage([unsure], [text] * 3, failed=True).text == text.text
     once = _salvage([unsure], [unsure] * 3, failed=True)
     assert (once.text, once.looped) == ("Please do not go to the sea.", True)
+
+
+def test_a_sentence_that_was_said_three_times_is_not_heated_until_it_is_said_once() -> None:
+    translation = replace(OPTIONS, task="translate")
+    sure, unsure = _three_times(-0.2, compression_ratio=2.5), _three_times(-0.9, compression_ratio=2.5)
+    for options, contrasts in ((translation, True), (OPTIONS, False)):
+        assert not is_worth_heating([sure], options, TOKENIZER, 1, contrasts=contrasts)
+        assert is_worth_heating([unsure], options, TOKENIZER, 1, contrasts=contrasts)
+    assert is_worth_heating([sure], replace(translation, guards=False), TOKENIZER, 1, contrasts=True)
+    kept = salvage([sure], [], translation, TOKENIZER, failed=True)
+    assert (kept.text, kept.failed) == (sure.text, True)
 
 
 def test_what_witnesses_do_not_hear_again_was_said_once() -> None:
