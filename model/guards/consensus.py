@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from model.guards.cuts import leave_out, place_of
 from model.tokenizer import Tokenizer, is_spaceless
-from model.window import DecodingResult, Place
+from model.window import DecodingResult, Place, finished_tokens
 
 _Table = NDArray[np.int64]
 _UNIT = 1 << 20
@@ -69,14 +69,17 @@ class Consensus:
     def without_unconfirmed(self, number: int) -> tuple[tuple[int, ...], tuple[Place, ...]]:
         """The tokens of an attempt without the words that too many of the others leave out, and where those stood.
 
-        The less probable a word is, the fewer are needed: more than 0.3 of them, or 0.8 for one that is certain.
+        The less probable a word is, the fewer are needed: more than 0.3 of them, or 0.8 for one that is certain. An
+        unfinished rest stays: it becomes no text, and is heard again.
         """
         attempt, words, others = self._attempts[number], self._words[number], self._others(number)
+        end = len(finished_tokens(attempt.tokens, self._begin))
         missing = Counter(position for other in others for position in self.left_out(number, other))
         unconfirmed = [
             word
             for position, word in enumerate(words)
-            if missing[position] > (_LEAST_SHARE + _CERTAIN_SHARE * _probability(word, attempt)) * len(others)
+            if word.positions[0] < end
+            and missing[position] > (_LEAST_SHARE + _CERTAIN_SHARE * _probability(word, attempt)) * len(others)
         ]
         places = {place_of(attempt.tokens, *_ends(word), self._begin): None for word in unconfirmed}
         cut = [position for word in unconfirmed for position in word.positions]

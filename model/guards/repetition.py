@@ -13,7 +13,7 @@ first time: of a sentence that was heard the model was sure then, of one that wa
 from collections.abc import Sequence
 
 from model.guards.cuts import leave_out, place_of
-from model.window import SURE_LOGPROB, Place
+from model.window import SURE_LOGPROB, Place, finished_tokens
 
 _ROUNDS = 3
 """So often a text says the same before it counts as a loop."""
@@ -50,9 +50,10 @@ def cut_repeats(
 ) -> tuple[tuple[int, ...], tuple[Place, ...]]:
     """The tokens without the phrases that stand earlier in what is kept, and where those stood.
 
-    Those stay that the model was sure of the first time, by the `logprobs` of each token.
+    Those stay that the model was sure of the first time, by the `logprobs` of each token. An unfinished rest is heard
+    again in any case, and stays.
     """
-    texts = [i for i, token in enumerate(tokens) if token < timestamp_begin]
+    texts = [i for i, token in enumerate(finished_tokens(tokens, timestamp_begin)) if token < timestamp_begin]
     first: list[int] = []
     """Positions of what is said for the first time."""
     cut: set[int] = set()

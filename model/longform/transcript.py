@@ -119,7 +119,7 @@ class Transcript:
             segments, seek = [segment for segment in segments if segment.start * FRAMES_PER_SECOND < again], again
         self._hears_again = again is not None
         left = left_out(result, window, segments, self._tokenizer.timestamp_begin)
-        self.skipped += [one for one in left if one.start * FRAMES_PER_SECOND < seek]
+        self.skipped += [one for one in left if round(one.start * FRAMES_PER_SECOND) < seek]
         # However the words fall, the next window is another one.
         self._seek = max(seek, window.seek + 1)
         segments, echoes = self._echoes.sift(segments, result.speech)

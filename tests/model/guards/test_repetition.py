@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.guards.repetition import cut_loop, cut_repeats
+from model.window import finished_tokens
 
 BEGIN = 100
 PHRASE = (1, 2, 3, 4, 5, 6, 7)
@@ -48,7 +49,12 @@ def test_six_tokens_again_are_no_phrase() -> None:
 def test_a_segment_of_which_nothing_is_left_loses_its_timestamps() -> None:
     tokens = (100, *PHRASE, 110, 110, *PHRASE, 120, 120, 9, 130)
     assert cut_repeats(tokens, BEGIN) == ((100, *PHRASE, 110, 120, 9, 130), ((110, 120),))
-    assert cut_repeats((100, *PHRASE, 110, 110, *PHRASE), BEGIN) == ((100, *PHRASE, 110), ((110, None),))
+    assert cut_repeats((100, *PHRASE, 110, 110, *PHRASE, 120), BEGIN) == ((100, *PHRASE, 110), ((110, 120),))
+
+
+def test_an_unfinished_rest_is_heard_again_and_stays_though_it_repeats_what_was_said() -> None:
+    tokens = (100, *PHRASE, 110, 110, *PHRASE)
+    assert cut_repeats(tokens, BEGIN) == (tokens, ())
 
 
 def test_text_without_timestamps_has_its_repeats_somewhere_in_the_window() -> None:
@@ -62,7 +68,8 @@ def test_nothing_is_said_twice_afterwards_and_nothing_is_new(tokens) -> None:
     assert all(token in remaining for token in kept)
     text = [token for token in kept if token < BEGIN]
     assert bool(places) == (len(text) < sum(token < BEGIN for token in tokens))
-    assert cut_repeats(text, BEGIN)[0] == tuple(text)
+    said = [token for token in finished_tokens(kept, BEGIN) if token < BEGIN]
+    assert cut_repeats(said, BEGIN)[0] == tuple(said)
 
 
 ROUND = (100, *PHRASE, 110)
