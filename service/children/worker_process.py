@@ -196,7 +196,7 @@ class WorkerProcess:
         if (job := self.jobs.get(message.request_id)) is None:  # it was cancelled meanwhile
             return
         if isinstance(message, Failed):
-            job.fail(_ERRORS.get(message.code, InternalError)(message.message))
+            job.fail(_ERRORS.get(message.code, InternalError)(message.message, param=message.param))
         else:
             job.put(message)
         if job.over:

@@ -196,6 +196,8 @@ class Failed:
     request_id: str
     code: Literal["deadline_exceeded", "internal_error", "cancelled", "invalid_value"]
     message: str
+    param: str | None = None
+    """The option that is to blame, where one is."""
     kind: Literal["failed"] = "failed"
 
 

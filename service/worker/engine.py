@@ -112,7 +112,7 @@ class Engine:
             check_width(options, self.batch.max_rows)
             job = Job(self._transcriber, request.request_id, samples, options, detect_only=detect_only, submitted=now)
         except OptionError as error:
-            return [Failed(request.request_id, "invalid_value", str(error))]
+            return [Failed(request.request_id, "invalid_value", str(error), error.param)]
         except Exception as error:
             return [Failed(request.request_id, "internal_error", self._inside(error))]
         self._jobs[job.request_id] = job

@@ -117,8 +117,9 @@ async def test_language_refusals_and_deadlines_cross_the_pipe(checkpoint, model)
             (event,) = [e async for e in pool.run(DetectLanguage("d", "float32", 48_000, None), fd)]
         assert isinstance(event, LanguageDetected)
         assert event.language == next(iter(model.detect_language(tiny.speech(3.0))))
-        with pytest.raises(BadRequest, match="Cantonese"):
+        with pytest.raises(BadRequest, match="Cantonese") as refused:
             await _transcribe(pool, request_of("y", 2.0, language="yue"))
+        assert refused.value.param == "language"
         with pytest.raises(DeadlineExceeded):
             await _transcribe(pool, request_of("late", 200.0, deadline=time.monotonic() + 0.2))
 
