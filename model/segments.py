@@ -40,12 +40,12 @@ class Segment:
 class Skipped:
     """A stretch of the recording that gave no text; never lost without a word."""
 
-    reason: Literal["no_speech", "hallucination", "vad", "no_voice", "repetition", "unconfirmed"]
+    reason: Literal["no_speech", "hallucination", "vad", "no_voice", "repetition", "unconfirmed", "empty_clip"]
     """`no_speech`: the model heard none in a window (`no_speech_threshold`). `hallucination`: the text there looked
     invented between silences (`hallucination_silence_threshold`). `vad`: the detector heard no speech.
     `no_voice`: a window's text was doubtful, and the detector heard nobody there either. `repetition`: the text
     there said again what it had said. `unconfirmed`: words of a doubtful text there that other attempts leave out
-    (all three: `guards`)."""
+    (all three: `guards`). `empty_clip`: one of `clip_timestamps` behind the end of the recording, or of no length."""
     start: float
     end: float
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from model.dims import FRAMES_PER_SECOND, N_FRAMES, ModelDimensions
-from model.longform.clips import clip_frames, count_frames
+from model.longform.clips import clips_within, count_frames, empty_clips
 from model.longform.transcript import Transcript
 from model.options import TranscribeOptions
 from model.segments import Segment, Skipped, Transcription
@@ -70,13 +70,17 @@ class Recording:
         n_samples: int,
         probabilities: Sequence[float] = (),
     ) -> None:
-        """`probabilities`: one per 32 ms, where `needs_speech` says so; ValueError where they are missing."""
+        """`probabilities`: one per 32 ms, where `needs_speech` says so; ValueError where they are missing.
+
+        `OptionError` where no clip has a part of the recording.
+        """
         if needs_speech(options, n_samples) and not probabilities:
             raise ValueError("these options need speech probabilities")
         self.n_frames = count_frames(n_samples)
-        clips = overlap(clip_frames(options.clip_timestamps, self.n_frames), [(0, self.n_frames)])
+        clips = clips_within(options.clip_timestamps, n_samples)
         heard = overlap(clips, speech(probabilities, self.n_frames)) if options.vad else clips
         self._unheard = [Skipped("vad", *_seconds(gap)) for gap in gaps(heard, clips)]
+        self._unheard += empty_clips(options.clip_timestamps, self.n_frames)
         parts = [heard]
         if options.long_form == "batched":
             parts = [[part] for stretch in heard for part in cut(stretch, probabilities)] or [[]]
@@ -189,9 +193,8 @@ class Recording:
 
 
 def needs_speech(options: TranscribeOptions, n_samples: int) -> bool:
-    """Whether a `Recording` of this length needs speech probabilities."""
-    n_frames = count_frames(n_samples)
-    clips = overlap(clip_frames(options.clip_timestamps, n_frames), [(0, n_frames)])
+    """Whether a `Recording` of this length needs speech probabilities; `OptionError` as there."""
+    clips = clips_within(options.clip_timestamps, n_samples)
     return options.vad or (options.long_form == "batched" and any(end - start > N_FRAMES for start, end in clips))
 
 

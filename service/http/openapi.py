@@ -50,7 +50,8 @@ _SKIPPED = _object(
         "the text there looked invented between silences (`hallucination_silence_threshold`). "
         "`vad`: the voice activity detector heard nobody. `no_voice`: a window's text was doubtful, and the detector "
         "heard nobody there either. `repetition`: the text there said again what it had said. "
-        "`unconfirmed`: words of a doubtful text there that other attempts leave out (all three: `guards`).",
+        "`unconfirmed`: words of a doubtful text there that other attempts leave out (all three: `guards`). "
+        "`empty_clip`: one of `clip_timestamps` behind the end of the recording, or of no length.",
     },
     start={**_NUMBER, "description": "Seconds."},
     end={**_NUMBER, "description": "Seconds."},

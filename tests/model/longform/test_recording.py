@@ -203,6 +203,31 @@ def test_clips_may_end_long_after_the_recording(long_form) -> None:
     assert error.value.param == "clip_timestamps"
 
 
+@pytest.mark.parametrize("long_form", ["sequential", "batched"])
+@pytest.mark.parametrize(
+    ("clips", "empty"),
+    [
+        ((1.0, 5.0, 25.0, 30.0), (25.0, 30.0)),
+        ((1.0, 5.0, 20.0, 30.0), (20.0, 30.0)),
+        ((1.0, 5.0, 25.0), (25.0, 25.0)),
+        ((1.0, 1.0, 1.0, 5.0), (1.0, 1.0)),
+        ((1.0, 5.0, 19.0, 90.0), None),
+    ],
+)
+def test_a_clip_with_nothing_to_hear_is_named(clips, empty, long_form) -> None:
+    recording = _recording(20.0, long_form=long_form, clip_timestamps=clips)
+    while taken := recording.take():
+        recording.feed(taken[0], _answer(taken[1]))
+    assert recording.result().warnings == (() if empty is None else (Skipped("empty_clip", *empty),))
+
+
+@pytest.mark.parametrize("clips", [(20.0, 30.0), (20.0,), (5.0, 5.0), (5.0, 5.001), (30.0, 31.0, 40.0)])
+def test_clips_that_have_no_part_of_the_recording_are_refused(clips) -> None:
+    with pytest.raises(OptionError, match=r"20 s long") as error:
+        needs_speech(TranscribeOptions(clip_timestamps=clips), 20 * 16_000)
+    assert error.value.param == "clip_timestamps"
+
+
 def test_where_nothing_is_known_of_speech_the_end_of_a_clip_is_heard() -> None:
     heard = {}
     for long_form in ("sequential", "batched"):

@@ -102,7 +102,9 @@ def test_a_late_request_fails_wherever_it_is(model) -> None:
     assert {m.request_id for m in run(engine) if isinstance(m, Finished)} == {"calm"}
 
 
-@pytest.mark.parametrize("options", [{"language": "yue"}, {"language": "klingon"}, {"beam_size": 16}])
+@pytest.mark.parametrize(
+    "options", [{"language": "yue"}, {"language": "klingon"}, {"clip_timestamps": (2.0, 3.0)}, {"beam_size": 16}]
+)
 def test_what_the_model_cannot_do_is_refused_at_once(model, options) -> None:
     engine = make_engine(model)
     (answer,) = submit(engine, request_of("a", 2.0, **options))
