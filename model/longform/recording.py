@@ -98,6 +98,7 @@ class Recording:
         ]  # fmt: skip
         # The reference's own times stay where nothing follows that they could reach into.
         self._bounds = options.guards or len(heard) > 1 or len(parts) > 1
+        self._bounds_words = options.guards
         self._current = 0
         """The first lane that is not done."""
         self._segments: list[Segment] = []
@@ -182,7 +183,7 @@ class Recording:
         final: list[Segment] = []
         while self._current < len(self._lanes):
             lane = self._lanes[self._current]
-            final += [_inside(segment, lane.clips) for segment in lane.held] if self._bounds else lane.held
+            final += [self._inside(segment, lane.clips) for segment in lane.held] if self._bounds else lane.held
             lane.held = []
             if not lane.done:
                 break
@@ -190,6 +191,22 @@ class Recording:
         final = [replace(segment, id=len(self._segments) + i) for i, segment in enumerate(final)]
         self._segments += final
         return tuple(final)
+
+    def _inside(self, segment: Segment, clips: Sequence[Stretch]) -> Segment:
+        """The segment ended with its clip: the model may time the last words beyond what it was given to hear.
+
+        Times of words are found in what was heard; the reference then makes the outer ones longer than their segment.
+        """
+        if segment.words and not self._bounds_words:
+            return segment
+        stop = next((last for _, last in clips if segment.seek < last), clips[-1][1]) / FRAMES_PER_SECOND
+        start = min(segment.start, max(segment.seek / FRAMES_PER_SECOND, stop - _SHORTEST_SEGMENT))
+        end = max(min(segment.end, stop), start)
+        words = segment.words and tuple(
+            replace(word, start=min(max(word.start, start), end), end=min(max(word.end, start), end))
+            for word in segment.words
+        )
+        return replace(segment, start=start, end=end, words=words)
 
 
 def needs_speech(options: TranscribeOptions, n_samples: int) -> bool:
@@ -200,18 +217,6 @@ def needs_speech(options: TranscribeOptions, n_samples: int) -> bool:
 
 def _seconds(stretch: Stretch) -> tuple[float, float]:
     return stretch[0] / FRAMES_PER_SECOND, stretch[1] / FRAMES_PER_SECOND
-
-
-def _inside(segment: Segment, clips: Sequence[Stretch]) -> Segment:
-    """The segment ended with its clip: the model may time the last words beyond what it was given to hear.
-
-    Times of words are found in what was heard, and stay.
-    """
-    if segment.words:
-        return segment
-    end = next((last for _, last in clips if segment.seek < last), clips[-1][1]) / FRAMES_PER_SECOND
-    start = min(segment.start, max(segment.seek / FRAMES_PER_SECOND, end - _SHORTEST_SEGMENT))
-    return replace(segment, start=start, end=max(min(segment.end, end), start))
 
 
 def _joined(skipped: Sequence[Skipped]) -> list[Skipped]:

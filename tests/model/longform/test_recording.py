@@ -1,5 +1,6 @@
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from model.longform.transcript import Transcript
 from model.options import MAX_CLIP_SECONDS, TranscribeOptions
 from model.segments import Segment, Skipped
 from model.tokenizer import get_tokenizer
-from model.window import DecodingResult, Window
+from model.window import DecodingResult, TokenTimes, Window
 
 DIMS = DIMENSIONS["base"]
 TOKENIZER = get_tokenizer(DIMS)
@@ -145,6 +146,33 @@ def test_guards_end_the_last_segment_with_the_recording(guards, end) -> None:
     lane, window = recording.take()
     (segment,) = recording.feed(lane, _answer(window, stop=9.5))
     assert segment.end == end
+
+
+@pytest.mark.parametrize(
+    ("guards", "times"),
+    [(True, [(1.0, 1.2), (1.2, 1.8), (1.8, 2.0)]), (False, [(0.5, 1.2), (1.2, 1.8), (1.8, 2.5)])],
+)
+def test_guards_keep_words_within_their_segment(guards, times) -> None:
+    recording = _recording(9.0, guards=guards, word_timestamps=True)
+    lane, window = recording.take()
+    tokens = (BEGIN + 50, *TOKENIZER.encode(" one fox jumps"), BEGIN + 100, BEGIN + 100)
+    heard = TokenTimes((0.4, 1.2, 1.8, 2.6), (0.9,) * 3)
+    (segment,) = recording.feed(lane, replace(_answer(window), tokens=tokens, token_times=heard))
+    assert (segment.start, segment.end) == (1.0, 2.0)
+    assert [(word.start, word.end) for word in segment.words] == times
+    assert recording.frames_done == 250  # as in the reference, the next window begins behind the last word
+
+
+@pytest.mark.parametrize("guards", [True, False])
+def test_guards_end_words_with_the_recording(guards) -> None:
+    recording = _recording(2.2, guards=guards, word_timestamps=True)
+    lane, window = recording.take()
+    tokens = (BEGIN, *TOKENIZER.encode(" one fox"), BEGIN + 112)
+    heard = TokenTimes((0.1, 0.6, 3.0), (0.9,) * 2)
+    (segment,) = recording.feed(lane, replace(_answer(window), tokens=tokens, token_times=heard))
+    last = segment.words[-1]
+    assert (segment.end <= 2.2, last.end <= 2.2) == (guards, guards)
+    assert last.start < last.end
 
 
 def _heard(*pieces: tuple[float, float]) -> list[float]:
