@@ -39,7 +39,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cuda-graphs", default="auto", help="on a GPU, replay captured steps: auto, true or false")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is torch's choice")
     parser.add_argument("--task", default="transcribe", choices=("transcribe", "translate"))
-    parser.add_argument("--language", help="code or English name; left out, it is detected")
+    parser.add_argument("--language", type=_language, help="code or English name; left out or auto, it is detected")
     parser.add_argument("--prompt", help="text put before the first window: names, spelling, style")
     parser.add_argument("--temperature", type=_temperatures, default=TEMPERATURES, help="a number or a comma list")
     parser.add_argument("--beam-size", type=int, help="beams at temperature 0")
@@ -211,6 +211,10 @@ def _print(content: str) -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True
+
+
+def _language(text: str) -> str | None:
+    return None if text.strip().lower() == "auto" else text
 
 
 def _temperatures(text: str) -> tuple[float, ...]:

@@ -219,6 +219,9 @@ class Transcriber:
     def _samples(self, audio: Audio) -> Tensor:
         if isinstance(audio, np.ndarray | Tensor):
             samples = _given(audio)
+        elif audio is None or isinstance(audio, list | tuple):
+            kind = type(audio).__name__
+            raise InvalidAudioError(f"audio must be a file, or samples in an array or a tensor, not {kind}")
         else:
             from model.audio import decode_audio  # codecs, which who brings samples may lack
 

@@ -140,7 +140,11 @@ def _seekable(source: AudioSource) -> AbstractContextManager[BinaryIO]:
             return io.BytesIO(file.read())
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source)
-    return nullcontext(io.BytesIO(source.read()))
+    content = source.read() if hasattr(source, "read") else None
+    if not isinstance(content, bytes | bytearray | memoryview):
+        kind = "a file that is open for text" if isinstance(content, str) else type(source).__name__
+        raise InvalidAudioError(f"audio must be a path, the bytes of a file or an open binary file, not {kind}")
+    return nullcontext(io.BytesIO(content))
 
 
 def _unrecognised(file: BinaryIO) -> str:

@@ -131,6 +131,11 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(tmp_path, mo
     assert "Permission denied" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("given", "language"), [("auto", None), (" Auto", None), ("de", "de")])
+def test_auto_is_no_language(given, language) -> None:
+    assert parse(["a.wav", "--language", given]).language == language
+
+
 @pytest.mark.parametrize("wrong", [("--language", "klingon"), ("--beam-size", "99"), ("--temperature", "2")])
 def test_an_option_that_is_wrong_is_told_once_and_no_fault_of_the_files(tmp_path, capsys, wrong, stub) -> None:
     files = [_sound(tmp_path / "a.wav"), _sound(tmp_path / "b.wav")]

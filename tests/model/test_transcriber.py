@@ -1,5 +1,6 @@
 """The whole library on real weights and real speech, held against the reference on the same weights."""
 
+import io
 import json
 import math
 import threading
@@ -251,6 +252,16 @@ def test_numbers_may_be_of_numpy(random_model) -> None:
 def test_a_number_out_of_bounds_is_told_the_bounds_that_there_are(random_model, param, value, bounds) -> None:
     with pytest.raises(OptionError, match=f"^{param} must be {bounds}$"):
         random_model.options(**{param: value})
+
+
+@pytest.mark.parametrize(
+    ("audio", "kind"),
+    [(None, "NoneType"), ([0.0], "list"), (5, "int"), (io.StringIO("RIFF"), "a file that is open for text")],
+)
+def test_audio_of_another_type_is_refused_in_words(random_model, audio, kind) -> None:
+    for method in (random_model.transcribe, random_model.detect_language, random_model.decode):
+        with pytest.raises(InvalidAudioError, match=f"^audio must be .*, not {kind}$"):
+            method(audio)
 
 
 @pytest.mark.parametrize("audio", [torch.zeros(0), torch.zeros(2, 100), np.zeros((0,), np.float32)])
