@@ -7,7 +7,7 @@ follow them. Headerless audio has no signature and is refused too: its rate and 
 
 Sources: RFC 2361 and 9639 (FLAC), RFC 3533 (Ogg), RFC 4867 (AMR), ISO/IEC 11172-3 2.4.1.3 (MPEG audio frame header),
 ISO/IEC 13818-7 6.2 (ADTS), ISO/IEC 14496-12 (MP4 boxes), RFC 8794 (EBML), id3.org ID3v2.4 section 3.1,
-SMPTE ST 377-1 (MXF header partition), ETSI TS 102 114 (DTS sync word).
+SMPTE ST 377-1 (MXF header partition), ETSI TS 102 114 (DTS sync word), ISO/IEC 14496-3 1.7.2 (LOAS).
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from typing import BinaryIO
 _HEAD_BYTES = 65_536
 _MAX_TAGS = 8
 _TS_PACKETS = 8
+_LOAS_FRAMES = 3
 _JUNK_BYTES = 16_384
 """How far into an MP3 or AAC file its first frame may lie."""
 
@@ -58,6 +59,10 @@ MPEG_PS = Container("MPEG program stream", "mpeg")
 MXF = Container("MXF", "mxf")
 TTA = Container("TTA", "tta")
 DTS = Container("DTS", "dts")
+LOAS = Container("AAC in LOAS", "loas")
+NUT = Container("NUT", "nut")
+REALMEDIA = Container("RealMedia", "rm")
+WTV = Container("WTV", "wtv")
 
 _SIGNATURES: tuple[tuple[int, bytes, Container], ...] = (
     (0, b"RF64", WAV),
@@ -80,6 +85,9 @@ _SIGNATURES: tuple[tuple[int, bytes, Container], ...] = (
     (0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01\x01\x02", MXF),
     (0, b"TTA1", TTA),
     (0, b"\x7f\xfe\x80\x01", DTS),
+    (0, b"nut/multimedia container\0", NUT),
+    (0, b".RMF\0\0\0", REALMEDIA),
+    (0, b"\xb7\xd8\x00\x20\x37\x49\xda\x11\xa6\x4e\x00\x07\xe9\x5e\xad\x8d", WTV),
     *((4, box, MP4) for box in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")),
 )
 """Offset, bytes, container; the first match wins. RIFF and FORM need a second look (`_of_chunked`)."""
@@ -120,7 +128,19 @@ def _of_signature(head: bytes) -> Container | None:
     for offset, magic, container in _SIGNATURES:
         if head.startswith(magic, offset):
             return container
+    if _is_loas(head):
+        return LOAS
     return MPEG_TS if _is_transport_stream(head) else None
+
+
+def _is_loas(head: bytes) -> bool:
+    """Whether frames follow each other that begin with the sync word of LOAS, 0x2b7 in 11 bits, and 13 of length."""
+    at = 0
+    for _ in range(_LOAS_FRAMES):
+        if len(head) < at + 3 or head[at] != 0x56 or head[at + 1] & 0xE0 != 0xE0:
+            return False
+        at += 3 + ((head[at + 1] & 0x1F) << 8 | head[at + 2])
+    return True
 
 
 def _is_transport_stream(head: bytes) -> bool:

@@ -24,13 +24,14 @@ _DECODER_NAMES = """
     opus libopus mp1 mp1float mp2 mp2float mp3 mp3float wmav1 wmav2 wmapro wmavoice wmalossless nellymoser gsm gsm_ms
     g722 g723_1 g726 g726le adpcm_ima_qt adpcm_ima_wav adpcm_ms adpcm_swf adpcm_yamaha pcm_alaw pcm_mulaw pcm_bluray
     pcm_dvd pcm_s8 pcm_u8 pcm_s16be pcm_s16le pcm_s24be pcm_s24le pcm_s32be pcm_s32le pcm_f32be pcm_f32le pcm_f64be
-    pcm_f64le pcm_s16be_planar pcm_s16le_planar pcm_s24le_planar pcm_s32le_planar tta
+    pcm_f64le pcm_s16be_planar pcm_s16le_planar pcm_s24le_planar pcm_s32le_planar pcm_s64be pcm_s64le real_144
+    tta
 """
 _DECODERS = frozenset(_DECODER_NAMES.split())
 """FFmpeg's names of the decoders that may run."""
 
-_DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "flt": "f4", "dbl": "f8"}
-_FULL_SCALE = {"u8": 128.0, "s16": 32_768.0, "s32": 2_147_483_648.0, "flt": 1.0, "dbl": 1.0}
+_DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
+_FULL_SCALE = {"u8": 128.0, "s16": 32_768.0, "s32": 2_147_483_648.0, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
 _MAX_RATE_CHANGE = 8
 """A stream whose rate jumps by more than this is damaged: converting it could cost any amount of memory."""
 

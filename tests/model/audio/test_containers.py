@@ -13,6 +13,7 @@ from tests.sounds import ffmpeg, silent_flac, sndfile, speechlike, wav
 SPEECH = speechlike(1.0)
 MP3 = sndfile(SPEECH, 16_000, "MP3")
 ADTS = ffmpeg(SPEECH, 16_000, "adts", "aac")
+LOAS = ffmpeg(SPEECH, 16_000, "latm", "aac")
 
 
 def identified(data: bytes) -> Container | None:
@@ -43,6 +44,10 @@ def id3(size: int, flags: int = 0) -> bytes:
         (ffmpeg(SPEECH, 48_000, "mxf_opatom", "pcm_s16le"), containers.MXF),
         (ffmpeg(SPEECH, 16_000, "tta", "tta"), containers.TTA),
         (b"\x7f\xfe\x80\x01" + bytes(100), containers.DTS),
+        (LOAS, containers.LOAS),
+        (ffmpeg(SPEECH, 48_000, "nut", "libopus"), containers.NUT),
+        (ffmpeg(SPEECH, 8_000, "rm", "real_144"), containers.REALMEDIA),
+        (ffmpeg(SPEECH, 48_000, "wtv", "mp2"), containers.WTV),
     ],
     ids=lambda value: value.name if isinstance(value, Container) else "",
 )
@@ -95,6 +100,11 @@ def test_a_little_junk_before_the_first_frame_is_passed_over() -> None:
         b"%PDF-1.7\n" + bytes(500),
         b"\x7fELF" + bytes(500),
         b"\xff\xfe" + "Ein Brief.".encode("utf-16-le"),
+        LOAS[:200],
+        b"\x56\xe0" + bytes(500),
+        b"nut/multimedia",
+        b".RMF",
+        b"rtsp://127.0.0.1/a.rm\n",
         b"ID3",
         id3(100),
     ],
