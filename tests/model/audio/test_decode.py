@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from model import audio
-from model.audio import AudioLimits, Waveform, decode_audio
+from model.audio import AudioLimits, Waveform, decode_audio, resampling
+from model.audio import ffmpeg as ffmpeg_reader
 from model.errors import AudioTooLongError, InvalidAudioError
 from tests.sounds import as_int16, ffmpeg, float_wav, likeness, silent_flac, sndfile, speechlike, wav
 
@@ -175,10 +175,10 @@ def test_neither_block_size_nor_the_way_of_the_second_pass_matters(monkeypatch: 
     for size in (1_000, 50_000):
         monkeypatch.setattr("model.audio.libsndfile.BLOCK_FRAMES", size)
         monkeypatch.setattr("model.audio.ffmpeg.BLOCK_FRAMES", size)
-        for keep, narrow in ((audio._KEEP_BYTES, 0), (0, 0), (0, audio._KEEP_NARROW_BYTES)):
+        for keep, narrow in ((resampling._KEEP_BYTES, 0), (0, 0), (0, resampling._KEEP_NARROW_BYTES)):
             with monkeypatch.context() as patch:
-                patch.setattr(audio, "_KEEP_BYTES", keep)
-                patch.setattr(audio, "_KEEP_NARROW_BYTES", narrow)
+                patch.setattr(resampling, "_KEEP_BYTES", keep)
+                patch.setattr(resampling, "_KEEP_NARROW_BYTES", narrow)
                 for file, samples in zip(files, expected, strict=True):
                     result = decode_audio(file).samples
                     if narrow:  # peaks, which set the level, are those at 16 kHz
@@ -354,8 +354,8 @@ def test_a_track_that_begins_late_does_not_end_the_one_that_is_heard(monkeypatch
 
     file = ffmpeg(SPEECH, 48_000, "mpeg", "mp2")
     whole = floats(decode_audio(file))
-    opened = audio.ffmpeg._open
-    monkeypatch.setattr(audio.ffmpeg, "_open", lambda *arguments: Late(opened(*arguments)))
+    opened = ffmpeg_reader._open
+    monkeypatch.setattr(ffmpeg_reader, "_open", lambda *arguments: Late(opened(*arguments)))
     np.testing.assert_array_equal(floats(decode_audio(file)), whole)
 
 
