@@ -19,7 +19,8 @@ from model.compute import can_multiply_int8, has_vnni
 from model.dims import ModelDimensions
 from model.native.library import load_library
 from model.native.rowwise import Int8Linear, quantise_rows
-from model.network.whisper import EncoderBlock, Whisper
+from model.network.blocks import EncoderBlock
+from model.network.whisper import Whisper
 
 _REPEATS = 7
 _MEMORY_BYTES = 256 * 2**20

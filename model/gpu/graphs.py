@@ -27,8 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.gpu.shapes import AskedShape, Shape, StepShape
+from model.network.blocks import Attention
 from model.network.cache import KVCache
-from model.network.whisper import Attention, TextDecoder
+from model.network.whisper import TextDecoder
 from model.search.selection import Selection
 from model.transfer import pinned
 
@@ -192,7 +193,7 @@ class StepGraphs:
 
 
 class FixedStepView:
-    """`model.network.cache.StepView` in a fixed shape; see `model.network.whisper.Attention`."""
+    """`model.network.cache.StepView` in a fixed shape; see `model.network.blocks.Attention`."""
 
     def __init__(self, cache: KVCache, shape: Shape, inputs: Tensor) -> None:
         """`inputs`: tokens, lengths, row slots to write and places, (rows,) each; all windows are whole."""

@@ -16,7 +16,7 @@ from model.network.cache import KVCache
 
 
 class SplitStepView:
-    """`model.network.cache.StepView` in a fixed shape; see `model.network.whisper.Attention`."""
+    """`model.network.cache.StepView` in a fixed shape; see `model.network.blocks.Attention`."""
 
     def __init__(self, cache: KVCache, shape: Shape, inputs: Tensor) -> None:
         """`inputs`: tokens, lengths and row slots to write, (rows,) each, then the shape's table."""

@@ -1,6 +1,6 @@
 """The encoder's self-attention in C, over 16-bit whole numbers: `attention.c`, its memory and its threads.
 
-In int8 it takes the place of `model.network.whisper.attend_in_torch` in every `EncoderBlock`. Its error is small beside
+In int8 it takes the place of `model.network.blocks.attend_in_torch` in every `EncoderBlock`. Its error is small beside
 that of the int8 projections around it, and a window's results are the same bits alone and among others, with any number
 of threads.
 """
@@ -18,7 +18,7 @@ HEAD = 64
 
 
 class NativeAttention:
-    """Callable as `model.network.whisper.EncoderAttention`; one for all blocks of an encoder, which take turns."""
+    """Callable as `model.network.blocks.EncoderAttention`; one for all blocks of an encoder, which take turns."""
 
     def __init__(self, library: ctypes.CDLL, *, n_state: int, n_head: int, n_ctx: int) -> None:
         """Of at most `n_ctx` keys. `ValueError` where heads are not of 64 channels."""

@@ -14,7 +14,8 @@ from model.native.attention import HEAD, NativeAttention
 from model.native.library import OutdatedLibraryError, load_library
 from model.native.rowwise import quantise_projections
 from model.native.weights import NativeDecoder
-from model.network.whisper import EncoderBlock, TextDecoder, Whisper
+from model.network.blocks import EncoderBlock
+from model.network.whisper import TextDecoder, Whisper
 
 
 def quantise(model: Whisper) -> str | None:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from model.dims import ModelDimensions
 from model.native.rowwise import PANEL, quantise_weight
-from model.network.whisper import DecoderBlock, TextDecoder
+from model.network.blocks import DecoderBlock
+from model.network.whisper import TextDecoder
 
 _REACH = 0.25
 """How much of a column's scale follows what it is multiplied by, and how little its own largest weight."""

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from model.dims import ModelDimensions
 from model.network.audio_memory import AudioMemory, zeros
-from model.network.whisper import TextDecoder, merge_heads, split_heads
+from model.network.blocks import merge_heads, split_heads
+from model.network.whisper import TextDecoder
 from model.transfer import send
 
 
@@ -102,7 +103,7 @@ class PrefillView:
         self._slots = send(windows, cache.keys.device) if together else None
 
     def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """See `model.network.whisper.Attention`; (rows * n, n_state) for the n tokens of each prompt."""
+        """See `model.network.blocks.Attention`; (rows * n, n_state) for the n tokens of each prompt."""
         rows, n_head = len(self._windows), self._cache.n_head
         q, k, v = (split_heads(t.reshape(rows, -1, t.shape[1]), n_head) for t in (query, key, value))
         n = q.shape[2]
@@ -111,7 +112,7 @@ class PrefillView:
         return merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=n > 1)).flatten(0, 1)
 
     def cross_attention(self, layer: int, query: Tensor) -> Tensor:
-        """See `model.network.whisper.Attention`."""
+        """See `model.network.blocks.Attention`."""
         if len(self._windows) == 1:
             return _attend_window(self._cache, layer, self._windows[0], query)
         if self._slots is not None:
@@ -140,7 +141,7 @@ class StepView:
         self._groups = _runs(windows)
 
     def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """See `model.network.whisper.Attention`; (rows, n_state)."""
+        """See `model.network.blocks.Attention`; (rows, n_state)."""
         n, n_head = query.shape[0], self._cache.n_head
         keys, values = self._cache.keys[layer], self._cache.values[layer]
         keys[self._rows, :, self.positions] = key.view(n, n_head, -1)
@@ -154,7 +155,7 @@ class StepView:
         return heads.flatten(1)
 
     def cross_attention(self, layer: int, query: Tensor) -> Tensor:
-        """See `model.network.whisper.Attention`. Rows of one window are one product: its memory is read once."""
+        """See `model.network.blocks.Attention`. Rows of one window are one product: its memory is read once."""
         if len(self._groups) == 1:
             return _attend_window(self._cache, layer, self._groups[0][0], query)
         return torch.cat(

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.network.blocks import merge_heads, split_heads
 from model.network.cache import KVCache, PrefillView
-from model.network.whisper import merge_heads, split_heads
 from model.transfer import send
 
 
@@ -28,12 +28,12 @@ class CaptureView:
         return torch.cat(self._scores)
 
     def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # noqa: ARG002
-        """See `model.network.whisper.Attention`; (n, n_state) for the n tokens of the text."""
+        """See `model.network.blocks.Attention`; (n, n_state) for the n tokens of the text."""
         q, k, v = (split_heads(t[None], self._cache.n_head) for t in (query, key, value))
         return merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True))[0]
 
     def cross_attention(self, layer: int, query: Tensor) -> Tensor:
-        """See `model.network.whisper.Attention`."""
+        """See `model.network.blocks.Attention`."""
         chosen = [head for at, head in self._heads if at == layer]
         if chosen:
             heads = send(chosen, query.device)

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from model.dims import HOP_LENGTH
 from model.mel import LogMel, MelSpan
-from model.network.whisper import AudioEncoder, EncoderBlock, Whisper
+from model.network.blocks import EncoderBlock
+from model.network.whisper import AudioEncoder, Whisper
 
 _MARGIN = 50
 """Positions behind the clip that are computed with it: a second."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.native.attention import NativeAttention
-from model.network.whisper import attend_in_torch
+from model.network.blocks import attend_in_torch
 
 FORKED = """
 import os, sys
