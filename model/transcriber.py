@@ -11,22 +11,20 @@ from dataclasses import replace
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from model.capabilities import can_translate, check_options
 from model.compute import COMPUTE_TYPES, choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
 from model.decoding.batch import DecodingBatch, run_to_end
 from model.decoding.step_check import settle_steps
-from model.dims import HOP_LENGTH, N_FRAMES, canonical_name
-from model.errors import InvalidAudioError, OptionError
+from model.dims import HOP_LENGTH, N_FRAMES
+from model.errors import OptionError
 from model.gpu.cuda import prepare
 from model.guards.missed import pauses
 from model.guards.presence import is_doubtful
-from model.language import canonical_language
 from model.longform.recording import Recording, needs_speech
 from model.mel import LogMel, MelSpan
 from model.native.quantize import quantise
@@ -34,18 +32,13 @@ from model.network.padding import shorten
 from model.network.padding_store import PaddingStore, learned_folder
 from model.network.whisper import Whisper
 from model.options import MAX_WIDTH, TranscribeOptions
+from model.samples import Audio, read_samples
 from model.segments import Transcription
 from model.tokenizer import get_tokenizer
 from model.voice.vad import SpeechDetector
 from model.weights import Weights, load_weights
 from model.window import DecodingResult, Window, written_tokens
 
-Audio = str | Path | bytes | BinaryIO | NDArray[np.float32] | NDArray[np.int16] | Tensor
-"""A file, its bytes, or 16 kHz mono samples (float in [-1, 1], or int16)."""
-
-
-_LOUDEST = 1e6
-"""Magnitude up to which a spectrum can be squared; int16 samples that somebody only made float are far below."""
 _CPU_WINDOWS, _GPU_WINDOWS = 4, 16
 """Windows of one recording that are decoded together."""
 
@@ -125,7 +118,7 @@ class Transcriber:
         option, `AudioError` for a file that does not decode.
         """
         settings = self.options(**options)
-        samples = self._samples(audio)
+        samples = read_samples(audio).to(self.model.device)
         heard = self.detector.scan(samples).finish() if needs_speech(settings, len(samples)) else ()
         recording = Recording(self.dims, self.tokenizer, settings, n_samples=len(samples), probabilities=heard)
         with self._turn:
@@ -139,7 +132,7 @@ class Transcriber:
         """Probability of every language that the model knows, most probable first, from the first 30 s."""
         if not self.dims.is_multilingual:
             raise OptionError("model", f"model {self.name} knows English only")
-        samples = self._samples(audio)
+        samples = read_samples(audio).to(self.model.device)
         span = MelSpan(samples, 0, min(N_FRAMES, max(1, len(samples) // HOP_LENGTH)), self.log_mel.maximum(samples))
         with self._turn:
             (slot,) = self._batch.encode(self.log_mel.windows([span]), [span.n_frames])
@@ -151,7 +144,7 @@ class Transcriber:
     def decode(self, audio: Audio, **options: Any) -> DecodingResult:
         """Decode the first 30 s as one window, without the long-form logic around it."""
         settings = self.options(**options)
-        samples = self._samples(audio)
+        samples = read_samples(audio).to(self.model.device)
         n_frames = min(N_FRAMES, max(1, len(samples) // HOP_LENGTH))
         prompt = written_tokens(self.tokenizer, settings.initial_prompt)
         window = Window(0, 0, n_frames, settings.language, prompt)
@@ -215,56 +208,6 @@ class Transcriber:
             self._batch.drop(slot)
             raise
         return result
-
-    def _samples(self, audio: Audio) -> Tensor:
-        if isinstance(audio, np.ndarray | Tensor):
-            samples = _given(audio)
-        elif audio is None or isinstance(audio, list | tuple):
-            kind = type(audio).__name__
-            raise InvalidAudioError(f"audio must be a file, or samples in an array or a tensor, not {kind}")
-        else:
-            from model.audio import decode_audio  # codecs, which who brings samples may lack
-
-            samples = torch.from_numpy(decode_audio(audio).samples)
-        if samples.ndim != 1 or len(samples) == 0:
-            raise InvalidAudioError("audio must be one channel of at least one sample")
-        if samples.dtype != torch.int16:
-            samples = samples.float()
-            if not bool((samples.abs() <= _LOUDEST).all()):
-                raise InvalidAudioError("audio has samples that are no numbers, or far outside -1 to 1")
-        return samples.to(self.model.device)
-
-
-def _given(audio: NDArray[Any] | Tensor) -> Tensor:
-    """Samples of the caller's as torch can use them; whole numbers of other widths have scales that nothing says."""
-    if isinstance(audio, Tensor):
-        if audio.is_floating_point() or audio.dtype == torch.int16:
-            return audio.detach()
-    elif audio.dtype.kind == "f" or audio.dtype.newbyteorder("=") == np.int16:
-        kind = np.float32 if audio.dtype.kind == "f" else np.int16
-        with np.errstate(over="ignore"):  # infinite then, and refused as that
-            # Copied only where it must be: of another byte order, read backwards, or read-only.
-            return torch.from_numpy(np.require(audio, kind, ["C", "W"]))
-    raise InvalidAudioError(f"samples must be floating-point within -1 to 1, or int16, not {audio.dtype}")
-
-
-def can_translate(name: str, model: Whisper) -> bool:
-    """Whether a model translates into English: the English-only ones and turbo were never trained to."""
-    return model.dims.is_multilingual and "turbo" not in canonical_name(name)
-
-
-def check_options(options: TranscribeOptions, name: str, model: Whisper) -> TranscribeOptions:
-    """The options with the language as a code; `OptionError` for what the model cannot do."""
-    if options.task == "translate" and not can_translate(name, model):
-        raise OptionError("task", f"model {name} cannot translate; use task=transcribe or a multilingual model")
-    if options.language is None:
-        return options
-    code = canonical_language(options.language)
-    if not model.dims.is_multilingual and code != "en":
-        raise OptionError("language", f"model {name} knows English only")
-    if code == "yue" and model.dims.num_languages < 100:
-        raise OptionError("language", f"model {name} does not know Cantonese; large-v3 does")
-    return replace(options, language=code)
 
 
 def load(

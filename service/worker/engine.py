@@ -19,13 +19,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from model.capabilities import check_options
 from model.decoding.batch import DecodingBatch
 from model.dims import SAMPLE_RATE
 from model.errors import DeviceLostError, OptionError
 from model.gpu.beside import Beside, Inline
 from model.gpu.cuda import is_lost
 from model.options import TranscribeOptions, check_width
-from model.transcriber import Transcriber, check_options
+from model.transcriber import Transcriber
 from model.window import DecodingResult
 from service.wire.messages import DetectLanguage, Failed, Finished, Message, SegmentsReady, Transcribe
 from service.worker.intake import Entry, Group, Intake

@@ -25,10 +25,11 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     """Load and warm the model. Raises `WhisperError` for weights or options, `MemoryError` or the like for the rest."""
     import torch
 
+    from model.capabilities import can_translate
     from model.compute import choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
     from model.native.quantize import cross_kv_name, decoder_name
     from model.network.padding_store import learned_folder
-    from model.transcriber import Transcriber, can_translate
+    from model.transcriber import Transcriber
     from model.weights import load_weights
 
     if args.threads:

@@ -1,0 +1,31 @@
+"""What a loaded model can do of what may be asked of it: English-only ones know one language, some translate.
+
+Asked by `model.transcriber` and by the service's workers, before a recording is heard.
+"""
+
+from dataclasses import replace
+
+from model.dims import canonical_name
+from model.errors import OptionError
+from model.language import canonical_language
+from model.network.whisper import Whisper
+from model.options import TranscribeOptions
+
+
+def can_translate(name: str, model: Whisper) -> bool:
+    """Whether a model translates into English: the English-only ones and turbo were never trained to."""
+    return model.dims.is_multilingual and "turbo" not in canonical_name(name)
+
+
+def check_options(options: TranscribeOptions, name: str, model: Whisper) -> TranscribeOptions:
+    """The options with the language as a code; `OptionError` for what the model cannot do."""
+    if options.task == "translate" and not can_translate(name, model):
+        raise OptionError("task", f"model {name} cannot translate; use task=transcribe or a multilingual model")
+    if options.language is None:
+        return options
+    code = canonical_language(options.language)
+    if not model.dims.is_multilingual and code != "en":
+        raise OptionError("language", f"model {name} knows English only")
+    if code == "yue" and model.dims.num_languages < 100:
+        raise OptionError("language", f"model {name} does not know Cantonese; large-v3 does")
+    return replace(options, language=code)
