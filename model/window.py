@@ -52,7 +52,7 @@ class Window:
 
     @property
     def settles_language(self) -> bool:
-        """Whether the recording's language is what is heard here: nobody named one and no window came before."""
+        """Whether the recording's language is what is heard here: nobody named one, or spoke in a window before."""
         return self.language is None and self.follows is None
 
 

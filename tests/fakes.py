@@ -196,6 +196,8 @@ class FakeWorkerPool:
         language = job.options.language
         if language is None:
             language = words.get("language", "en")
+            if "noise" in words:
+                yield LanguageDetected(job.request_id, words["noise"], {words["noise"]: 0.3})
             yield LanguageDetected(job.request_id, language, {language: 0.98})
         self.fallbacks.update(words.get("fallback", "").split())
         self.guards.update(words.get("guard", "").split())

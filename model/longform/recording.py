@@ -98,7 +98,7 @@ class Recording:
         ]  # fmt: skip
         # The reference's own times stay where nothing follows that they could reach into.
         self._bounds = options.guards or len(heard) > 1 or len(parts) > 1
-        self._bounds_words = options.guards
+        self._guards = options.guards
         self._current = 0
         """The first lane that is not done."""
         self._segments: list[Segment] = []
@@ -137,8 +137,17 @@ class Recording:
         for number, lane in enumerate(self._lanes[self._current :], start=self._current):
             if not lane.taken and (window := lane.transcript.next_window()) is not None:
                 lane.taken = True
-                return number, window if window.language else replace(window, follows=window.follows or self.language)
+                return number, window if window.language else replace(window, follows=self._follows(window))
         return None
+
+    def _follows(self, window: Window) -> str | None:
+        """The language that a window departs from only where another one is clear; None where it settles it.
+
+        With `guards` a window in which nobody was heard settles nothing: what noise is taken for is chance.
+        """
+        if self._guards and self.is_sequential and not self._segments and not window.voiced:
+            return window.follows
+        return window.follows or self.language
 
     def window(self, lane: int) -> Window:
         """The window that was taken of a lane and is not fed yet; ValueError where there is none."""
@@ -152,7 +161,7 @@ class Recording:
         self._lanes[lane].taken = False
 
     def hear_language(self, probabilities: Mapping[str, float]) -> str:
-        """Note the language of the recording, as its first window tells it; the code."""
+        """Note the language of the recording, as the first window in which somebody speaks tells it; the code."""
         self.language_probs = dict(probabilities)
         self.language = next(iter(probabilities), "en")
         return self.language
@@ -197,7 +206,7 @@ class Recording:
 
         Times of words are found in what was heard; the reference then makes the outer ones longer than their segment.
         """
-        if segment.words and not self._bounds_words:
+        if segment.words and not self._guards:
             return segment
         stop = next((last for _, last in clips if segment.seek < last), clips[-1][1]) / FRAMES_PER_SECOND
         start = min(segment.start, max(segment.seek / FRAMES_PER_SECOND, stop - _SHORTEST_SEGMENT))

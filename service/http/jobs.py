@@ -139,7 +139,7 @@ class Jobs:
                             if progress.first_segment_at is None:
                                 progress.first_segment_at = time.monotonic()
                             progress.segments.extend(event.segments)
-                        case LanguageDetected() if progress.detected is None:
+                        case LanguageDetected():  # again where nobody spoke in the windows before
                             progress.detected = event
                         case Finished():
                             progress.finished = event

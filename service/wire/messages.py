@@ -156,7 +156,10 @@ class SegmentsReady:
 
 @dataclass(frozen=True, slots=True)
 class LanguageDetected:
-    """The answer to `DetectLanguage`, or the first thing a transcription learns when it detects."""
+    """The answer to `DetectLanguage`, or the first thing a transcription learns when it detects.
+
+    A later one takes its place: nobody spoke in what was heard before.
+    """
 
     request_id: str
     language: str

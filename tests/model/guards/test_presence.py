@@ -108,6 +108,25 @@ def test_a_window_is_heard_again_once_and_nothing_moves_meanwhile() -> None:
     assert recording.result().warnings == (Skipped("no_speech", 30.0, 50.0),)
 
 
+@pytest.mark.parametrize(("guards", "language"), [(True, "de"), (False, "nn")])
+def test_the_language_of_a_recording_is_not_that_of_a_window_in_which_nobody_speaks(
+    guards: bool, language: str
+) -> None:
+    recording = _recording(90.0, language=None, guards=guards)
+    for heard in ("nn", "cy"):
+        lane, window = recording.take()
+        if window.settles_language:
+            recording.hear_language({heard: 0.3, "de": 0.2})
+        recording.feed(lane, replace(SILENCE, language=recording.language, speech=SILENT))
+    lane, window = recording.take()
+    assert (window.settles_language, window.follows) == ((True, None) if guards else (False, "nn"))
+    if guards:
+        recording.hear_language({"de": 0.8})
+    recording.feed(lane, replace(_result(), language=recording.language))
+    result = recording.result()
+    assert (result.language, result.language_probability) == (language, 0.8 if guards else 0.3)
+
+
 def test_a_dropped_window_is_named_and_the_next_one_is_heard() -> None:
     recording = _recording(50.0)
     lane, window = recording.take()

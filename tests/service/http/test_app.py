@@ -39,6 +39,18 @@ async def test_a_transcription_is_answered_with_everything():
 
 
 @in_loop
+async def test_the_language_is_the_one_that_was_detected_last():
+    app, *_ = make_app()
+    async with client(app) as c:
+        body = (await post(c, script(noise="nn", language="de"), language_probabilities="true")).json()
+    assert (body["language"], body["language_probability"], body["language_probabilities"]) == (
+        "de",
+        0.98,
+        {"de": 0.98},
+    )
+
+
+@in_loop
 async def test_a_named_language_is_not_detected():
     app, _, workers = make_app()
     async with client(app) as c:
