@@ -10,24 +10,17 @@ Source: the paper, section 4.5 and appendix; openai/whisper `transcribe.py`.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from model.dims import CHUNK_LENGTH, FRAMES_PER_SECOND, N_FRAMES, SAMPLE_RATE, ModelDimensions
+from model.dims import FRAMES_PER_SECOND, N_FRAMES, SAMPLE_RATE, ModelDimensions
 from model.guards.invention import judge, rest_of
 from model.guards.missed import Echoes, is_early, pauses, resumption
 from model.guards.omissions import left_out
 from model.guards.presence import is_speech_after_all, reason_to_skip
 from model.longform.clips import clip_frames, count_frames
+from model.longform.segment_reader import SegmentReader
 from model.options import TranscribeOptions
 from model.segments import Segment, Skipped, Transcription
 from model.tokenizer import Tokenizer
-from model.window import (
-    MAX_PROMPT_TOKENS,
-    DecodingResult,
-    TokenTimes,
-    Window,
-    Written,
-    ends_with_time,
-    segment_ends,
-)
+from model.window import MAX_PROMPT_TOKENS, DecodingResult, TokenTimes, Window, Written
 from model.words import add_words, speech_end
 
 
@@ -51,8 +44,7 @@ class Transcript:
         `written`: the prompts of `options`, where somebody has read them already.
         """
         self._tokenizer, self._options = tokenizer, options
-        self._input_stride = dims.frames_per_token
-        self._time_precision = CHUNK_LENGTH / dims.n_audio_ctx
+        self._reader = SegmentReader(dims, tokenizer)
         self._duration = n_samples / SAMPLE_RATE
         self.n_frames = count_frames(n_samples)
         self._clips = clip_frames(options.clip_timestamps, self.n_frames) if clips is None else list(clips)
@@ -106,8 +98,7 @@ class Transcript:
         if self._latest not in (None, result.language):
             self._prompt_reset_since = len(self._tokens)
         self._latest = result.language
-        spans, advance = self._spans(window, result)
-        segments = [self._segment(window, result, *span) for span in spans]
+        segments, advance = self._reader.read(window, result)
         seek, discarded = window.seek + advance, False
         if result.token_times is not None:
             segments, seek, discarded = self._place_words(window, result, result.token_times, segments, seek)
@@ -169,28 +160,6 @@ class Transcript:
         index, named = self._n_windows, self._named
         return Window(index, self._seek, n_frames, named, prompt, n_fixed=len(fixed), follows=self._latest)
 
-    def _spans(self, window: Window, result: DecodingResult) -> tuple[list[tuple[float, float, tuple[int, ...]]], int]:
-        """(start, end, tokens) of each segment in the window's seconds, and the frames to move on by.
-
-        Without a pair of timestamps the window is one segment. An unfinished rest after the last pair is heard again.
-        """
-        tokens, begin = result.tokens, self._tokenizer.timestamp_begin
-        cuts = segment_ends(tokens, begin)
-        if not cuts:
-            seconds = window.n_frames / FRAMES_PER_SECOND
-            times = [token for token in tokens if token >= begin]
-            if times and times[-1] != begin:
-                seconds = (times[-1] - begin) * self._time_precision
-            return [(0.0, seconds, tokens)], window.n_frames
-        slices = [tokens[start:stop] for start, stop in zip([0, *cuts[:-1]], cuts, strict=True)]
-        spans = [
-            ((part[0] - begin) * self._time_precision, (part[-1] - begin) * self._time_precision, part)
-            for part in slices
-        ]
-        if ends_with_time(tokens, begin):
-            return spans, window.n_frames
-        return spans, (tokens[cuts[-1] - 1] - begin) * self._input_stride
-
     def _place_words(
         self, window: Window, result: DecodingResult, times: TokenTimes, segments: list[Segment], seek: int
     ) -> tuple[list[Segment], int, bool]:
@@ -235,26 +204,8 @@ class Transcript:
             or self._options.hallucination_silence_threshold is not None
         ):
             return None
-        written = [self._segment(window, result, *span) for span in self._spans(window, result)[0]]
+        written, _ = self._reader.read(window, result)
         early = {round(one.end * FRAMES_PER_SECOND) - window.seek for one in written if is_early(one, result.speech)}
         silent = pauses(result.tokens, self._tokenizer.timestamp_begin, window)
         frame = resumption([pause for pause in silent if pause[0] not in early], result.speech)
         return None if frame is None else window.seek + frame
-
-    def _segment(
-        self, window: Window, result: DecodingResult, start: float, end: float, tokens: tuple[int, ...]
-    ) -> Segment:
-        offset = window.seek / FRAMES_PER_SECOND
-        return Segment(
-            id=0,
-            seek=window.seek,
-            start=offset + start,
-            end=offset + end,
-            text=self._tokenizer.decode([token for token in tokens if token < self._tokenizer.eot]),
-            tokens=tokens,
-            temperature=result.temperature,
-            avg_logprob=result.avg_logprob,
-            compression_ratio=result.compression_ratio,
-            no_speech_prob=result.no_speech_prob,
-            language=result.language,
-        )
