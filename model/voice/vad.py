@@ -5,6 +5,7 @@ Gets 16 kHz samples from `audio` or the service, gives one speech probability fo
 - The network is run here, from its published weights: every chunk's spectrum and convolutions in one pass, then the
   recurrent layer over the sequence. The numbers are those of the publisher's program, which goes chunk by chunk, in a
   fraction of its time.
+- It hears nobody in a recording that is very low, where the model still does. So such a recording is raised for it.
 - A `SpeechScan` goes block by block and carries the recurrent state, so that memory is that of one block and whoever
   runs it can do other work in between.
 - The package that brings the weights is data: its SHA-256 is checked, its arrays are read, none of its code runs.
@@ -40,6 +41,9 @@ _BINS = _WINDOW // 2 + 1
 _STATE = 128
 _BLOCK_CHUNKS = 250
 """8 s at a time: some 10 ms of one core, and the fastest per second of several sizes."""
+_LOW = 0.05
+"""The largest sample below which a recording is raised to it (benchmarks/LOG.md)."""
+_MOST_GAIN = 100.0
 _ARRAYS: tuple[tuple[str, int, tuple[int, ...]], ...] = (
     ("spectrum", 2, (2 * _BINS, 1, _WINDOW)),
     ("conv0.weight", 3, (128, _BINS, 3)),
@@ -101,9 +105,18 @@ class SpeechScan:
 
     detector: SpeechDetector
     samples: Tensor
+    _gain: Tensor = field(init=False)
     _heard: list[Fetched] = field(default_factory=list)
     _n_chunks: int = 0
     _state: tuple[Tensor, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        """Look at the level; the device keeps the number."""
+        scale = 32768.0 if self.samples.dtype == torch.int16 else 1.0
+        lowest, highest = (end.float().abs() for end in self.samples.aminmax())
+        largest = torch.maximum(lowest, highest) / scale
+        gain = (_LOW / largest.clamp(min=1e-9)).clamp(1.0, _MOST_GAIN) / scale
+        self._gain = send(gain, self.detector.device)
 
     @property
     def done(self) -> bool:
@@ -124,8 +137,7 @@ class SpeechScan:
         audio = torch.zeros(_CONTEXT + n_chunks * CHUNK, device=self.detector.device)
         content = audio[_CONTEXT - before : _CONTEXT - before + len(block)]
         content.copy_(send(block, audio.device))
-        if block.dtype == torch.int16:
-            content.div_(32768.0)
+        content.mul_(self._gain)
         probabilities, state = self.detector.probabilities(audio.unfold(0, _CONTEXT + CHUNK, CHUNK), self._state)
         self._heard.append(Fetched(probabilities))
         self._state, self._n_chunks = (

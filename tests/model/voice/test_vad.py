@@ -62,9 +62,20 @@ def test_integers_are_heard_as_their_fractions(detector, clips) -> None:
     assert end > 1000
 
 
+def test_a_recording_that_is_very_low_is_heard_like_a_louder_one(detector, clips) -> None:
+    samples = _samples(clips / "en-jfk.flac").float() / 32768.0
+    level = samples.abs().max()
+    low, raised = detector.scan(samples * 0.003).finish(), detector.scan(samples * 0.05 / level).finish()
+    assert low == pytest.approx(raised, abs=1e-4)
+    ((start, end),) = speech(low, len(samples) // 160)
+    assert (start < 50, end > 1000) == (True, True)
+    whole_numbers = (samples * 0.003 * 32768.0).round().to(torch.int16)
+    assert sum(p > 0.5 for p in detector.scan(whole_numbers).finish()) > 0.8 * sum(p > 0.5 for p in raised)
+
+
 def test_silence_and_noise_are_no_speech(detector) -> None:
     noise = np.random.default_rng(0).normal(0.0, 0.02, 160_000).astype(np.float32)
-    for samples in (torch.zeros(160_000), torch.from_numpy(noise)):
+    for samples in (torch.zeros(160_000), torch.from_numpy(noise), torch.from_numpy(noise) * 0.005):
         assert speech(detector.scan(samples).finish(), 1000) == []
 
 
