@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from model.samples import read_samples
 from model.transcriber import Transcriber, load
 from service.wire.messages import Failed, Finished, Message, SegmentsReady, Transcribe
 from service.worker.engine import Engine
@@ -54,7 +55,7 @@ def heard_once(system: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("heard_once")
 def test_r32_thirty_requests_get_what_each_gets_alone(system: Transcriber, clips: Path) -> None:
-    sounds = {clip: system._samples(clips / clip) for clip, _ in MIXED}
+    sounds = {clip: read_samples(clips / clip) for clip, _ in MIXED}
     alone = [system.transcribe(sounds[clip], **SHORT, **options) for clip, options in MIXED]
     assert len({one.text for one in alone}) >= 8  # hardly one could pass for another
     draw = random.Random(32)
