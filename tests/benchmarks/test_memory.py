@@ -1,16 +1,34 @@
-import os
-import time
+import subprocess
+import sys
 
 from benchmarks.memory import Peak, resident_bytes
+from tests.serving import wait_until
+
+HOLDER = """
+import sys
+block = bytearray(150_000_000)
+block[::4096] = b"x" * len(block[::4096])
+print("held", flush=True)
+sys.stdin.readline()
+del block
+print("let go", flush=True)
+sys.stdin.readline()
+"""
+"""A process that holds 150 MB, lets go of them when told to and ends at the next line."""
 
 
 def test_a_peak_that_has_passed_is_kept() -> None:
-    before = sum(resident_bytes(os.getpid()).values())
-    with Peak(os.getpid()).watching() as peak:
-        block = bytearray(os.urandom(1)) * 150_000_000
-        end = time.monotonic() + 10
-        while sum(peak.sizes.values()) < before + 100_000_000 and time.monotonic() < end:
-            time.sleep(0.05)
-        del block
-        time.sleep(0.3)
-    assert sum(peak.sizes.values()) > before + 100_000_000
+    with subprocess.Popen(
+        (sys.executable, "-c", HOLDER), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdin
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with Peak(holder.pid).watching() as peak:
+            wait_until(lambda: sum(peak.sizes.values()) > 150_000_000, 10.0)
+            holder.stdin.write("\n")
+            holder.stdin.flush()
+            assert holder.stdout.readline() == "let go\n"
+            assert sum(resident_bytes(holder.pid).values()) < 100_000_000
+        assert sum(peak.sizes.values()) > 150_000_000
+        holder.communicate("\n")
