@@ -92,8 +92,8 @@ def measure(model: Whisper) -> Ceilings:
         products = plain
         if model.compute_type == "int8" and can_multiply_int8():
             quantised = Int8Linear(linear, 127 if has_vnni() else 64, load_library())
-            rows = quantise_rows(x, load_library())
-            products = operations / _median(lambda: quantised.product(*rows), model.device)
+            rows, _ = quantise_rows(x, load_library())
+            products = operations / _median(lambda: quantised.product(rows), model.device)
         attention = 4 * n * n * d / _median(attend, model.device)
         memory = matrix.numel() * matrix.element_size() / _median(lambda: F.linear(row, matrix), model.device)
     return Ceilings(products, plain, attention, memory)

@@ -64,9 +64,9 @@ class NativeInference:
             raise ValueError(f"features {tuple(features.shape)} do not fit {len(slots)} windows")
         _check("window", slots, self._n_windows)
         for slot, window in zip(slots, features, strict=True):
-            for layer, project in enumerate(self._decoder.cross_kv):
-                kv = project(window).float().contiguous()
-                self._library.decoder_fill(self._handle, layer, slot, len(window), kv.data_ptr())
+            for layer, tensors in enumerate(self._decoder.project(window)):
+                pointers = (None if tensor is None else tensor.data_ptr() for tensor in tensors)
+                self._library.decoder_fill(self._handle, layer, slot, len(window), *pointers)
             self._n_ctx[slot] = len(window)
 
     def prefill(self, tokens: Sequence[int], *, row: int, window: int, keep: Sequence[int]) -> Tensor:

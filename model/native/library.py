@@ -86,7 +86,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.decoder_open.restype = c_void_p
     library.decoder_close.argtypes = (c_void_p,)
     library.decoder_close.restype = None
-    library.decoder_fill.argtypes = (c_void_p, c_int, c_int, c_int, c_void_p)
+    library.decoder_fill.argtypes = (c_void_p, c_int, c_int, c_int, c_void_p, c_void_p, c_void_p)
     library.decoder_fill.restype = None
     library.quantise_rows.argtypes = (c_int, c_int, c_void_p, c_void_p, c_void_p)
     library.quantise_rows.restype = None

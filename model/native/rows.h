@@ -13,10 +13,15 @@ INLINE float magnitude_of(const float *row, int n) {
     return maximum_of(top);
 }
 
-/* One position of one head (size) -> int8; its scale, zero for zeros. */
-static float quantise_head(const float *from, int size, int8_t *to) {
-    const float magnitude = magnitude_of(from, size), inverse = magnitude > 0 ? 127.0f / magnitude : 0.0f;
-    for (int i = 0; i < size; i++) to[i] = (int8_t)lrintf(from[i] * inverse);
+/* One position of one head (size, a multiple of LANES) -> int8; its scale, zero for zeros. */
+INLINE float quantise_head(const float *from, int size, int8_t *to) {
+    typedef int8_t bytes __attribute__((vector_size(LANES)));
+    const float magnitude = magnitude_of(from, size);
+    const floats inverse = all(magnitude > 0 ? 127.0f / magnitude : 0.0f);
+    for (int i = 0; i < size; i += LANES) {
+        const bytes whole = __builtin_convertvector(nearest(load_f32(from + i) * inverse), bytes);
+        memcpy(to + i, &whole, sizeof whole);
+    }
     return magnitude / 127.0f;
 }
 

@@ -66,15 +66,16 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Quantise the rows and multiply."""
         rows, scale = quantise_rows(x.reshape(-1, self.in_features), self._library)
-        return self.product(rows, scale).view(*x.shape[:-1], self.out_features)
+        y = self.product(rows)
+        return torch.addcmul(self.bias, y, scale, out=y).view(*x.shape[:-1], self.out_features)
 
-    def product(self, rows: Tensor, scale: Tensor) -> Tensor:
-        """What `quantise_rows` gives, (n, n_in) and (n, 1) -> (n, n_out)."""
-        # The operator knows one scale for all rows: it is 1, and each row's own comes after.
+    def product(self, rows: Tensor) -> Tensor:
+        """The rows of `quantise_rows` (n, n_in) -> (n, n_out), before their own scales and the bias."""
+        # The operator knows one scale for all rows: it is 1.
         y: Tensor = torch.ops.onednn.qlinear_pointwise(
             rows, 1.0, _ZERO_POINT, self._packed, self.scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        return torch.addcmul(self.bias, y, scale, out=y)
+        return y
 
 
 def quantise_projections(model: Whisper, library: ctypes.CDLL | None) -> None:

@@ -11,6 +11,7 @@ probability depends on it.
 """
 
 import ctypes
+from collections.abc import Iterator
 from ctypes import c_void_p
 from dataclasses import dataclass
 from typing import cast
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from model.dims import ModelDimensions
-from model.native.rowwise import PANEL, quantise_weight
+from model.native.rowwise import PANEL, Int8Linear, quantise_rows, quantise_weight
 from model.network.blocks import DecoderBlock
 from model.network.whisper import TextDecoder
 
@@ -76,6 +77,17 @@ class NativeDecoder(nn.Module):
     def pointers(self) -> "list[c_void_p]":
         """Addresses of the tensors, which live as long as this object."""
         return [c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in self._tensors]
+
+    def project(self, features: Tensor) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+        """Keys beside values of a window (n_ctx, n_state), layer by layer, as `decoder_fill` takes them: products
+        (n_ctx, 2 * n_state), and what scales their rows and is added to them, if anything."""
+        rows: tuple[Tensor, Tensor] | None = None
+        for linear in self.cross_kv:
+            if not isinstance(linear, Int8Linear):
+                yield linear(features).float().contiguous(), None, None
+                continue
+            rows = rows or quantise_rows(features.float(), self.library)  # the same ones for all layers
+            yield linear.product(rows[0]), rows[1], linear.bias
 
     def _add_embedding(self, decoder: TextDecoder) -> None:
         embedding = RoundedEmbedding.of(decoder.token_embedding.weight, decoder.ln)
