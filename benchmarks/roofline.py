@@ -17,6 +17,7 @@ from torch import nn
 
 from model.compute import can_multiply_int8, has_vnni
 from model.dims import ModelDimensions
+from model.native.block import NativeEncoderBlock
 from model.native.library import load_library
 from model.native.rowwise import Int8Linear, quantise_rows
 from model.network.blocks import EncoderBlock
@@ -82,7 +83,7 @@ def measure(model: Whisper) -> Ceilings:
     d, n = model.dims.n_audio_state, model.dims.n_audio_ctx
     linear = nn.Linear(d, 4 * d, device=model.device, dtype=model.dtype)
     x = torch.randn(n, d, device=model.device, dtype=model.dtype)
-    block = next(module for module in model.encoder.modules() if isinstance(module, EncoderBlock))
+    block = next(module for module in model.encoder.modules() if isinstance(module, EncoderBlock | NativeEncoderBlock))
     attend = partial(block.attention, x[None], torch.cat([x, x], dim=-1)[None], block.n_head)
     matrix = torch.randn(_MEMORY_BYTES // (4096 * x.element_size()), 4096, device=model.device, dtype=x.dtype)
     row = torch.randn(1, 4096, device=model.device, dtype=x.dtype)

@@ -33,7 +33,7 @@ trap 'rm -rf "$new"' EXIT
 compile() { # compile VARIANT FLAG...
     local variant="$1"
     shift
-    "$compiler" "${flags[@]}" "$@" "$source"/{attention,decoder}.c -o "$new/decoder-$variant.so" -lm
+    "$compiler" "${flags[@]}" "$@" "$source"/{attention,decoder,rowwise}.c -o "$new/decoder-$variant.so" -lm
 }
 
 compile generic

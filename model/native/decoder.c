@@ -113,25 +113,10 @@ typedef struct Decoder {
     Fill fill;
 } Decoder;
 
-static void normalise(const Norm *norm, const float *x, float *out, int n_state) {
-    floats sum = all(0.0f), squares = all(0.0f);
-    for (int i = 0; i < n_state; i += LANES) sum += load_f32(x + i);
-    const floats mean = all(sum_of(sum) / (float)n_state);
-    for (int i = 0; i < n_state; i += LANES) {
-        floats centred = load_f32(x + i) - mean;
-        squares += centred * centred;
-    }
-    const floats inverse = all(1.0f / sqrtf(sum_of(squares) / (float)n_state + 1e-5f));
-    for (int i = 0; i < n_state; i += LANES) {
-        floats scaled = (load_f32(x + i) - mean) * inverse;
-        store_f32(out + i, scaled * load_f32(norm->weight + i) + load_f32(norm->bias + i));
-    }
-}
-
 /* A token's inputs of a product, normalised first where there is a norm. */
 static void take_inputs(Scratch *scratch, int token, const Norm *norm, const float *x, int n_in) {
     if (norm) {
-        normalise(norm, x, scratch->normed, n_in);
+        normalise(norm->weight, norm->bias, x, scratch->normed, n_in);
         x = scratch->normed;
     }
     scratch->input_scales[token] = quantise_inputs(x, n_in, largest_input(n_in), scratch->inputs + (size_t)token * n_in);

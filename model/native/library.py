@@ -96,6 +96,12 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.decoder_pass.restype = None
     library.decoder_choose.argtypes = (c_void_p, c_int, c_void_p, ints, c_int, ints, c_void_p)
     library.decoder_choose.restype = None
+    library.rows_open.argtypes = (c_int, c_int)
+    library.rows_open.restype = c_void_p
+    library.rows_close.argtypes = (c_void_p,)
+    library.rows_close.restype = None
+    library.rows_run.argtypes = (c_void_p, c_void_p)
+    library.rows_run.restype = None
     library.attention_open.argtypes = (c_int, c_int, c_int)
     library.attention_open.restype = c_void_p
     library.attention_close.argtypes = (c_void_p,)

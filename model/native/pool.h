@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "vectors.h"
+
 #define SPINS 2000
 
 typedef struct {

@@ -8,14 +8,17 @@ int8, slower.
 
 import ctypes
 from pathlib import Path
+from typing import cast
 
 from model.compute import can_attend_in_int16, can_multiply_int8
 from model.native.attention import HEAD, NativeAttention
+from model.native.block import NativeEncoderBlock
 from model.native.library import OutdatedLibraryError, load_library
-from model.native.rowwise import quantise_projections
+from model.native.row_passes import RowPasses
+from model.native.rowwise import PANEL, quantise_projections
 from model.native.weights import NativeDecoder
 from model.network.blocks import EncoderBlock
-from model.network.whisper import TextDecoder, Whisper
+from model.network.whisper import AudioEncoder, TextDecoder, Whisper
 
 
 def quantise(model: Whisper) -> str | None:
@@ -30,10 +33,12 @@ def quantise(model: Whisper) -> str | None:
         library = load_library()
     except OutdatedLibraryError as error:
         reason = str(error)
-    if can_multiply_int8():
-        quantise_projections(model, library)
     if library is not None and can_attend_in_int16():
         give_attention(model, library)
+    if can_multiply_int8():
+        quantise_projections(model, library)
+        if library is not None:
+            join_products(model, library)
     if library is None:
         model.decoder.pack()
     else:
@@ -51,6 +56,17 @@ def give_attention(model: Whisper, library: ctypes.CDLL) -> None:
     for block in model.encoder.modules():
         if isinstance(block, EncoderBlock):
             block.attention = attention
+
+
+def join_products(model: Whisper, library: ctypes.CDLL) -> None:
+    """Let C do what stands between the products of the encoder's blocks, which are `Int8Linear` by now."""
+    encoder = cast(AudioEncoder, model.encoder)
+    n_state = model.dims.n_audio_state
+    if n_state % PANEL:
+        return
+    passes = RowPasses(library, 4 * n_state)
+    for i, block in enumerate(encoder.blocks):
+        encoder.blocks[i] = NativeEncoderBlock(cast(EncoderBlock, block), passes)
 
 
 def decoder_name(model: Whisper) -> str:

@@ -1,4 +1,4 @@
-/* Quantising by rows: the largest magnitude of a row becomes 127, whatever the rows beside it hold. */
+/* What is done to a row by itself, whatever the rows beside it hold. Rounded, its largest magnitude becomes 127. */
 #ifndef ROWS_H
 #define ROWS_H
 
@@ -38,14 +38,28 @@ static float quantise_inputs(const float *from, int n, float largest, int16_t *t
     return magnitude / largest;
 }
 
-/* Activations (n, n_in) -> uint8 around 128 and a scale for each row; n_in is a multiple of 16. */
-EXPORT void quantise_rows(int n, int n_in, const float *x, uint8_t *out, float *scales) {
-    for (int row = 0; row < n; row++, x += n_in, out += n_in) {
-        const float magnitude = magnitude_of(x, n_in), inverse = magnitude > 0 ? 127.0f / magnitude : 0.0f;
-        /* Positive, so that truncation after adding a half rounds. */
-        for (int i = 0; i < n_in; i++) out[i] = (uint8_t)(int)(x[i] * inverse + 128.5f);
-        scales[row] = magnitude / 127.0f;
+/* Mean 0 and variance 1, then weight and bias (n each), out of place or in it. */
+INLINE void normalise(const float *weight, const float *bias, const float *x, float *out, int n) {
+    floats sum = all(0.0f), squares = all(0.0f);
+    for (int i = 0; i < n; i += LANES) sum += load_f32(x + i);
+    const floats mean = all(sum_of(sum) / (float)n);
+    for (int i = 0; i < n; i += LANES) {
+        floats centred = load_f32(x + i) - mean;
+        squares += centred * centred;
     }
+    const floats inverse = all(1.0f / sqrtf(sum_of(squares) / (float)n + 1e-5f));
+    for (int i = 0; i < n; i += LANES) {
+        floats scaled = (load_f32(x + i) - mean) * inverse;
+        store_f32(out + i, scaled * load_f32(weight + i) + load_f32(bias + i));
+    }
+}
+
+/* Activations of a row -> uint8 around 128; its scale. */
+INLINE float quantise_row(const float *x, int n, uint8_t *out) {
+    const float magnitude = magnitude_of(x, n), inverse = magnitude > 0 ? 127.0f / magnitude : 0.0f;
+    /* Positive, so that truncation after adding a half rounds. */
+    for (int i = 0; i < n; i++) out[i] = (uint8_t)(int)(x[i] * inverse + 128.5f);
+    return magnitude / 127.0f;
 }
 
 #endif
