@@ -31,9 +31,10 @@ new="$(mktemp -d)"
 trap 'rm -rf "$new"' EXIT
 
 compile() { # compile VARIANT FLAG...
-    local variant="$1"
+    local variant="$1" attention=attention
     shift
-    "$compiler" "${flags[@]}" "$@" "$source"/{attention,decoder,rowwise}.c -o "$new/decoder-$variant.so" -lm
+    if [ "$variant" = amx ]; then attention=attention_amx; fi
+    "$compiler" "${flags[@]}" "$@" "$source"/{"$attention",decoder,rowwise}.c -o "$new/decoder-$variant.so" -lm
 }
 
 compile generic
@@ -43,5 +44,8 @@ if [ "$(uname -m)" = x86_64 ]; then
     compile avx2 -mavx2 -mfma
     compile avx512 "${avx512[@]}"
     compile avx512vnni "${avx512[@]}" -mavx512vnni
+    amx=(-mavx512vnni -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16)
+    # Compilers from before 2021 do not know of it.
+    if "$compiler" "${amx[@]}" -fsyntax-only -x c /dev/null 2>/dev/null; then compile amx "${avx512[@]}" "${amx[@]}"; fi
 fi
 if [ "$target" != check ]; then mv "$new"/decoder-*.so "$target"; fi

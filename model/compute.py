@@ -92,6 +92,11 @@ def has_vnni() -> bool:
     return bool(torch.cpu._is_vnni_supported())
 
 
+def has_amx() -> bool:
+    """Whether this CPU multiplies tiles, and the system lets this process do so: it is asked to."""
+    return bool(torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx())
+
+
 def can_multiply_int8() -> bool:
     """Whether torch's int8 product beats float32 here: on x86 from AVX2 on; elsewhere it is a plain loop."""
     return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # type: ignore[no-untyped-call]

@@ -32,8 +32,7 @@ class NativeEncoderBlock(nn.Module):
         n_state = x.shape[-1]
         rows, scales = self._passes.round_rows(x.reshape(-1, n_state), self.attn_ln)
         result = self._passes.finish(_product(self._qkv, rows, scales)).view(*x.shape[:-1], 3 * n_state)
-        query, keys_values = result.split([n_state, 2 * n_state], dim=-1)
-        return query, keys_values
+        return result[..., :n_state], result[..., n_state:]
 
     def attend(self, x: Tensor, query: Tensor, keys_values: Tensor) -> Tensor:
         """The rest of the block, `x` overwritten; there may be keys and values of more positions than queries."""

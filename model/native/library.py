@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 
-from model.compute import has_vnni
+from model.compute import has_amx, has_vnni
 
 FOLDER = Path(__file__).parent
 VARIANTS = {
+    "AVX512AMX": ("amx", "avx512vnni", "avx512", "avx2", "generic"),
     "AVX512VNNI": ("avx512vnni", "avx512", "avx2", "generic"),
     "AVX512": ("avx512", "avx2", "generic"),
     "AVX2": ("avx2", "generic"),
@@ -48,9 +49,12 @@ class Memory(ctypes.Structure):
 
 
 def cpu_capability() -> str:
-    """What this CPU can do: torch's word for it, and whether it adds products of 16-bit numbers in one instruction."""
+    """What this CPU can do: torch's word for it, and whether it adds products of 16-bit numbers in one instruction, or
+    multiplies tiles."""
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{capability}VNNI" if capability == "AVX512" and has_vnni() else capability
+    if capability != "AVX512" or not has_vnni():
+        return capability
+    return f"{capability}AMX" if has_amx() else f"{capability}VNNI"
 
 
 def load_library(folder: Path = FOLDER, capability: str | None = None) -> ctypes.CDLL | None:
@@ -60,7 +64,7 @@ def load_library(folder: Path = FOLDER, capability: str | None = None) -> ctypes
     """
     for variant in VARIANTS.get(cpu_capability() if capability is None else capability, ("generic",)):
         file = folder / f"decoder-{variant}.so"
-        if file.is_file():
+        if file.is_file() and (variant != "amx" or has_amx()):  # the system must be asked
             library = ctypes.CDLL(str(file))
             _check(library, file.name)
             return _declare(library)

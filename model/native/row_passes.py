@@ -81,7 +81,9 @@ class RowPasses:
         rounded: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Rounded rows and their scales, of no rows where `rounded` is not asked for."""
-        values, scales, bias = (rows.values, rows.scales, rows.bias) if isinstance(rows, Product) else (rows, None, None)
+        values, scales, bias = (
+            (rows.values, rows.scales, rows.bias) if isinstance(rows, Product) else (rows, None, None)
+        )
         n, width = values.shape
         if width % PANEL or width > self._width:
             raise ValueError(f"rows of {width} are not a multiple of {PANEL}, or above {self._width}")

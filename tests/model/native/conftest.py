@@ -22,12 +22,12 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", params=["generic", "avx2", "avx512", "avx512vnni"])
+@pytest.fixture(scope="session", params=["generic", "avx2", "avx512", "avx512vnni", "amx"])
 def library(request: pytest.FixtureRequest, compiled: Path) -> ctypes.CDLL:
     variant = request.param
     if variant not in VARIANTS.get(cpu_capability(), ("generic",)):
         pytest.skip(f"this CPU has no {variant}")
-    capability = {"generic": "DEFAULT"}.get(variant, variant.upper())
+    capability = {"generic": "DEFAULT", "amx": "AVX512AMX"}.get(variant, variant.upper())
     loaded = load_library(compiled, capability)
     assert loaded is not None
     assert loaded._name.endswith(f"decoder-{variant}.so")

@@ -43,6 +43,12 @@ def _random(*shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.fixture
+def precision(library: ctypes.CDLL) -> float:
+    """What the rounding may change: 0.1 % in whole numbers of 16 bits, several times that in bfloat16."""
+    return 5e-3 if library._name.endswith("decoder-amx.so") else 1e-3
+
+
+@pytest.fixture
 def attend(library: ctypes.CDLL) -> Callable[[Tensor, Tensor], Tensor]:
     attention = NativeAttention(library, n_state=N_STATE, n_head=N_HEAD, n_ctx=N_CTX)
     return lambda query, keys_values: attention(query, keys_values, N_HEAD)
@@ -60,11 +66,13 @@ Attend = Callable[[Tensor, Tensor], Tensor]
 
 
 @pytest.mark.parametrize(("n_query", "n_kv"), [(1, 1), (1, 300), (7, 2), (96, 128), (97, 129), (200, 300), (300, 17)])
-def test_any_number_of_queries_and_keys_is_near_float64(attend: Attend, n_query: int, n_kv: int) -> None:
+def test_any_number_of_queries_and_keys_is_near_float64(
+    attend: Attend, precision: float, n_query: int, n_kv: int
+) -> None:
     query, keys_values = _random(2, n_query, N_STATE), _random(2, n_kv, 2 * N_STATE, seed=1)
     got = attend(query, keys_values)
     assert got.shape == query.shape
-    assert _error(got, _wanted(query, keys_values)) < 1e-3
+    assert _error(got, _wanted(query, keys_values)) < precision
 
 
 def test_rows_may_be_apart_as_the_projection_leaves_them(attend: Attend) -> None:
@@ -132,17 +140,18 @@ def test_the_largest_sums_do_not_overflow(attend: Attend, extreme: float) -> Non
     torch.testing.assert_close(got, torch.full_like(got, extreme))
 
 
-def test_vectors_of_a_single_channel_do_not_overflow(attend: Attend) -> None:
+def test_vectors_of_a_single_channel_do_not_overflow(attend: Attend, precision: float) -> None:
     query, keys_values = torch.zeros(1, 2, N_STATE), _random(1, 40, 2 * N_STATE)
     keys_values[..., :N_STATE] = 0.0
     query[..., ::64] = torch.tensor([3.0, -3.0])[:, None]
     keys_values[..., :N_STATE:64] = torch.linspace(-7, 7, 40)[:, None]
-    assert _error(attend(query, keys_values), _wanted(query, keys_values)) < 1e-3
+    assert _error(attend(query, keys_values), _wanted(query, keys_values)) < precision
 
 
-def test_large_scores_choose_the_key_that_float64_chooses(attend: Attend) -> None:
+def test_large_scores_choose_the_key_that_float64_chooses(attend: Attend, precision: float) -> None:
     query, keys_values = _random(1, 20, N_STATE) * 300, _random(1, N_CTX, 2 * N_STATE, seed=1)
-    assert _error(attend(query, keys_values), _wanted(query, keys_values)) < 1e-2
+    # Of two keys that score alike to within the rounding either may be chosen.
+    assert _error(attend(query, keys_values), _wanted(query, keys_values)) < 20 * precision
 
 
 @pytest.mark.parametrize("tiny", [0.0, -0.0, 1e-44, -1e-30, 1e-18])
