@@ -34,7 +34,7 @@ compile() { # compile VARIANT FLAG...
     local variant="$1" attention=attention
     shift
     if [ "$variant" = amx ]; then attention=attention_amx; fi
-    "$compiler" "${flags[@]}" "$@" "$source"/{"$attention",decoder,rowwise}.c -o "$new/decoder-$variant.so" -lm
+    "$compiler" "${flags[@]}" "$@" "$source"/{alignment,"$attention",decoder,rowwise}.c -o "$new/decoder-$variant.so" -lm
 }
 
 compile generic

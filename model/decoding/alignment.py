@@ -23,18 +23,15 @@ from torch import Tensor
 
 from model.decoding.inference import Inference
 from model.dims import FRAMES_PER_SECOND, ModelDimensions
+from model.native.alignment import find_frames
+from model.native.inference import NativeInference
 from model.options import TranscribeOptions
 from model.tokenizer import Tokenizer
 from model.transfer import send
 from model.window import DecodingResult, TokenTimes, Window, finished_tokens, is_silent
 
-_FILTER_WIDTH = 7
-_MEDIAN_OF_7 = (
-    *((0, 5), (0, 3), (1, 6), (2, 4), (0, 1), (3, 5), (2, 6)),
-    *((2, 3), (3, 6), (4, 5), (1, 4), (1, 3), (3, 4)),
-)
-"""A network of exchanges that leaves the median of seven at place 3: a handful of whole-map minima and maxima, where
-sorting would visit every frame."""
+_REACH = 3
+"""Frames to each side of a median of seven."""
 
 
 class Aligner:
@@ -45,6 +42,7 @@ class Aligner:
     ) -> None:
         """`heads`: (layer, head) of the cross-attention that follows the speech."""
         self._inference, self._tokenizer, self._heads = inference, tokenizer, heads
+        self._library = inference.library if isinstance(inference, NativeInference) else None
         self._frames_per_position = dims.frames_per_token
 
     def add_times(
@@ -70,10 +68,17 @@ class Aligner:
         logits = logits[:, : self._tokenizer.eot]
         chosen = logits.gather(1, send(text, logits.device)[:, None])[:, 0]
         probabilities = (chosen - logits.logsumexp(-1)).exp().tolist()
-        cost = -attention_map(scores[:, :, :n_positions].softmax(-1))[n_start:-1]
-        frames = first_frames(cost.double().cpu().numpy())
+        frames = self._first_frames(scores, n_positions, n_start, n_text + 1)
         seconds = frames * self._frames_per_position / FRAMES_PER_SECOND
         return TokenTimes(tuple(seconds.tolist()), tuple(probabilities))
+
+    def _first_frames(self, scores: Tensor, n_frames: int, first: int, n_text: int) -> NDArray[np.int64]:
+        """Scores (heads, tokens, n_ctx) -> frames (n_text,) of the tokens from `first` on."""
+        if self._library is not None:
+            found = find_frames(self._library, scores, n_frames=n_frames, first=first, n_text=n_text)
+            return found.astype(np.int64)
+        cost = -attention_map(scores[:, :, :n_frames].softmax(-1))[first : first + n_text]
+        return first_frames(cost.double().cpu().numpy())
 
 
 def attention_map(weights: Tensor) -> Tensor:
@@ -86,14 +91,25 @@ def attention_map(weights: Tensor) -> Tensor:
 
 
 def median_filter(x: Tensor) -> Tensor:
-    """Running median of width 7 along the last dimension of (heads, tokens, frames), mirrored at both ends."""
-    reach = _FILTER_WIDTH // 2
-    if x.shape[-1] <= reach:  # too short to be mirrored
+    """Running median of width 7 along the last dimension of (heads, tokens, frames), mirrored at both ends.
+
+    Whole-map minima and maxima, where sorting would visit every frame. Neighbouring sevens share their sorted threes: of
+    two threes the middle two bound the median, and the seventh frame decides between them.
+    """
+    if x.shape[-1] <= _REACH:  # too short to be mirrored
         return x
-    planes = list(F.pad(x, (reach, reach), mode="reflect").unfold(-1, x.shape[-1], 1).unbind(-2))
-    for low, high in _MEDIAN_OF_7:
-        planes[low], planes[high] = torch.minimum(planes[low], planes[high]), torch.maximum(planes[low], planes[high])
-    return planes[reach]
+    padded = F.pad(x, (_REACH, _REACH), mode="reflect")
+    frames = padded.flatten()  # sevens across two rows are computed and left out
+    low, high = torch.minimum(frames[:-1], frames[1:]), torch.maximum(frames[:-1], frames[1:])
+    low, high, third = low[:-1], high[:-1], frames[2:]
+    middle = torch.maximum(low, third)
+    threes = torch.minimum(low, third), torch.minimum(high, middle), torch.maximum(high, middle)
+    n = len(frames) - 2 * _REACH
+    (a1, a2, a3), (b1, b2, b3) = [t[:n] for t in threes], [t[_REACH : _REACH + n] for t in threes]
+    below = torch.minimum(torch.minimum(a3, b3), torch.minimum(torch.maximum(a1, b2), torch.maximum(a2, b1)))
+    above = torch.maximum(torch.maximum(a1, b1), torch.maximum(torch.minimum(a3, b2), torch.minimum(a2, b3)))
+    medians = torch.maximum(below, torch.minimum(above, frames[2 * _REACH :]))
+    return medians.as_strided(x.shape, padded.stride())
 
 
 def first_frames(cost: NDArray[np.float64]) -> NDArray[np.int64]:

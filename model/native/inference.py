@@ -24,7 +24,7 @@ class NativeInference:
 
     def __init__(self, decoder: NativeDecoder, *, n_windows: int, n_rows: int) -> None:
         """Allocate the memory of all slots; as many threads as torch uses now. `MemoryError` if that fails."""
-        self._decoder, self._library = decoder, decoder.library
+        self._decoder, self.library = decoder, decoder.library
         dims = self._dims = decoder.dims
         # One row more than asked for: `attention` runs through it.
         self._n_rows, self._n_windows = n_rows, n_windows
@@ -49,10 +49,10 @@ class NativeInference:
         pointers = decoder.pointers()
         memory = Memory(*(tensor.data_ptr() for tensor in tensors))
         weights = (c_void_p * len(pointers))(*pointers)
-        self._handle = c_void_p(self._library.decoder_open(sizes, memory, weights, torch.get_num_threads()))
+        self._handle = c_void_p(self.library.decoder_open(sizes, memory, weights, torch.get_num_threads()))
         if not self._handle:
             raise MemoryError("no memory for the decoder")
-        weakref.finalize(self, self._library.decoder_close, self._handle)
+        weakref.finalize(self, self.library.decoder_close, self._handle)
 
     @property
     def _size(self) -> int:
@@ -66,7 +66,7 @@ class NativeInference:
         for slot, window in zip(slots, features, strict=True):
             for layer, tensors in enumerate(self._decoder.project(window)):
                 pointers = (None if tensor is None else tensor.data_ptr() for tensor in tensors)
-                self._library.decoder_fill(self._handle, layer, slot, len(window), *pointers)
+                self.library.decoder_fill(self._handle, layer, slot, len(window), *pointers)
             self._n_ctx[slot] = len(window)
 
     def prefill(self, tokens: Sequence[int], *, row: int, window: int, keep: Sequence[int]) -> Tensor:
@@ -118,7 +118,7 @@ class NativeInference:
             bounds += (limit.text_from, limit.time_from, limit.time_to, limit.timed)
         logits = logits.contiguous()
         tokens, logprobs = (c_int32 * len(limits))(), torch.empty(len(limits))
-        self._library.decoder_choose(
+        self.library.decoder_choose(
             self._handle, len(limits), logits.data_ptr(), _ints(bounds), timestamp_begin, tokens, logprobs.data_ptr()
         )
         return list(tokens), logprobs.tolist()
@@ -154,7 +154,7 @@ class NativeInference:
         order = sorted(set(keep))
         _check("kept position", order, len(tokens))
         logits = torch.empty(len(order), self._dims.n_vocab)
-        self._library.decoder_pass(
+        self.library.decoder_pass(
             self._handle, len(tokens), _ints(tokens), _ints(rows), _ints(positions), _ints(windows),
             len(order), _ints(order), logits.data_ptr(),
             None if watched is None else _ints(watched), None if seen is None else seen.data_ptr(),

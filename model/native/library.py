@@ -7,7 +7,7 @@ here, as after an update without `make`, is refused: its functions may take or m
 
 import ctypes
 import hashlib
-from ctypes import POINTER, c_int, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_bool, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
 
 import torch
@@ -100,6 +100,8 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.decoder_pass.restype = None
     library.decoder_choose.argtypes = (c_void_p, c_int, c_void_p, ints, c_int, ints, c_void_p)
     library.decoder_choose.restype = None
+    library.alignment_find.argtypes = (c_int, c_int, c_int, c_void_p, c_int, c_int, c_int, c_void_p)
+    library.alignment_find.restype = c_bool
     library.rows_open.argtypes = (c_int, c_int)
     library.rows_open.restype = c_void_p
     library.rows_close.argtypes = (c_void_p,)

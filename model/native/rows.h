@@ -26,7 +26,7 @@ INLINE float quantise_head(const float *from, int size, int8_t *to) {
 }
 
 /* n inputs of a product (a multiple of LANES) -> int16 of at most `largest`; their scale. */
-static float quantise_inputs(const float *from, int n, float largest, int16_t *to) {
+INLINE float quantise_inputs(const float *from, int n, float largest, int16_t *to) {
     typedef int16_t halves __attribute__((vector_size(2 * LANES)));
     const float magnitude = magnitude_of(from, n);
     const floats inverse = all(magnitude > 0 ? largest / magnitude : 0.0f);
