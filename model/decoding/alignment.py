@@ -93,7 +93,7 @@ def attention_map(weights: Tensor) -> Tensor:
 def median_filter(x: Tensor) -> Tensor:
     """Running median of width 7 along the last dimension of (heads, tokens, frames), mirrored at both ends.
 
-    Whole-map minima and maxima, where sorting would visit every frame. Neighbouring sevens share their sorted threes: of
+    Whole-map minima and maxima, where sorting would visit every frame. Neighbouring sevens share sorted threes: of
     two threes the middle two bound the median, and the seventh frame decides between them.
     """
     if x.shape[-1] <= _REACH:  # too short to be mirrored

@@ -15,7 +15,7 @@ def find_frames(library: ctypes.CDLL, scores: Tensor, *, n_frames: int, first: i
     `MemoryError` if memory is short, `ValueError` for frames or tokens that are not there.
     """
     n_heads, n_tokens, n_ctx = scores.shape
-    if not (0 < n_frames <= n_ctx and 0 <= first and 0 < n_text <= n_tokens - first and n_heads):
+    if not (0 < n_frames <= n_ctx and first >= 0 and 0 < n_text <= n_tokens - first and n_heads):
         raise ValueError(f"{n_text} tokens from {first} on and {n_frames} frames are not in {tuple(scores.shape)}")
     if scores.dtype != torch.float32:
         raise ValueError(f"scores are {scores.dtype}, not float32")

@@ -10,7 +10,7 @@
  * they read: a panel of weights, the keys of one row (a prompt), the audio of one window (beams).
  *
  * Layouts, innermost last (P = ceil(positions / 16), H = n_state / n_head):
- *   weights               (ceil(n_out / 16), n_in / 2, 16, 2) int8
+ *   weights               (ceil(n_out / 16), n_in / GROUP, 16, GROUP) int8 (linear.h)
  *   keys                  (n_layer, rows, n_head, P, H, 16) float, so that a panel is 16 positions
  *   values                (n_layer, rows, n_head, H / 16, 16 P, 16) float
  *   cross_keys            (n_layer, windows, n_head, P, H / 2, 16, 2) int8
@@ -22,15 +22,12 @@
 #include <math.h>
 
 #include "choose.h"
-#include "multiply.h"
+#include "linear.h"
 #include "pool.h"
-#include "rows.h"
 
-DEFINE_PRODUCT(multiply_i8, int8_t, int16_t, ints, shorts, 2, load_pairs, all_pairs, add_pairs, to_f32)
 DEFINE_PRODUCT(multiply_f32, float, float, floats, floats, 1, load_f32, all_of, add_product, itself)
 
 #define BLOCK 64 /* tokens in one pass; more are worked on block after block */
-#define CHUNK 4  /* panels in one unit of work */
 #define PHASES_PER_LAYER 8
 
 typedef struct {
@@ -72,7 +69,7 @@ typedef struct {
     float input_scales[BLOCK];
     float *scores;    /* (TILE, positions) */
     int16_t *weights; /* the same: what the values are multiplied by */
-    float sums[TILE * CHUNK * PANEL];
+    float sums[LINEAR_TILE * CHUNK * PANEL];
 } Scratch;
 
 /* One layer of a window to remember; see decoder_fill. */
@@ -119,7 +116,7 @@ static void take_inputs(Scratch *scratch, int token, const Norm *norm, const flo
         normalise(norm->weight, norm->bias, x, scratch->normed, n_in);
         x = scratch->normed;
     }
-    scratch->input_scales[token] = quantise_inputs(x, n_in, largest_input(n_in), scratch->inputs + (size_t)token * n_in);
+    scratch->input_scales[token] = round_inputs(x, n_in, scratch->inputs + (size_t)token * n_in);
 }
 
 /* What becomes of 16 outputs of one token: `out` is where they belong in a plain (tokens, n_out) result. */
@@ -168,16 +165,15 @@ static void linear_phase(Decoder *d, Scratch *scratch, int phase, const Norm *no
     const int n_panels = (n_out + PANEL - 1) / PANEL;
     int chunk = CHUNK;
     while (chunk > 1 && n_panels < 2 * chunk * d->pool.n_threads) chunk /= 2;
-    const size_t stride = (size_t)n_in * PANEL;
+    const size_t stride = (size_t)padded_inputs(n_in) * PANEL;
     bool ready = false;
     FOR_UNITS(unit, &d->pool, phase, (n_panels + chunk - 1) / chunk) {
         for (int t = 0; t < d->n && !ready; t++) take_inputs(scratch, t, norm, in + (size_t)t * n_in, n_in);
         ready = true;
         const int first = unit * chunk, count = n_panels - first < chunk ? n_panels - first : chunk;
         for (int t = 0, rows; t < d->n; t += rows) {
-            rows = next_tile(d->n - t);
-            multiply_i8(rows, count, linear->weight + first * stride, stride, scratch->inputs + (size_t)t * n_in,
-                        (size_t)n_in, n_in, scratch->sums, CHUNK * PANEL);
+            rows = next_rows(d->n - t);
+            multiply_rows(rows, count, linear->weight + first * stride, scratch->inputs + (size_t)t * n_in, n_in, scratch->sums);
             for (int r = 0; r < rows; r++)
                 for (int p = 0; p < count; p++)
                     finish(d, linear, how, layer, t + r, first + p, scratch->sums + (r * CHUNK + p) * PANEL,
@@ -241,7 +237,8 @@ static void cross_attention_phase(Decoder *d, Scratch *scratch, int phase, int l
         const int n_ctx = d->window_ctx[tile->slot], panels = (n_ctx + PANEL - 1) / PANEL;
         const size_t place = (size_t)tile->start * n_state + (unit % n_head) * size;
         for (int r = 0; r < tile->count; r++)
-            take_inputs(scratch, r, NULL, d->query + place + (size_t)r * n_state, size);
+            scratch->input_scales[r] = quantise_inputs(d->query + place + (size_t)r * n_state, size, largest_input(size),
+                                                       scratch->inputs + (size_t)r * size);
         multiply_i8(tile->count, panels, keys, (size_t)size * PANEL, scratch->inputs, size, size, scratch->scores,
                     d->audio_positions);
         for (int r = 0; r < tile->count; r++) {
@@ -264,7 +261,7 @@ static void cross_attention_phase(Decoder *d, Scratch *scratch, int phase, int l
 
 static void output_phase(Decoder *d, Scratch *scratch, int phase) {
     const int n_state = d->dims.n_state, n_vocab = d->dims.n_vocab, n_panels = (n_vocab + PANEL - 1) / PANEL;
-    const size_t stride = (size_t)n_state * PANEL;
+    const size_t stride = (size_t)padded_inputs(n_state) * PANEL;
     const int chunk = CHUNK, pieces = 4;
     bool ready = false;
     FOR_UNITS(unit, &d->pool, phase, (n_panels + chunk * pieces - 1) / (chunk * pieces)) {
@@ -274,9 +271,8 @@ static void output_phase(Decoder *d, Scratch *scratch, int phase) {
         for (int first = unit * chunk * pieces; first < (unit + 1) * chunk * pieces && first < n_panels; first += chunk) {
             const int count = n_panels - first < chunk ? n_panels - first : chunk;
             for (int t = 0, rows; t < d->n_kept; t += rows) {
-                rows = next_tile(d->n_kept - t);
-                multiply_i8(rows, count, d->output.weight + first * stride, stride, scratch->inputs + t * n_state,
-                            n_state, n_state, scratch->sums, CHUNK * PANEL);
+                rows = next_rows(d->n_kept - t);
+                multiply_rows(rows, count, d->output.weight + first * stride, scratch->inputs + (size_t)t * n_state, n_state, scratch->sums);
                 for (int r = 0; r < rows; r++)
                     for (int p = 0; p < count; p++)
                         finish(d, &d->output, STORE, 0, t + r, first + p, scratch->sums + (r * CHUNK + p) * PANEL,
@@ -291,6 +287,7 @@ static void pass_job(void *argument, int thread) {
     Scratch *s = &d->scratch[thread];
     const int n_state = d->dims.n_state;
     int phase = 0;
+    open_tiles();
     for (int i = 0; i < d->dims.n_layer; i++) {
         const Layer *l = &d->layers[i];
         linear_phase(d, s, phase++, &l->attn_ln, d->x, n_state, &l->attn_qkv, REMEMBER, i, d->query, 3 * n_state);
@@ -303,17 +300,18 @@ static void pass_job(void *argument, int thread) {
         linear_phase(d, s, phase++, NULL, d->wide, 4 * n_state, &l->mlp_out, ADD, i, d->x, n_state);
     }
     if (d->n_kept) output_phase(d, s, phase);
+    close_tiles();
 }
 
 static void embed(Decoder *d) {
     const int n_state = d->dims.n_state;
     for (int t = 0; t < d->n; t++) {
         const int token = d->tokens[t];
-        const int8_t *column = d->output.weight + (size_t)(token / PANEL) * n_state * PANEL + token % PANEL * 2;
+        const int8_t *column = d->output.weight + (size_t)(token / PANEL) * padded_inputs(n_state) * PANEL + token % PANEL * GROUP;
         const float *position = d->positional_embedding + (size_t)d->positions[t] * n_state;
         for (int i = 0; i < n_state; i++)
             d->x[t * n_state + i] =
-                (float)column[i / 2 * 2 * PANEL + i % 2] * d->output.scale[token] * d->column_scales[i] + position[i];
+                (float)column[i / GROUP * GROUP * PANEL + i % GROUP] * d->output.scale[token] * d->column_scales[i] + position[i];
     }
 }
 
@@ -463,7 +461,8 @@ static bool make_room(Decoder *d, int n_threads) {
     good &= (d->scratch = calloc((size_t)n_threads, sizeof *d->scratch)) != NULL;
     for (int i = 0; good && i < n_threads; i++) {
         good &= (d->scratch[i].normed = room(n_state)) != NULL;
-        good &= (d->scratch[i].inputs = aligned_alloc(64, BLOCK * n_state * 4 * sizeof(int16_t))) != NULL;
+        /* A tile may reach beyond the last row by less than its width. */
+        good &= (d->scratch[i].inputs = aligned_alloc(64, BLOCK * n_state * 4 * sizeof(int16_t) + 64)) != NULL;
         good &= (d->scratch[i].scores = room((size_t)TILE * longest)) != NULL;
         good &= (d->scratch[i].weights = (int16_t *)room((size_t)TILE * longest)) != NULL;
     }
@@ -522,6 +521,10 @@ EXPORT Decoder *decoder_open(const Dims *dims, const Memory *memory, const void 
     }
     return d;
 }
+
+/* Inputs that neighbour each other in the weights, and to how many of them they are filled up, for weights.py. */
+EXPORT const int32_t weight_group = GROUP;
+EXPORT int32_t weight_inputs(int32_t n_in) { return padded_inputs(n_in); }
 
 /* A hash of what this was compiled from (deploy/native.sh), for library.py to compare. */
 EXPORT const char native_sources[] = SOURCES;

@@ -85,10 +85,11 @@ INLINE floats all_of(const float *p) { return all(*p); }
 INLINE floats add_product(floats sum, floats a, floats b) { return sum + a * b; }
 INLINE floats itself(floats v) { return v; }
 
-/* The largest magnitude that inputs may have: n_in products with an int8 stay below 2^31. */
+/* The largest magnitude that inputs may have: n_in products with an int8 stay below 2^31, and both bytes of an input are
+ * numbers from -128 to 127 (linear.h). */
 INLINE float largest_input(int n_in) {
-    const int largest = INT32_MAX / (127 * n_in);
-    return (float)(largest < INT16_MAX ? largest : INT16_MAX);
+    const int largest = INT32_MAX / (127 * n_in), two_bytes = 127 * 256 + 127;
+    return (float)(largest < two_bytes ? largest : two_bytes);
 }
 
 /* Rows of the next tile when so many are left: as even as can be, because seven rows are better 4 + 3 than 6 + 1. */

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.dims import ModelDimensions
@@ -29,11 +30,10 @@ _REACH = 0.25
 _SMALLEST = 1e-6
 
 
-def panels(weight: Tensor) -> Tensor:
-    """(n_out, n_in) -> (ceil(n_out / 16), n_in / 2, 16, 2), filled up with zeros."""
-    n_out, n_in = weight.shape
-    padded = torch.cat([weight, weight.new_zeros(-n_out % PANEL, n_in)])
-    return padded.view(-1, PANEL, n_in // 2, 2).transpose(1, 2).contiguous()
+def panels(weight: Tensor, group: int = 2, n_in: int | None = None) -> Tensor:
+    """(n_out, n_in) -> (ceil(n_out / 16), n_in / group, 16, group), filled up with zeros, also to `n_in` inputs."""
+    padded = F.pad(weight, (0, (n_in or weight.shape[1]) - weight.shape[1], 0, -len(weight) % PANEL))
+    return padded.view(-1, PANEL, padded.shape[1] // group, group).transpose(1, 2).contiguous()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,9 @@ class NativeDecoder(nn.Module):
 
     def _add_rounded(self, quantised: Tensor, scale: Tensor, bias: Tensor | None) -> None:
         scale = torch.cat([scale, scale.new_zeros(-len(scale) % PANEL)])
-        self._tensors += [panels(quantised), scale, None if bias is None else bias.detach().contiguous()]
+        group = ctypes.c_int32.in_dll(self.library, "weight_group").value
+        packed = panels(quantised, group, self.library.weight_inputs(quantised.shape[1]))
+        self._tensors += [packed, scale, None if bias is None else bias.detach().contiguous()]
 
     def _add_norm(self, norm: nn.LayerNorm) -> None:
         self._tensors += [norm.weight.detach().contiguous(), norm.bias.detach().contiguous()]

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from model.decoding.inference import PyTorchInference
 from model.native.inference import NativeInference
+from model.native.library import cpu_capability, load_library
 from model.native.rowwise import quantise_weight
 from model.native.weights import NativeDecoder, RoundedEmbedding
 from model.network.whisper import Whisper
@@ -218,3 +220,17 @@ def test_a_window_that_was_not_filled_is_refused(library: ctypes.CDLL) -> None:
     empty = NativeInference(NativeDecoder(MODEL.decoder, DIMS, library), n_windows=1, n_rows=1)
     with pytest.raises(ValueError, match="not filled"):
         empty.step((1,), lengths=(0,), windows=(0,))
+
+
+def test_tiles_give_the_bits_that_vectors_give(compiled: Path) -> None:
+    if cpu_capability() != "AVX512AMX":
+        pytest.skip("this CPU has no AMX")
+    logits = []
+    for capability in ("AVX512AMX", "AVX512VNNI"):
+        decoder = NativeDecoder(MODEL.decoder, DIMS, load_library(compiled, capability))
+        inference = NativeInference(decoder, n_windows=3, n_rows=14)
+        inference.fill_windows(FEATURES, [2, 0, 1])
+        prompts = [inference.prefill(PROMPT * 4, row=row, window=row % 3, keep=range(20)) for row in range(14)]
+        steps = inference.step(range(14), lengths=[20] * 14, windows=[row % 3 for row in range(14)])
+        logits.append(torch.cat([*prompts, steps]))
+    assert torch.equal(*logits)
