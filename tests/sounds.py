@@ -67,7 +67,7 @@ def ffmpeg(
 ) -> bytes:
     """A file by FFmpeg; `samples` (n,) or (n, channels); `video` puts a black picture track before the sound.
 
-    `start`: seconds at which the sound begins by its own time.
+    `start`: seconds at which the sound begins by its own time; until then there are pictures.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container, options=options or {}) as output:
@@ -77,8 +77,10 @@ def ffmpeg(
             sound.bit_rate = bit_rate
         if attachment is not None:
             output.add_attachment("list.txt", "text/plain", attachment)
-        for frame in [*(av.VideoFrame(64, 48, "yuv420p") for _ in range(5)), None] if pictures else []:
-            output.mux(pictures.encode(frame))
+        if pictures is not None:
+            for _ in range(5 * max(1, round(start))):
+                output.mux(pictures.encode(av.VideoFrame(64, 48, "yuv420p")))
+            output.mux(pictures.encode(None))
         if sound is not None:
             converter = av.AudioResampler(format=sound.codec_context.format, layout=layout, rate=rate)
             for frame in _frames(samples, rate, layout):

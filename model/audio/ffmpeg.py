@@ -167,11 +167,14 @@ def _sound_track(file: av.container.InputContainer, container: Container) -> av.
         raise InvalidAudioError(
             f"The {container.name} file carries attached files, which are not accepted: send its sound only."
         )
-    stream = file.streams.best("audio")
-    if not isinstance(stream, av.AudioStream):
+    tracks = file.streams.audio
+    if not tracks:
         raise UnreadableError(f"The {container.name} file has no sound track.")
-    if stream.codec_context is None or stream.codec_context.name not in _DECODERS:
+    decodable = [track for track in tracks if track.codec_context and track.codec_context.name in _DECODERS]
+    if not decodable:
         raise UnreadableError(f"The {container.name} file's sound is in a codec that is not supported.")
+    best = file.streams.best("audio")  # none where no sound came while the file was opened: it begins later
+    stream = next((track for track in decodable if track is best), decodable[0])
     stream.codec_context.thread_count = 1
     return stream
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -377,3 +378,27 @@ def test_a_stream_may_change_its_rate_and_channels_on_the_way() -> None:
     decoded = floats(decode_audio(first + second))
     assert len(decoded) / 16_000 == pytest.approx(4.0, abs=0.3)
     assert likeness(decoded[33_000:], SPEECH) > 0.95
+
+
+def test_a_track_in_an_unknown_codec_does_not_hide_the_one_that_can_be_heard() -> None:
+    """As in videos of telephones whose spatial sound is a track of its own."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as output:
+        tracks = [output.add_stream("aac", rate=16_000, layout="mono") for _ in range(2)]
+        for track in tracks:
+            frame = av.AudioFrame.from_ndarray(SPEECH[None], format="fltp", layout="mono")
+            frame.sample_rate = 16_000
+            output.mux([*track.encode(frame), *track.encode(None)])
+    first = file.getvalue().replace(b"mp4a", b"apac", 1).replace(b"esds", b"free", 1)
+    assert likeness(floats(decode_audio(first)), SPEECH) > 0.97
+    with pytest.raises(InvalidAudioError, match="codec that is not supported"):
+        decode_audio(first.replace(b"mp4a", b"apac").replace(b"esds", b"free"))
+
+
+@pytest.mark.parametrize("container", ["mpegts", "mpeg"])
+def test_sound_that_begins_long_after_the_pictures_is_heard(container: str) -> None:
+    """FFmpeg has seen nothing of it when the file is open."""
+    file = ffmpeg(speechlike(2.0, 48_000), 48_000, container, "mp2", video=True, start=20.0)
+    decoded = floats(decode_audio(file))
+    assert len(decoded) / 16_000 == pytest.approx(2.0, abs=0.15)
+    assert likeness(decoded, SPEECH) > 0.97
