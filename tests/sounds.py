@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from model.audio import Waveform
+
 Floats = npt.NDArray[np.float32]
 
 _CHUNK = 65_536  # one big write crashes the Vorbis encoder of libsndfile 1.2.2
@@ -35,6 +37,14 @@ def likeness(a: Floats, b: Floats) -> float:
     size = 1 << (len(a) + len(b)).bit_length()
     shifted = np.fft.irfft(np.fft.rfft(a, size) * np.conj(np.fft.rfft(b, size)), size)
     return float(np.abs(shifted).max() / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
+
+
+def floats(waveform: Waveform) -> Floats:
+    """The samples within [-1, 1], whatever type they came in."""
+    if waveform.samples.dtype == np.int16:
+        return (waveform.samples / 32_768).astype(np.float32)
+    assert waveform.samples.dtype == np.float32
+    return waveform.samples
 
 
 def as_int16(samples: Floats) -> npt.NDArray[np.int16]:

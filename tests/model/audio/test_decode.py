@@ -9,23 +9,15 @@ from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-from model.audio import AudioLimits, Waveform, decode_audio, resampling
+from model.audio import AudioLimits, decode_audio, resampling
 from model.audio import ffmpeg as ffmpeg_reader
 from model.errors import AudioTooLongError, InvalidAudioError
-from tests.sounds import as_int16, ffmpeg, float_wav, likeness, silent_flac, sndfile, speechlike, wav
+from tests.sounds import as_int16, ffmpeg, float_wav, floats, likeness, silent_flac, sndfile, speechlike, wav
 
 SPEECH = speechlike(2.0)
 LONG = speechlike(10.0)
-
-
-def floats(waveform: Waveform) -> npt.NDArray[np.float32]:
-    if waveform.samples.dtype == np.int16:
-        return (waveform.samples / 32_768).astype(np.float32)
-    assert waveform.samples.dtype == np.float32
-    return waveform.samples
 
 
 @pytest.mark.parametrize(
@@ -317,23 +309,6 @@ def test_mp3_files_may_be_joined(between: bytes) -> None:
     decoded = decode_audio(sndfile(LONG, 16_000, "MP3") + between + second)
     assert decoded.duration == pytest.approx(12.0, abs=0.3)
     assert likeness(floats(decoded)[-31_000:], SPEECH) > 0.9
-
-
-@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_every_link_of_a_chained_ogg_file_is_heard(subtype: str) -> None:
-    high = speechlike(3.0, 48_000)
-    links = [
-        sndfile(SPEECH, 16_000, "OGG", subtype),
-        sndfile(np.stack([high, high], axis=1), 48_000, "OGG", "VORBIS"),
-        ffmpeg(SPEECH, 16_000, "ogg", "flac"),
-    ]
-    apart = [floats(decode_audio(link)) for link in links]
-    joined = floats(decode_audio(b"".join(links)))
-    np.testing.assert_array_equal(joined, np.concatenate(apart))
-    with pytest.raises(AudioTooLongError, match="limit of 6 seconds"):
-        decode_audio(b"".join(links), AudioLimits(max_seconds=6.0))
-    broken = links[0] + links[1][:200] + links[2]  # no link is lost for its neighbour
-    assert decode_audio(broken).duration >= len(apart[0]) / 16_000
 
 
 def test_a_track_that_begins_late_does_not_end_the_one_that_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
