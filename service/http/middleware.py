@@ -7,6 +7,7 @@ bounded reading of the rest (`service.http.upload.linger`), then the connection 
 
 import asyncio
 import errno
+import os
 import re
 import time
 import uuid
@@ -177,10 +178,10 @@ class RequestMiddleware:
                 self._metrics.cancellations.labels(context.stage, "deadline").inc()
             await self._refuse(error, exchange, context)
         except Exception as error:
-            logs.event("internal_error", level=40, error=error, request_id=context.request_id, stage=context.stage)
+            refusal = _noted(error, context)
             if exchange.status is not None:
                 raise
-            await self._refuse(_told(error), exchange, context)
+            await self._refuse(refusal, exchange, context)
 
     async def _refuse(self, error: ServiceError, exchange: Exchange, context: RequestContext) -> None:
         context.code = error.code
@@ -225,8 +226,11 @@ def _request_id(scope: Scope) -> str:
     return uuid.uuid4().hex
 
 
-def _told(error: Exception) -> ServiceError:
-    """What the client is told of an error of ours: where something is used up, that it may come again."""
+def _noted(error: Exception, context: RequestContext) -> ServiceError:
+    """Log an error of ours; what the client is told of it: where something is used up, that it may come again."""
+    known: dict[str, Any] = {"error": error, "request_id": context.request_id, "stage": context.stage}
     if isinstance(error, OSError) and error.errno in _USED_UP:
+        logs.event("out_of_resources", level=40, reason=os.strerror(error.errno), **known)
         return Unavailable("The server is out of file descriptors or memory.", retry_after_seconds=_RETRY_SECONDS)
+    logs.event("internal_error", level=40, **known)
     return InternalError("An internal error occurred.")

@@ -164,6 +164,7 @@ async def test_every_answer_error_and_log_line_carries_the_request_id(caplog):
         ("POST", "/v1/transcribe", {}, b"x", 401),
         ("POST", "/v1/detect-language", key, script(error="bug"), 500),
         ("POST", "/v1/transcribe", key, script(worker_error="no_worker"), 503),
+        ("POST", "/v1/transcribe", key, script(worker_error="descriptors"), 503),
         ("GET", "/nothing", key, b"", 404),
         ("GET", "/v1/models", key, b"", 200),
         ("GET", "/livez", {}, b"", 200),
@@ -180,6 +181,8 @@ async def test_every_answer_error_and_log_line_carries_the_request_id(caplog):
     assert told == [f"id-{number}" for number in range(len(asked))]
     (bug,) = [record for record in records if record.message == "internal_error"]
     assert bug.fields["request_id"] == "id-3"
+    (want,) = [record for record in records if record.message == "out_of_resources"]
+    assert (want.fields["request_id"], want.fields["reason"]) == ("id-5", "Too many open files")
 
 
 @in_loop
