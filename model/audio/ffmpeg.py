@@ -21,11 +21,11 @@ from model.errors import InvalidAudioError
 
 _DECODER_NAMES = """
     aac aac_latm ac3 eac3 alac amrnb amrwb libopencore_amrnb libopencore_amrwb dca truehd flac wavpack speex vorbis
-    opus libopus mp1 mp1float mp2 mp2float mp3 mp3float wmav1 wmav2 wmapro wmavoice wmalossless nellymoser gsm gsm_ms
-    g722 g723_1 g726 g726le adpcm_ima_qt adpcm_ima_wav adpcm_ms adpcm_swf adpcm_yamaha pcm_alaw pcm_mulaw pcm_bluray
-    pcm_dvd pcm_s8 pcm_u8 pcm_s16be pcm_s16le pcm_s24be pcm_s24le pcm_s32be pcm_s32le pcm_f32be pcm_f32le pcm_f64be
-    pcm_f64le pcm_s16be_planar pcm_s16le_planar pcm_s24le_planar pcm_s32le_planar pcm_s64be pcm_s64le real_144
-    tta
+    opus libopus mp1 mp1float mp2 mp2float mp3 mp3float wmav1 wmav2 wmapro wmavoice wmalossless nellymoser gsm
+    gsm_ms g722 g723_1 g726 g726le adpcm_ima_oki adpcm_ima_qt adpcm_ima_wav adpcm_ms adpcm_swf adpcm_yamaha pcm_alaw
+    pcm_mulaw pcm_bluray pcm_dvd pcm_s8 pcm_u8 pcm_s16be pcm_s16le pcm_s24be pcm_s24le pcm_s32be pcm_s32le pcm_f32be
+    pcm_f32le pcm_f64be pcm_f64le pcm_s16be_planar pcm_s16le_planar pcm_s24le_planar pcm_s32le_planar pcm_s64be
+    pcm_s64le real_144 tta
 """
 _DECODERS = frozenset(_DECODER_NAMES.split())
 """FFmpeg's names of the decoders that may run."""

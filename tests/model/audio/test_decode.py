@@ -14,7 +14,7 @@ import pytest
 from model.audio import AudioLimits, decode_audio, resampling
 from model.audio import ffmpeg as ffmpeg_reader
 from model.errors import AudioTooLongError, InvalidAudioError
-from tests.sounds import as_int16, ffmpeg, float_wav, floats, likeness, silent_flac, sndfile, speechlike, wav
+from tests.sounds import as_int16, ffmpeg, float_wav, floats, likeness, oki_adpcm, silent_flac, sndfile, speechlike, wav
 
 SPEECH = speechlike(2.0)
 LONG = speechlike(10.0)
@@ -101,6 +101,13 @@ def test_formats_of_ffmpeg(container: str, codec: str, layout: str, rate: int, b
     assert likeness(floats(decoded), SPEECH) > (
         0.97 if codec not in ("libopencore_amrnb", "real_144") else 0.4
     )  # CELP keeps no phases
+
+
+@pytest.mark.parametrize("tag", [0x10, 0x17], ids=["OKI", "Dialogic"])
+def test_recordings_of_telephone_systems(tag: int) -> None:
+    decoded = decode_audio(wav(oki_adpcm(speechlike(2.0, 8_000)), rate=8_000, bits=4, tag=tag))
+    assert decoded.duration == 2.0
+    assert likeness(floats(decoded), SPEECH) > 0.97
 
 
 def test_video_gives_its_sound_track() -> None:
