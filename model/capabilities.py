@@ -5,21 +5,24 @@ Asked by `model.transcriber` and by the service's workers, before a recording is
 
 from dataclasses import replace
 
-from model.dims import canonical_name
+from model.dims import DIMENSIONS, ModelDimensions
 from model.errors import OptionError
 from model.language import canonical_language
 from model.network.whisper import Whisper
 from model.options import TranscribeOptions
 
 
-def can_translate(name: str, model: Whisper) -> bool:
-    """Whether a model translates into English: the English-only ones and turbo were never trained to."""
-    return model.dims.is_multilingual and "turbo" not in canonical_name(name)
+def can_translate(dims: ModelDimensions) -> bool:
+    """Whether a model of these dimensions translates into English: the English-only ones and turbo were not trained to.
+
+    By its dimensions and not by its name, which is that of a file or folder.
+    """
+    return dims.is_multilingual and dims != DIMENSIONS["large-v3-turbo"]
 
 
 def check_options(options: TranscribeOptions, name: str, model: Whisper) -> TranscribeOptions:
     """The options with the language as a code; `OptionError` for what the model cannot do."""
-    if options.task == "translate" and not can_translate(name, model):
+    if options.task == "translate" and not can_translate(model.dims):
         raise OptionError("task", f"model {name} cannot translate; use task=transcribe or a multilingual model")
     if options.language is None:
         return options

@@ -107,7 +107,7 @@ class Transcriber:
     @property
     def can_translate(self) -> bool:
         """Whether the model was trained to translate into English."""
-        return can_translate(self.name, self.model)
+        return can_translate(self.dims)
 
     def transcribe(
         self, audio: Audio, *, progress: Callable[[int, int], None] | None = None, **options: Any

@@ -52,7 +52,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     info = ModelInfo(
         name=weights.name,
         languages=transcriber.tokenizer.language_codes or ("en",),
-        can_translate=can_translate(weights.name, model),
+        can_translate=can_translate(model.dims),
         device=str(device),
         compute_type=compute_type,
         encoder_context=context,
