@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -200,6 +201,15 @@ class Settings(BaseSettings):
         if not all(isinstance(key, SecretStr) or _KEY.fullmatch(key) for key in keys):
             raise ValueError("every key must be 8 to 512 visible ASCII characters without a comma")
         return keys
+
+    @field_validator("trace_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str) -> str:
+        try:
+            urlsplit(value).port  # noqa: B018  reading it is what tells
+        except ValueError:
+            raise ValueError("must be an address of the form http://collector:4318/v1/traces") from None
+        return value
 
     @model_validator(mode="after")
     def _check_together(self) -> "Settings":
