@@ -1,9 +1,10 @@
 """A worker without a model, whose recordings say what happens to it; started in the place of `service.worker`.
 
 The waveform's first word: `hang` and `crash` once the request is read, `drop` ends the worker before it reads one,
-anything else is answered after 0.2 s.
+`wait` is not answered, anything else is after 0.2 s.
 """
 
+import math
 import os
 import socket
 import time
@@ -62,7 +63,7 @@ class ScriptedWorker:
             time.sleep(3600)
         if word == b"crash":
             os._exit(3)
-        self._due[message.request_id] = time.monotonic() + _ANSWER_SECONDS
+        self._due[message.request_id] = math.inf if word == b"wait" else time.monotonic() + _ANSWER_SECONDS
 
 
 def main() -> None:

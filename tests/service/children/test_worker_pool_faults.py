@@ -135,9 +135,9 @@ async def test_a_worker_that_hangs_is_replaced_though_nobody_waits_any_more() ->
 @in_loop
 async def test_who_leaves_in_time_is_dropped_and_gives_its_waveform_back() -> None:
     async with running() as workers:
-        leaver = asyncio.create_task(ask(workers, "leaver"))
-        await asyncio.sleep(0.05)
+        leaver = asyncio.create_task(ask(workers, "wait"))
         (worker,) = workers._workers.values()
+        await until(lambda: worker.in_hand)
         (job,) = worker.in_hand
         leaver.cancel()
         await until(lambda: not worker.in_hand)
