@@ -149,7 +149,7 @@ class ServiceProcess:
         return httpx.get(self.url + path, timeout=10.0, trust_env=False, verify=False, **options)
 
     def post(self, upload: bytes = b"sound", path: str = "/v1/transcribe", **options: Any) -> httpx.Response:
-        options.setdefault("timeout", 30.0)
+        options.setdefault("timeout", 120.0)  # a busy machine may be that slow
         return httpx.post(self.url + path, files={"file": ("a.wav", upload)}, trust_env=False, verify=False, **options)
 
     def gauge(self, name: str, **options: Any) -> float:
