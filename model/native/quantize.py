@@ -31,7 +31,7 @@ def quantise(model: Whisper) -> str | None:
     library, reason = None, None
     try:
         library = load_library()
-    except OutdatedLibraryError as error:
+    except (OutdatedLibraryError, OSError) as error:  # or damaged, or of another machine or C library
         reason = str(error)
     if library is not None and can_attend_in_int16():
         give_attention(model, library)

@@ -55,6 +55,17 @@ def test_where_the_compiled_library_is_an_old_one_int8_runs_on_torch_and_says_wh
     assert decoder_name(transcriber.model) == "torch"
 
 
+def test_where_the_compiled_library_cannot_be_loaded_int8_runs_on_torch_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for variant in VARIANTS.get(cpu_capability(), ("generic",)):
+        (tmp_path / f"decoder-{variant}.so").write_bytes(b"x")
+    monkeypatch.setattr(model.native.quantize, "load_library", lambda: load_library(tmp_path))
+    whisper = tiny.transcriber().model
+    assert "file too short" in (quantise(whisper) or "")
+    assert decoder_name(whisper) == "torch"
+
+
 def test_the_decoder_runs_in_c_where_it_was_compiled(native_library: ctypes.CDLL) -> None:
     whisper = tiny.transcriber().model
     wanted = _logits(whisper)
