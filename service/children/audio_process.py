@@ -6,14 +6,13 @@ Used by `service.children.audio_pool` alone. The child gets an empty environment
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 from service.wire import channel as channels
 from service.wire.channel import AsyncChannel, ChannelClosed
 from service.wire.messages import ChildReady, StartFailed
-from service.wire.process import oom_kills
+from service.wire.process import murdered, oom_kills
 
 _START_SECONDS = 60.0
 _EXIT_SECONDS = 1.0
@@ -93,13 +92,11 @@ class AudioProcess:
         self.used, self._oom_kills = True, oom_kills()
 
     async def murdered(self) -> bool:
-        """Whether it was killed, and neither by us nor for memory: its file cannot have done it. If in doubt, no."""
+        """Whether others killed it, and its file cannot have done it; see `service.wire.process`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_SECONDS):
                 await self._process.wait()
-        if self._process.returncode != -signal.SIGKILL or self._killed or self._oom_kills is None:
-            return False
-        return oom_kills() == self._oom_kills
+        return not self._killed and murdered(self._process.returncode, self._oom_kills)
 
     def kill(self) -> None:
         """End it at once; harmless if it has ended."""

@@ -6,7 +6,6 @@ Used by `service.children.worker_pool` and `service.children.dispatcher` alone.
 import asyncio
 import contextlib
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ from service.wire.messages import (
     Transcribe,
     WorkerStats,
 )
-from service.wire.process import oom_kills
+from service.wire.process import murdered, oom_kills
 
 _MAX_UNREAD = 8
 """Jobs that a worker has been sent and not read: as many as may join its batch in one turn.
@@ -223,10 +222,8 @@ class WorkerProcess:
 
     @property
     def murdered(self) -> bool:
-        """Whether it has been killed, and neither by us nor for memory: no job can have done it. If in doubt, no."""
-        if self.process.returncode != -signal.SIGKILL or self._killed or self._oom_kills is None:
-            return False
-        return oom_kills() == self._oom_kills
+        """Whether others have killed it, and no job can have done it; see `service.wire.process`."""
+        return not self._killed and murdered(self.process.returncode, self._oom_kills)
 
     async def end(self, grace_seconds: float) -> None:
         """Ask the process to stop, kill it when it does not, and reap it. Takes no thread: there may be none left."""

@@ -1,4 +1,7 @@
-"""What every child process of the service does first: it dies with its parent and ignores the terminal's signals."""
+"""What every child process of the service does first: it dies with its parent and ignores the terminal's signals.
+
+And what its end says to the parent.
+"""
 
 import ctypes
 import os
@@ -43,3 +46,11 @@ def oom_kills() -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+def murdered(exit_status: int | None, oom_kills_before: int | None) -> bool:
+    """Whether a child that we did not kill was killed, and not for memory: no work of it can have done that.
+
+    `oom_kills_before` is what `oom_kills` said while it was well. If in doubt, no.
+    """
+    return exit_status == -signal.SIGKILL and oom_kills_before is not None and oom_kills() == oom_kills_before

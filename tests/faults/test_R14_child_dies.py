@@ -93,9 +93,9 @@ def test_R14_a_child_killed_for_memory_is() -> None:
     async def scenario() -> None:
         async with running(new_pool(SCRIPTED)) as pool:
             (child,) = children()
-            with mock.patch("service.children.audio_process.oom_kills", iter(range(10)).__next__):
-                work = asyncio.create_task(outcome(pool, b"sleep 60"))
-                await until(lambda: pool.busy == 1)
+            work = asyncio.create_task(outcome(pool, b"sleep 60"))
+            await until(lambda: pool.busy == 1)
+            with mock.patch("service.wire.process.oom_kills", return_value=-1):  # not what it said before
                 os.kill(child, signal.SIGKILL)
                 assert isinstance(await work, InvalidAudio)
 
