@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 from collections import deque
+from collections.abc import Sequence
 
 from service.wire.messages import Message, decode, encode
 
@@ -19,6 +20,8 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _MAX_FDS = 4
 _MAX_WAITING_FDS = 16
 """A child that sends descriptors without messages shall not use up its parent's."""
+_AGAIN_SECONDS = 0.05
+"""Where the kernel has no room for what waits to be sent, nobody is told when it has."""
 
 
 class ChannelClosed(Exception):
@@ -47,6 +50,18 @@ def _receive_some(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:
             received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
             fds.extend(received)
     return data, fds
+
+
+def _duplicates(fds: Sequence[int]) -> list[int]:
+    """As many new descriptors of the same files, or `OSError` and none."""
+    copies: list[int] = []
+    try:
+        copies.extend(os.dup(fd) for fd in fds)
+    except OSError:
+        for copy in copies:
+            os.close(copy)
+        raise
+    return copies
 
 
 class _Reader:
@@ -137,45 +152,58 @@ class AsyncChannel:
         self._reader = _Reader()
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
+        self._again: asyncio.TimerHandle | None = None
         self._closed = False
         self._readable = asyncio.Event()
         self._loop.add_reader(sock, self._readable.set)
 
     def send(self, message: Message, *fds: int) -> None:
-        """Queue one message; descriptors are duplicated at once, so the caller may close its own.
+        """Send or queue one message; descriptors are duplicated at once, so the caller may close its own.
 
-        `OSError` where there are none left.
+        `OSError` where none are left, or too many of this user's are on their way: nothing of it is sent then.
         """
         if self._closed:
             raise ChannelClosed("the channel is closed")
-        copies: list[int] = []
+        data = _frame(message)
         try:
-            copies.extend(os.dup(fd) for fd in fds)
+            sent = 0 if self._unsent else self._take(data, fds)
         except OSError:
-            for copy in copies:
-                os.close(copy)
-            raise
-        self._unsent.append((_frame(message), copies))
+            if fds:
+                raise
+            sent = 0
+        if sent == len(data):
+            return
+        self._unsent.append((data[sent:], [] if sent else _duplicates(fds)))
         if len(self._unsent) == 1:
-            self._flush()
+            self._loop.add_writer(self._sock, self._flush)
+
+    def _take(self, data: bytes, fds: Sequence[int]) -> int:
+        """Bytes that the kernel takes, all of them if nobody is there: the receiver learns of it as end of file."""
+        try:
+            return socket.send_fds(self._sock, [data], fds) if fds else self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except ConnectionError:
+            return len(data)
 
     def _flush(self) -> None:
+        """Send what waits, now that there may be room for it."""
+        self._loop.remove_writer(self._sock)
         while self._unsent:
             data, fds = self._unsent[0]
             try:
-                sent = socket.send_fds(self._sock, [data], fds) if fds else self._sock.send(data)
-            except (BlockingIOError, InterruptedError):
+                sent = self._take(data, fds)
+            except OSError:
+                self._again = self._loop.call_later(_AGAIN_SECONDS, self._flush)
+                return
+            if not sent:
                 self._loop.add_writer(self._sock, self._flush)
                 return
-            except OSError:  # the receiver learns of it as end of file
-                self._drop_unsent()
-                break
             for fd in fds:
                 os.close(fd)
             self._unsent.popleft()
             if sent < len(data):
                 self._unsent.appendleft((data[sent:], []))
-        self._loop.remove_writer(self._sock)
 
     async def receive(self) -> Message:
         """The next message; `ChannelClosed` at the end, or when the other side breaks the protocol."""
@@ -211,6 +239,8 @@ class AsyncChannel:
         self._closed = True
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
+        if self._again is not None:
+            self._again.cancel()
         self._drop_unsent()
         self._reader.close()
         self._sock.close()

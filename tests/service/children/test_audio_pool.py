@@ -328,18 +328,28 @@ def test_a_child_for_which_there_is_no_thread_is_started_when_there_is_one(monke
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("spare", [0, 1, 2])
-def test_a_file_that_cannot_be_sent_costs_no_child(spare: int) -> None:
-    # One for the memory of the samples, and two copies that are sent.
+def test_a_file_for_which_there_is_no_descriptor_costs_no_child() -> None:
     async def scenario() -> None:
         async with running(new_pool(SCRIPTED)) as pool:
             for _ in range(3):
-                with (
-                    recorded(b"samples") as upload,
-                    descriptors_left(spare),
-                    pytest.raises(OSError, match="open files"),
-                ):
+                with recorded(b"samples") as upload, descriptors_left(0), pytest.raises(OSError, match="open files"):
                     await pool.decode(upload)
+            (await decode(pool, b"samples")).close()
+            assert pool.restarts == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_file_that_the_kernel_does_not_let_pass_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> int:
+        raise OSError(errno.ETOOMANYREFS, "Too many references: cannot splice")
+
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED)) as pool:
+            with monkeypatch.context() as patch:
+                patch.setattr(socket, "send_fds", refuse)
+                with pytest.raises(OSError, match="Too many references"):
+                    await decode(pool, b"samples")
             (await decode(pool, b"samples")).close()
             assert pool.restarts == 0
 

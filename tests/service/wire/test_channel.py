@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import fcntl
 import os
 import resource
@@ -120,6 +121,57 @@ async def test_the_event_loop_speaks_with_a_blocking_child_and_leaks_no_descript
     child.close()
     os.close(fd)
     assert _descriptors() == before
+
+
+@in_loop
+async def test_where_too_many_descriptors_are_on_their_way_a_message_is_refused_or_waits(monkeypatch) -> None:
+    before = _descriptors()
+    ours, theirs = pair()
+    parent, child, fd = AsyncChannel(ours), Channel(theirs), _file(b"samples")
+    send_fds = socket.send_fds
+
+    def refuse(*_) -> int:
+        raise OSError(errno.ETOOMANYREFS, "Too many references: cannot splice")
+
+    monkeypatch.setattr(socket, "send_fds", refuse)
+    with pytest.raises(OSError, match="Too many references"):
+        parent.send(Stop(), fd)
+    parent.send(MESSAGES[2])  # more than the kernel takes at once: what follows waits
+    for _ in range(3):
+        parent.send(MESSAGES[2])
+    parent.send(Cancel("a"), fd)
+    parent.send(Cancel("b"))
+    assert [await asyncio.to_thread(child.receive) for _ in range(4)] == [MESSAGES[2]] * 4
+    await asyncio.sleep(0.1)
+    assert await asyncio.to_thread(child.receive, 0.0) is None
+    monkeypatch.setattr(socket, "send_fds", send_fds)
+    assert [await asyncio.to_thread(child.receive, 5.0) for _ in range(2)] == [Cancel("a"), Cancel("b")]
+    received = child.take_fd()
+    assert memory.read_all(received) == b"samples"
+    for one in (received, fd):
+        os.close(one)
+    parent.close()
+    child.close()
+    assert _descriptors() == before
+
+
+@in_loop
+async def test_a_channel_that_is_closed_while_a_message_waits_for_room_tries_no_more(monkeypatch) -> None:
+    ours, theirs = pair()
+    parent = AsyncChannel(ours)
+
+    def refuse(*_) -> int:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    monkeypatch.setattr(parent, "_take", refuse)
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    parent.send(Stop())
+    await asyncio.sleep(0.01)
+    parent.close()
+    await asyncio.sleep(0.1)
+    assert not complaints
+    theirs.close()
 
 
 @in_loop
