@@ -6,8 +6,9 @@ A job goes to the ready worker with the least audio outstanding.
 When a worker dies, nobody knows which of its jobs was the cause. Each of them becomes a suspect and is run again once,
 alone in a worker that takes nothing else meanwhile. The one with which a second worker dies fails for good, and its
 recording is refused for ten minutes; the others get their answer. A suspect whose client does not wait for that is one
-again when it comes back within ten minutes. Where somebody else killed the worker (SIGKILL, and
-not for memory) no job is to blame: they run again together, or are told to come back later when it happens too often.
+again when it comes back within ten minutes. Where somebody else killed the worker (SIGKILL, and not for memory) or held
+it still until we did (SIGSTOP) no job is to blame: they run again together, or are told to come back later when it
+happens too often.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from service.wire.messages import DetectLanguage, Transcribe
 _MAX_CRASHES = 2
 """Workers that crash with a job in hand, the second one with nothing else in hand, until it is to blame."""
 _MAX_MURDERS = 4
-"""Workers that others kill with a job in hand until it is told to come back later."""
+"""Workers that others kill or stop with a job in hand until it is told to come back later."""
 
 
 class Dispatcher:
@@ -126,7 +127,7 @@ class Dispatcher:
 
     def _blame(self, job: Job, worker: WorkerProcess) -> bool:
         """Count a worker's end against this job; whether the job may have caused it."""
-        innocent = worker.murdered or not job.received
+        innocent = worker.murder is not None or not job.received
         job.murders += innocent
         job.crashes += not innocent
         return not innocent

@@ -160,11 +160,11 @@ class WorkerPool:
         await worker.end(_EXIT_SECONDS)
         logs.event(
             "worker_ended", level=40, device=name, pid=worker.process.pid,
-            reason="it was killed by somebody else" if worker.murdered else reason,
+            reason=worker.murder or reason,
             status=worker.process.returncode, restarts=self.restarts, detail=self.failure,
             request_ids=" ".join(job.request_id.rpartition(".")[0] for job in worker.in_hand),
         )  # fmt: skip
-        explained = worker.proved or worker.murdered or any(job.received for job in worker.in_hand)
+        explained = worker.proved or worker.murder is not None or any(job.received for job in worker.in_hand)
         await self._dispatcher.mourn(worker)
         return explained or (worker.info is not None and self._clock() - worker.started_at >= _PROVED_SECONDS)
 

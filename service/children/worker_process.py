@@ -31,7 +31,7 @@ from service.wire.messages import (
     Transcribe,
     WorkerStats,
 )
-from service.wire.process import murdered, oom_kills
+from service.wire.process import murdered, oom_kills, stopped
 
 _MAX_UNREAD = 8
 """Jobs that a worker has been sent and not read: as many as may join its batch in one turn.
@@ -56,7 +56,7 @@ class Job:
     waveform: bytes = b""
     """Its hash, where one was needed."""
     murders: int = 0
-    """Workers that ended with this job in hand, and not for it: others killed them, or they had not read it."""
+    """Workers that ended with this job in hand, and not for it: others ended them, or they had not read it."""
     received: bool = False
     """Whether the worker that has it in hand has read it."""
     sent: int = 0
@@ -126,7 +126,7 @@ class WorkerProcess:
         self.broken = False
         self.proved = False
         """Whether it has finished anything."""
-        self._killed = False
+        self._killed = self._stopped = False
         self._oom_kills = oom_kills()
         self.started_at = self.progressed_at = now
         """When it last moved on, or was given work while idle."""
@@ -217,13 +217,18 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it by force."""
+        self._stopped = self._stopped or stopped(self.process.pid)
         self._killed = True
         self.process.kill()
 
     @property
-    def murdered(self) -> bool:
-        """Whether others have killed it, and no job can have done it; see `service.wire.process`."""
-        return not self._killed and murdered(self.process.returncode, self._oom_kills)
+    def murder(self) -> str | None:
+        """What others did to it, where no job can have done it; see `service.wire.process`."""
+        if self._stopped:
+            return "it was stopped by somebody else"
+        if not self._killed and murdered(self.process.returncode, self._oom_kills):
+            return "it was killed by somebody else"
+        return None
 
     async def end(self, grace_seconds: float) -> None:
         """Ask the process to stop, kill it when it does not, and reap it. Takes no thread: there may be none left."""

@@ -54,3 +54,12 @@ def murdered(exit_status: int | None, oom_kills_before: int | None) -> bool:
     `oom_kills_before` is what `oom_kills` said while it was well. If in doubt, no.
     """
     return exit_status == -signal.SIGKILL and oom_kills_before is not None and oom_kills() == oom_kills_before
+
+
+def stopped(pid: int) -> bool:
+    """Whether somebody holds a process of ours still, by SIGSTOP or a debugger; False where /proc does not say."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state in (b"T", b"t")

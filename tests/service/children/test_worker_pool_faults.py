@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -156,6 +157,22 @@ async def test_r28_what_a_worker_had_not_read_did_not_end_it(monkeypatch) -> Non
         with recording("drop") as unread, recording("crash") as read:
             assert not workers._dispatcher._quarantine.holds(fingerprint(unread), time.monotonic())
             assert workers._dispatcher._quarantine.holds(fingerprint(read), time.monotonic())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+@in_loop
+async def test_r26_a_request_is_not_blamed_for_workers_that_others_stop() -> None:
+    async with running(stall_seconds=1.0) as workers:
+        unlucky = asyncio.create_task(ask(workers, "unlucky"))
+        for restarts in (0, 1):
+            await until(lambda count=restarts: workers.restarts == count and workers.ready)
+            (worker,) = workers._workers.values()
+            await until(lambda one=worker: any(job.received for job in one.in_hand))
+            os.kill(worker.process.pid, signal.SIGSTOP)
+        assert await asyncio.wait_for(unlucky, 30) == "said"
+        with recording("unlucky") as fine:
+            for held in (workers._dispatcher._quarantine, workers._dispatcher._suspected):
+                assert not held.holds(fingerprint(fine), time.monotonic())
 
 
 @in_loop

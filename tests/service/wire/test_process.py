@@ -1,8 +1,12 @@
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from service.wire import process
+from tests.serving import wait_until
 
 
 @pytest.mark.parametrize(
@@ -28,3 +32,18 @@ def test_this_process_has_memory() -> None:
 def test_only_a_kill_that_was_not_for_memory_is_murder(monkeypatch, status, before, now, answer) -> None:
     monkeypatch.setattr(process, "oom_kills", lambda: now)
     assert process.murdered(status, before) == answer
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_a_process_that_somebody_stopped_is_told_from_one_that_sleeps() -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        assert not process.stopped(sleeper.pid)
+        sleeper.send_signal(signal.SIGSTOP)
+        wait_until(lambda: process.stopped(sleeper.pid))
+        sleeper.send_signal(signal.SIGCONT)
+        wait_until(lambda: not process.stopped(sleeper.pid))
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    assert not process.stopped(sleeper.pid)
