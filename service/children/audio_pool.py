@@ -7,7 +7,8 @@ child may hold, as they are to a worker that is busy, the kernel refuses to take
 
 - A child that dies, or works on one file for longer than `decode_seconds`, costs that file a 400 and nothing more: the
   child is killed and replaced, and the next file waits for the new one. So does a caller that goes away. Where somebody
-  else killed the child (SIGKILL, and not for memory) the file is not to blame: it is decoded again, once.
+  else killed the child (SIGKILL, and not for memory) or held it still the file is not to blame: it is decoded
+  again, once.
 - Free children go to those who wait in the order in which they came.
 - A child that cannot start, or dies again and again without a file, is replaced ever more slowly. While that holds for
   all of them nobody waits: `ready` is false and `decode` answers 503 at once.
@@ -59,8 +60,8 @@ class DecodedAudio:
         os.close(self.fd)
 
 
-class DecoderKilled(Unavailable):
-    """Neither we nor the file nor the want of memory ended the child: the file may come again."""
+class DecoderLost(Unavailable):
+    """Others killed the child or held it still, not the file: that may come again."""
 
 
 class AudioPool:
@@ -124,13 +125,13 @@ class AudioPool:
     async def decode(self, upload_fd: int) -> DecodedAudio:
         """Decode the file in `upload_fd`, which stays the caller's.
 
-        Raises `InvalidAudio`, `TooLarge` (code `audio_too_long`), `Unavailable` when no child can start, others killed
+        Raises `InvalidAudio`, `TooLarge` (code `audio_too_long`), `Unavailable` when no child can start, others ended
         two of them, or the pool stops, `OSError` where no descriptor is left. May be cancelled at any point: a child
         that was at work is killed and replaced.
         """
         try:
             return await self._attempt(upload_fd)
-        except DecoderKilled:
+        except DecoderLost:
             return await self._attempt(upload_fd)
 
     async def _attempt(self, upload_fd: int) -> DecodedAudio:
@@ -157,6 +158,8 @@ class AudioPool:
             async with asyncio.timeout(self._decode_seconds):
                 outcome = self._outcome(output, await child.channel.receive())
         except TimeoutError:
+            if child.held_still(self._decode_seconds):
+                raise DecoderLost("The audio decoder was stopped.", retry_after_seconds=_RETRY_SECONDS) from None
             raise InvalidAudio("The file took too long to decode.", param="file") from None
         except OSError:  # no descriptor is left, to make or to send; the child knows nothing of the file
             unsent = True
@@ -165,7 +168,7 @@ class AudioPool:
             if self._stopping:
                 raise self._unavailable() from error
             if await child.murdered():
-                raise DecoderKilled("The audio decoder was killed.", retry_after_seconds=_RETRY_SECONDS) from error
+                raise DecoderLost("The audio decoder was killed.", retry_after_seconds=_RETRY_SECONDS) from error
             raise InvalidAudio("The file could not be decoded.", param="file") from error
         finally:
             self.busy -= 1

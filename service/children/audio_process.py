@@ -6,17 +6,20 @@ Used by `service.children.audio_pool` alone. The child gets an empty environment
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from service.wire import channel as channels
 from service.wire.channel import AsyncChannel, ChannelClosed
 from service.wire.messages import ChildReady, StartFailed
-from service.wire.process import murdered, oom_kills
+from service.wire.process import murdered, oom_kills, stopped
 
 _START_SECONDS = 60.0
 _EXIT_SECONDS = 1.0
 """A process closes its channel a little before it is gone."""
+_LATE_SECONDS = 3.0
+"""A deadline that comes so late says more about this process than about the child."""
 _ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
@@ -42,6 +45,7 @@ class AudioProcess:
         """Whether it was ever given a file."""
         self._killed = False
         self._oom_kills: int | None = None
+        self._busy_since = 0.0
 
     @classmethod
     async def start(cls, command: Sequence[str]) -> "AudioProcess":
@@ -89,7 +93,11 @@ class AudioProcess:
 
     def take_file(self) -> None:
         """It is given a file now."""
-        self.used, self._oom_kills = True, oom_kills()
+        self.used, self._oom_kills, self._busy_since = True, oom_kills(), time.monotonic()
+
+    def held_still(self, seconds: float) -> bool:
+        """Whether its `seconds` for a file ran out because somebody stopped it, or us, and not for the file."""
+        return stopped(self._process.pid) or time.monotonic() - self._busy_since > seconds + _LATE_SECONDS
 
     async def murdered(self) -> bool:
         """Whether others killed it, and its file cannot have done it; see `service.wire.process`."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from unittest import mock
 
@@ -84,6 +85,29 @@ def test_R14_a_child_killed_by_somebody_else_is_not_the_fault_of_its_file() -> N
                 assert not isinstance(refused, InvalidAudio)
             assert refused.retry_after_seconds
             assert await outcome(pool, b"samples") == 0.01
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_R14_a_child_that_somebody_holds_still_is_not_the_fault_of_its_file() -> None:
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED, decode_seconds=1.0)) as pool:
+            (child,) = children()
+            os.kill(child, signal.SIGSTOP)
+            assert await outcome(pool, b"samples") == 0.01
+            assert pool.restarts == 1
+
+    asyncio.run(scenario())
+
+
+def test_R14_a_service_that_is_held_still_does_not_blame_the_file() -> None:
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED, decode_seconds=0.5)) as pool:
+            work = asyncio.create_task(outcome(pool, b"sleep 0.2"))
+            await until(lambda: pool.busy == 1)
+            time.sleep(4.0)  # noqa: ASYNC251  nothing of this process goes on
+            assert await work == 0.01
 
     asyncio.run(scenario())
 
