@@ -109,8 +109,9 @@ class AudioProcess:
     def kill(self) -> None:
         """End it at once; harmless if it has ended."""
         self._killed = True
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        if self.alive:  # else `subprocess` would collect its exit status, for which the event loop waits
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
     async def ended(self) -> int:
         """Wait for its end and close the channel; its exit status. Cancelling this kills it first."""

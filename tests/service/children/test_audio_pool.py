@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -354,6 +355,30 @@ def test_a_file_that_the_kernel_does_not_let_pass_is_not_waited_for(monkeypatch:
             assert pool.restarts == 0
 
     asyncio.run(scenario())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_a_child_that_dies_as_its_caller_leaves_keeps_its_exit_status(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED)) as pool:
+            work = asyncio.create_task(outcome(pool, b"sleep 60"))
+            await until(lambda: pool.busy == 1)
+            (child,) = children()
+            os.kill(child, signal.SIGSEGV)
+            while (Path("/proc") / str(child) / "stat").read_text().split()[2] != "Z":
+                pass  # nothing but the child's end goes on
+            work.cancel()
+            await until(lambda: pool.restarts == 1 and pool.ready)
+
+    if sys.version_info < (3, 12):  # later ones collect exit statuses in the event loop anyway, and not in a thread
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+    try:
+        with caplog.at_level(logging.WARNING):
+            asyncio.run(scenario())
+    finally:
+        if sys.version_info < (3, 12):
+            asyncio.set_child_watcher(None)
+    assert [getattr(record, "exit_status", record) for record in caplog.records] == [-signal.SIGSEGV]
 
 
 @contextlib.contextmanager
