@@ -7,6 +7,11 @@ It ends when the channel does. Whatever is not foreseen here ends it too: the po
 another child.
 """
 
+from service.wire.process import leave_signals_to_parent
+
+if __name__ == "__main__":
+    leave_signals_to_parent()  # what is imported below takes a second, in which it would end
+
 import argparse
 import contextlib
 import io
@@ -19,7 +24,6 @@ from service.audio_child.sandbox import limit_cpu, lock_down
 from service.wire import memory
 from service.wire.channel import Channel, ChannelClosed
 from service.wire.messages import AudioDecoded, AudioRefused, ChildReady, DecodeAudio, StartFailed
-from service.wire.process import leave_signals_to_parent
 
 Decoder = Callable[[DecodeAudio, int, int], AudioDecoded | AudioRefused]
 """What is asked, the upload's descriptor, and that of the memory for the samples."""

@@ -5,6 +5,11 @@ gives back segments as they are final, results and statistics. Started as `pytho
 channel does, and the kernel kills it with its parent.
 """
 
+from service.wire.process import die_with_parent, leave_signals_to_parent, resident_bytes
+
+if __name__ == "__main__":
+    leave_signals_to_parent()  # what is imported below takes a second, in which Ctrl-C would be a traceback
+
 import argparse
 import logging
 import os
@@ -29,7 +34,6 @@ from service.wire.messages import (
     Transcribe,
     WorkerStats,
 )
-from service.wire.process import die_with_parent, leave_signals_to_parent, resident_bytes
 from service.worker.start import describe, start
 
 if TYPE_CHECKING:

@@ -90,3 +90,20 @@ def test_r36_a_signal_before_the_service_listens_ends_it(tmp_path, number):
         server.send_signal(number)
         assert server.wait(10) == 0
         assert server.stdout.read() == ""
+
+
+@pytest.mark.parametrize("module", ["service.worker", "service.audio_child"])
+def test_r36_a_child_that_is_still_starting_leaves_signals_to_its_parent(tmp_path, module):
+    """Ctrl-C in a terminal, and what some supervisors send, reach all of them."""
+    (tmp_path / "pydantic.py").write_text("print('importing', flush=True)\ninput()\nprint('alive', flush=True)\n")
+    child = subprocess.Popen(
+        [sys.executable, "-m", module],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "importing\n"
+        for number in (signal.SIGINT, signal.SIGTERM):
+            child.send_signal(number)
+        assert child.communicate("\n", timeout=10)[0] == "alive\n"
