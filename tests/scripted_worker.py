@@ -14,7 +14,9 @@ from service.wire.memory import read_all
 from service.wire.messages import (
     Cancel,
     Cancelled,
+    DetectLanguage,
     Finished,
+    LanguageDetected,
     Message,
     ModelInfo,
     Received,
@@ -32,7 +34,7 @@ class ScriptedWorker:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._due: dict[str, float] = {}
+        self._due: dict[str, tuple[float, Message]] = {}
         self._progress = 0
 
     def run(self) -> None:
@@ -40,18 +42,18 @@ class ScriptedWorker:
         while not isinstance(message := self._channel.receive(0.05), Stop):
             if message is not None:
                 self._take(message)
-            for request_id, due in list(self._due.items()):
+            for request_id, (due, answer) in list(self._due.items()):
                 if time.monotonic() >= due:
                     del self._due[request_id]
                     self._progress += 1
-                    self._channel.send(Finished(request_id, "en", "said", 0.0, 0.1))
+                    self._channel.send(answer)
             self._channel.send(WorkerStats(self._progress, 0, 0, 0, 0, 0.0, {}, {}, {}, 0, {}))
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Cancel):
             self._due.pop(message.request_id, None)
             self._channel.send(Cancelled(message.request_id))
-        if not isinstance(message, Transcribe):
+        if not isinstance(message, Transcribe | DetectLanguage):
             return
         fd = self._channel.take_fd()
         word = bytes(read_all(fd)).split(maxsplit=1)[0]
@@ -63,7 +65,11 @@ class ScriptedWorker:
             time.sleep(3600)
         if word == b"crash":
             os._exit(3)
-        self._due[message.request_id] = math.inf if word == b"wait" else time.monotonic() + _ANSWER_SECONDS
+        answer: Message = Finished(message.request_id, "en", "said", 0.0, 0.1)
+        if isinstance(message, DetectLanguage):
+            answer = LanguageDetected(message.request_id, "en", {"en": 1.0})
+        due = math.inf if word == b"wait" else time.monotonic() + _ANSWER_SECONDS
+        self._due[message.request_id] = due, answer
 
 
 def main() -> None:

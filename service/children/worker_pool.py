@@ -119,10 +119,11 @@ class WorkerPool:
                 event = await ours.events.get()
                 if isinstance(event, Exception):
                     raise event
-                if isinstance(event, Finished):
+                done = isinstance(event, Finished) or isinstance(job, DetectLanguage)
+                if done:
                     self._dispatcher.acquit(ours)
                 yield event
-                if isinstance(event, Finished) or isinstance(job, DetectLanguage):
+                if done:
                     return
         finally:
             self._dispatcher.forget(ours)

@@ -18,7 +18,7 @@ from service.children.worker_pool import WorkerPool
 from service.children.worker_process import WorkerProcess
 from service.errors import InternalError, Unavailable
 from service.wire import memory
-from service.wire.messages import Finished, Transcribe
+from service.wire.messages import DetectLanguage, Finished, LanguageDetected, Transcribe
 from tests import audio_pools
 from tests.audio_pools import until
 from tests.serving import in_loop, make_settings
@@ -56,6 +56,15 @@ async def ask(workers: WorkerPool, words: str) -> str:
         async for event in workers.run(job, fd):
             if isinstance(event, Finished):
                 return event.text
+    raise AssertionError("no answer")
+
+
+async def language(workers: WorkerPool, words: str) -> str:
+    """The language of such a recording."""
+    with recording(words) as fd:
+        async for event in workers.run(DetectLanguage(words, "int16", 16_000, None), fd):
+            if isinstance(event, LanguageDetected):
+                return event.language
     raise AssertionError("no answer")
 
 
@@ -97,7 +106,8 @@ async def test_r28_a_client_that_never_waits_for_the_verdict_cannot_go_on_crashi
 
 
 @in_loop
-async def test_a_suspect_that_comes_back_and_is_answered_is_one_no_more() -> None:
+@pytest.mark.parametrize(("asked", "answer"), [(ask, "said"), (language, "en")])
+async def test_a_suspect_that_comes_back_and_is_answered_is_one_no_more(asked, answer) -> None:
     async with running() as workers:
         both = [asyncio.create_task(ask(workers, words)) for words in ("innocent", "crash")]
         await until(lambda: not workers.ready)
@@ -106,7 +116,7 @@ async def test_a_suspect_that_comes_back_and_is_answered_is_one_no_more() -> Non
         await until(lambda: workers.ready)
         with recording("innocent") as fine:
             assert workers._dispatcher._suspected.holds(fingerprint(fine), time.monotonic())
-            assert await ask(workers, "innocent") == "said"
+            assert await asked(workers, "innocent") == answer
             assert not workers._dispatcher._suspected.holds(fingerprint(fine), time.monotonic())
 
 
