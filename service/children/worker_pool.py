@@ -162,7 +162,7 @@ class WorkerPool:
         logs.event(
             "worker_ended", level=40, device=name, pid=worker.process.pid,
             reason=worker.murder or reason,
-            status=worker.process.returncode, restarts=self.restarts, detail=self.failure,
+            status=worker.process.returncode, restarts=self.restarts, detail=worker.failure,
             request_ids=" ".join(job.request_id.rpartition(".")[0] for job in worker.in_hand),
         )  # fmt: skip
         explained = worker.proved or worker.murder is not None or any(job.received for job in worker.in_hand)
@@ -191,7 +191,7 @@ class WorkerPool:
             except ChannelClosed:
                 return "it ended"
             if isinstance(message, StartFailed):
-                self.failure = message.message
+                self.failure = worker.failure = message.message
                 return "it could not start"
             self._note(worker, message, self._clock() - started)
 

@@ -119,6 +119,8 @@ class WorkerProcess:
             on_error.pop_all()
         self.channel = AsyncChannel(ours)
         self.info: ModelInfo | None = None
+        self.failure: str | None = None
+        """Why it could not start, if it has said so."""
         self.stats: WorkerStats | None = None
         self.jobs: dict[str, Job] = {}
         self.leaving: dict[str, Job] = {}

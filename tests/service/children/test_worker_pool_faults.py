@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import sys
@@ -25,12 +26,26 @@ from tests.serving import in_loop, make_settings
 from tests.sounds import float_wav, speechlike
 
 COMMAND = [sys.executable, "-m", "tests.scripted_worker"]
+FAILS_ONCE = """
+import socket
+from pathlib import Path
+from service.wire.channel import Channel
+from service.wire.messages import StartFailed
+from service.worker.__main__ import parse
+from tests.scripted_worker import main
+marker = Path({marker!r})
+if marker.exists():
+    main()
+else:
+    marker.touch()
+    Channel(socket.socket(fileno=parse().fd)).send(StartFailed("no room"))
+"""
 
 
 @contextlib.asynccontextmanager
 async def running(**settings) -> AsyncIterator[WorkerPool]:
-    clock = settings.pop("clock", time.monotonic)
-    workers = WorkerPool(make_settings(devices=("cpu",), **settings), command=COMMAND, clock=clock)
+    clock, command = settings.pop("clock", time.monotonic), settings.pop("command", COMMAND)
+    workers = WorkerPool(make_settings(devices=("cpu",), **settings), command=command, clock=clock)
     await workers.start()
     try:
         await until(lambda: workers.ready)
@@ -209,6 +224,19 @@ async def test_r30_a_pool_without_descriptors_goes_on_when_there_are_some(monkey
                 with pytest.raises(OSError, match="Too many open files"):
                     await ask(workers, "late")
         assert await ask(workers, "better") == "said"
+
+
+def test_r30_why_a_worker_could_not_start_is_told_of_that_one_only(tmp_path, caplog) -> None:
+    program = FAILS_ONCE.format(marker=str(tmp_path / "started"))
+
+    async def scenario() -> None:
+        async with running(command=[sys.executable, "-c", program]) as workers:
+            assert await refused(workers, "crash") == "request_crashed_worker"
+
+    with caplog.at_level(logging.ERROR, "service"):
+        asyncio.run(scenario())
+    ends = [record.fields for record in caplog.records if record.message == "worker_ended"]
+    assert [end["detail"] for end in ends] == ["no room", None, None]
 
 
 @in_loop
