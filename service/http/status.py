@@ -4,6 +4,7 @@ while everything is busy.
 A full queue does not make the service unready: a load balancer that took it out would collapse onto the others.
 """
 
+import asyncio
 from typing import Any
 
 from fastapi import Request
@@ -13,7 +14,7 @@ from service.errors import Unavailable
 from service.http.formats import json_response
 from service.http.metrics import CONTENT_TYPE, Metrics
 from service.http.openai_audio import check_model
-from service.lifecycle import Lifecycle
+from service.lifecycle import BEAT_SECONDS, Lifecycle
 from service.ports import Workers
 from service.wire.messages import ModelInfo
 
@@ -26,6 +27,8 @@ class Status:
 
     async def livez(self, _: Request) -> Response:
         """200 while the process works; 503 asks to be restarted."""
+        if not self._lifecycle.alive:
+            await asyncio.sleep(BEAT_SECONDS)  # the whole process may have stood still: then it beats now
         if not self._lifecycle.alive:
             raise Unavailable("The supervisor has stopped.", code="not_alive")
         return json_response({"status": "alive"})

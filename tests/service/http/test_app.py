@@ -1,5 +1,6 @@
 import asyncio
 import re
+import time
 from pathlib import Path
 
 import httpx
@@ -211,6 +212,20 @@ async def test_before_it_is_ready_it_lives_and_refuses():
         assert (await c.get("/v1/models")).json() == {"object": "list", "data": []}
         assert (await c.get("/metrics")).status_code == 200
     assert not workers.started
+
+
+@in_loop
+async def test_a_process_that_stood_still_lives_and_one_whose_supervisor_has_ended_does_not():
+    app, *_ = make_app()
+    lifecycle, offset = app.state.lifecycle, 0.0
+    async with client(app) as c:
+        lifecycle._clock = lambda: time.monotonic() + offset
+        offset = 100.0
+        assert (await c.get("/livez")).status_code == 200
+        for task in lifecycle._background:
+            task.cancel()
+        offset = 200.0
+        assert error_of(await c.get("/livez"), 503)["code"] == "not_alive"
 
 
 @in_loop
