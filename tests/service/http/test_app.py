@@ -120,6 +120,8 @@ async def test_an_english_model_refuses_what_it_cannot_do():
         ({"error": "bug"}, 500, "internal_error"),
         ({"worker_error": "no_worker"}, 503, "no_worker"),
         ({"worker_error": "descriptors"}, 503, "overloaded"),
+        ({"worker_error": "descriptors on their way"}, 503, "overloaded"),
+        ({"error": "space"}, 503, "overloaded"),
         ({"worker_error": "deadline"}, 504, "deadline_exceeded"),
         ({"worker_error": "quarantined"}, 500, "request_crashed_worker"),
         ({"worker_error": "bug"}, 500, "internal_error"),
