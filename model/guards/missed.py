@@ -3,8 +3,8 @@
 Between two segments, or behind the last one, a text may leave out whole sentences, most of all after a pause: the model
 takes up again where somebody speaks later. `pauses` says where a text is silent for long, which the voice activity
 detector is then asked about, and `resumption` where to begin to hear again what it heard there. Text is also written
-before it is said: where too little is said for it (`is_early`), the speech behind it is its own and was not missed, and
-a text that comes again with that speech was said once (`Echoes`).
+before it is said: where too little is said for it (`early`), the speech behind it is its own and was not missed, and a
+text that comes again with that speech was said once (`Echoes`).
 """
 
 from collections.abc import Sequence
@@ -43,15 +43,27 @@ def pauses(tokens: Sequence[int], timestamp_begin: int, window: Window) -> list[
     return [(end, start) for end, start in zip(ends, starts, strict=False) if start - end >= _LEAST_PAUSE]
 
 
-def is_early(segment: Segment, speech: Sequence[float]) -> bool:
-    """Whether nobody can have said a segment's text in the speech of its time: it was said later.
+def early(segments: Sequence[Segment], speech: Sequence[float]) -> list[bool]:
+    """Which segments of a window were said later: by their ends nobody can have said all that is written.
 
-    `speech`: the probability of each 32 ms of its window.
+    People speak in the order of the text: what stands behind a text that is too early waits until that has been said.
+    `speech`: the probability of each 32 ms of the window.
     """
-    offset = segment.seek / FRAMES_PER_SECOND
-    first, last = (round((time - offset) / CHUNK_SECONDS) for time in (segment.start, segment.end))
-    spoken = sum(probability >= THRESHOLD for probability in speech[first:last])
-    return len(segment.text.strip()) > _FASTEST * spoken * CHUNK_SECONDS
+    flags: list[bool] = []
+    waiting, heard = 0.0, 0  # letters that are written and not said yet; pieces of speech looked at
+    for segment in segments:
+        offset = segment.seek / FRAMES_PER_SECOND
+        first, last = (round((time - offset) / CHUNK_SECONDS) for time in (segment.start, segment.end))
+        waiting = max(0.0, waiting - _sayable(speech[heard:first])) + len(segment.text.strip())
+        waiting = max(0.0, waiting - _sayable(speech[first:last]))
+        heard = max(heard, last)
+        flags.append(waiting > 0.0)
+    return flags
+
+
+def _sayable(speech: Sequence[float]) -> float:
+    """Letters that somebody can say in this time at most."""
+    return _FASTEST * CHUNK_SECONDS * sum(probability >= THRESHOLD for probability in speech)
 
 
 class Echoes:
@@ -62,7 +74,7 @@ class Echoes:
         """What the window before wrote too early."""
 
     def sift(self, segments: Sequence[Segment], speech: Sequence[float]) -> tuple[list[Segment], list[Segment]]:
-        """A window's segments to keep, and those whose text stands there already; `speech` as in `is_early`.
+        """A window's segments to keep, and those whose text stands there already; `speech` as in `early`.
 
         A text of a few words may be said twice. So is one that the detector hears nobody say the second time either: it
         is deaf to that voice then.
@@ -70,13 +82,13 @@ class Echoes:
         kept: list[Segment] = []
         echoes: list[Segment] = []
         before, self._early = self._early, set()
-        for segment in segments:
-            early = bool(speech) and is_early(segment, speech)
-            if not early and segment.text in before | self._early and len(segment.tokens) >= PHRASE + 2:
+        flags = early(segments, speech) if speech else [False] * len(segments)
+        for segment, is_early in zip(segments, flags, strict=True):
+            if not is_early and segment.text in before | self._early and len(segment.tokens) >= PHRASE + 2:
                 echoes.append(segment)
                 continue
             kept.append(segment)
-            if early:
+            if is_early:
                 self._early.add(segment.text)
         return kept, echoes
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from model.dims import FRAMES_PER_SECOND, N_FRAMES, SAMPLE_RATE, ModelDimensions
 from model.guards.invention import judge, rest_of
-from model.guards.missed import Echoes, is_early, pauses, resumption
+from model.guards.missed import Echoes, early, pauses, resumption
 from model.guards.omissions import left_out
 from model.guards.presence import is_speech_after_all, reason_to_skip
 from model.longform.clips import clip_frames, count_frames
@@ -205,7 +205,8 @@ class Transcript:
         ):
             return None
         written, _ = self._reader.read(window, result)
-        early = {round(one.end * FRAMES_PER_SECOND) - window.seek for one in written if is_early(one, result.speech)}
+        flags = zip(written, early(written, result.speech), strict=True)
+        waiting = {round(one.end * FRAMES_PER_SECOND) - window.seek for one, is_early in flags if is_early}
         silent = pauses(result.tokens, self._tokenizer.timestamp_begin, window)
-        frame = resumption([pause for pause in silent if pause[0] not in early], result.speech)
+        frame = resumption([pause for pause in silent if pause[0] not in waiting], result.speech)
         return None if frame is None else window.seek + frame

@@ -147,6 +147,33 @@ def test_a_text_that_was_written_before_it_was_said_is_not_kept_again(spoken, ag
 
 
 @pytest.mark.parametrize(
+    ("said", "seek"),
+    [
+        ([(4.5, 9.0), (10.0, 14.0)], 3000),  # both sentences are said from the second one's time on
+        ([(0.0, 7.0), (10.0, 14.0)], 980),  # each in its own time: the third was missed
+        ([(2.5, 7.0), (10.0, 14.0)], 980),  # the second is quick, and nothing waits behind it
+    ],
+)
+def test_what_stands_behind_a_text_that_is_too_early_is_said_after_it(said, seek) -> None:
+    recording = _recording()
+    lane, _ = recording.take()
+    tokens = (BEGIN, *LONG, BEGIN + 200, BEGIN + 200, *LONG, BEGIN + 350)
+    recording.feed(lane, _result(tokens, speech=_speech(*said)))
+    assert recording.take()[1].seek == pytest.approx(seek, abs=4)
+
+
+def test_a_text_that_waited_behind_one_that_was_too_early_is_not_kept_again() -> None:
+    other = tuple(TOKENIZER.encode(" Nobody has been up there since the beginning of the winter."))
+    last = (BEGIN + 200, *other, BEGIN + 350)
+    recording = _recording()
+    lane, _ = recording.take()
+    kept = recording.feed(lane, _result((BEGIN, *LONG, BEGIN + 200, *last, BEGIN + 350), speech=_speech((4.5, 9.0))))
+    lane, _ = recording.take()
+    kept += recording.feed(lane, _result(last, speech=_speech((4.0, 7.0))))
+    assert [segment.text for segment in kept] == [TOKENIZER.decode(LONG), TOKENIZER.decode(other)]
+
+
+@pytest.mark.parametrize(
     "unheard", [{"speech": ()}, {"looped": True}, {"hallucination_silence_threshold": 2.0}], ids=str
 )
 def test_nothing_is_heard_again_that_the_detector_was_not_asked_about_or_another_guard_judges(unheard) -> None:
