@@ -8,9 +8,9 @@ of any script. Here, where `TranscribeOptions.guards` is set:
   meanwhile: `is_worth_heating` says how far the ladder goes where nobody is heard, and before a GPU's draws;
 - `salvage` keeps of the text and its witnesses the one that the others agree with most, and leaves out the words that
   they have nothing in place of (`model.guards.consensus`): what is heard comes again in some form, what is made up does
-  not. Of a ladder without witnesses it keeps the first attempt that does not repeat itself. Phrases that come twice in
-  a window that needed more than one attempt are left out, and a loop ends after its first round, unless the model was
-  sure of them the first time: people say the same again.
+  not. Of a ladder without witnesses it keeps the first attempt up to 0.4 that does not repeat itself, or the first of
+  all. Phrases that come twice in a window that needed more than one attempt are left out, and a loop ends after its
+  first round, unless the model was sure of them the first time: people say the same again.
 
 Whether anybody speaks at all is another doubt (`model.guards.presence`).
 
@@ -113,8 +113,14 @@ def _agreed(heard: Sequence[DecodingResult], options: TranscribeOptions, tokeniz
 
 
 def _text(attempts: Sequence[DecodingResult], options: TranscribeOptions, *, failed: bool) -> DecodingResult:
-    """What a ladder says: its last attempt if that passed, else the first that does not repeat itself, or the first."""
-    return next(iter(_sound(attempts, options)), attempts[0]) if failed else attempts[-1]
+    """What a ladder says: its last attempt if that passed, else the first that does not repeat itself, or the first.
+
+    What was too improbable and hot is noise, and no better than a loop that can be cut.
+    """
+    if not failed:
+        return attempts[-1]
+    cold = (one for one in _sound(attempts, options) if one.temperature <= WITNESS_TEMPERATURE)
+    return next(cold, attempts[0])
 
 
 def _sound(attempts: Sequence[DecodingResult], options: TranscribeOptions) -> list[DecodingResult]:

@@ -188,6 +188,14 @@ def test_where_every_attempt_is_a_loop_one_round_is_kept() -> None:
     assert kept.tokens[-1] == attempts[0].tokens[-1]
 
 
+def test_a_loop_that_only_became_noise_when_it_was_heated_ends_after_its_first_round() -> None:
+    loop = _result(" Well," + " I will not do it." * 20, logprob=-0.4)
+    noise = _result(" Well the8 in seashuttle", logprob=-4.2, temperature=1.0)
+    kept = _salvage([loop, noise], failed=True)
+    assert (kept.text, kept.temperature, kept.looped) == ("Well, I will not do it.", 0.0, True)
+    assert _salvage([loop, replace(noise, avg_logprob=-0.9)], failed=False).text == noise.text
+
+
 def test_a_loop_that_compresses_too_badly_to_fail_is_told() -> None:
     loop = _result(" 1.5%" * 7, logprob=-0.4)
     assert loop.compression_ratio <= 2.4
