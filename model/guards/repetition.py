@@ -77,9 +77,9 @@ def _is_sure(positions: Sequence[int], logprobs: Sequence[float]) -> bool:
 
 def _repeated(text: Sequence[int], said: Sequence[int]) -> tuple[int, int]:
     """Where in `said` the most tokens stand in one piece that `text` begins with, and how many they are."""
-    lengths = [_common(text, said[start:]) for start in range(len(said))]
-    length = max(lengths, default=0)
-    return (lengths.index(length) if lengths else 0), length
+    lengths = {start: _common(text, said[start:]) for start, token in enumerate(said) if token == text[0]}
+    start = max(lengths, key=lambda start: lengths[start], default=0)
+    return start, lengths.get(start, 0)
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
