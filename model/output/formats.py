@@ -76,8 +76,12 @@ def to_json(transcription: Transcription) -> str:
 
 
 def dump_json(value: object) -> str:
-    """JSON in one line that every reader and UTF-8 take: other scripts stay readable, NaN and infinity become null."""
-    text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+    """JSON in one line that every reader and UTF-8 take: other scripts stay readable, NaN and infinity become null.
+
+    Numbers have six digits behind the point at most: what sums of seconds leave behind them (7.6000000000000005) is
+    nothing that was measured.
+    """
+    text = json.dumps(_written(value), ensure_ascii=False, allow_nan=False)
     # Such characters occur inside strings only, so an escape may stand in their place.
     return _JSON_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -200,11 +204,11 @@ def _one_line(text: str) -> str:
     return _SURROGATE.sub("\ufffd", _BREAKS.sub(" ", text))
 
 
-def _finite(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+def _written(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _written(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_written(item) for item in value]
     return value

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from model.output.formats import WRITERS, to_json, to_srt, to_text, to_tsv, to_vtt
 from model.output.subtitles import Layout
-from model.segments import Segment, Transcription, Word
+from model.segments import Segment, Skipped, Transcription, Word
 
 
 def segment(text: str, start: float = 0.0, end: float = 1.5, number: int = 0) -> Segment:
@@ -63,6 +63,17 @@ def test_json_has_words_where_they_were_asked_for() -> None:
     word = Word(" Hi", 0.0, 0.5, 0.75)
     read = json.loads(to_json(transcription(replace(segment(" Hi"), words=(word,)))))
     assert read["segments"][0]["words"] == [{"word": " Hi", "start": 0.0, "end": 0.5, "probability": 0.75}]
+
+
+def test_json_has_no_dust_of_sums() -> None:
+    word = Word(" Hi", 0.1 + 0.2, 3.0 * 1.1, 2.0 / 3.0)
+    one = replace(segment(" Hi"), start=0.1 + 0.2, end=380 * 0.02, words=(word,))
+    skipped = Skipped("repetition", 24.36 - 0.12, 30.0)
+    text = to_json(replace(transcription(one), warnings=(skipped,), duration=7.6000625))
+    assert '"start": 0.3, "end": 7.6,' in text
+    assert '{"word": " Hi", "start": 0.3, "end": 3.3, "probability": 0.666667}' in text
+    assert '{"reason": "repetition", "start": 24.24, "end": 30.0}' in text
+    assert '"duration": 7.600062' in text
 
 
 def test_json_keeps_other_scripts_readable_and_has_no_number_that_json_lacks() -> None:
