@@ -85,7 +85,7 @@ class DecodingResult:
     failed: bool = False
     """Whether every temperature failed a threshold; told only where `guards` are on."""
     logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
-    """Of each token, where it is known: not of a beam's, nor of a text that was changed."""
+    """Of each token, where it is known: not of a text that was changed."""
     endless: bool = False
     """Whether the text has as many tokens as it may have, and no end of its own."""
     repeating: bool = False

@@ -18,7 +18,7 @@ class Candidate:
     tokens: tuple[int, ...]
     sum_logprob: float
     logprobs: tuple[float, ...] = ()
-    """Of each token, where it is known: not of a beam's."""
+    """Of each token."""
 
     @property
     def avg_logprob(self) -> float:
@@ -42,7 +42,9 @@ class BeamSearch:
         """`patience`: finished texts to wait for, as a multiple of the beams; None is 1."""
         self.beam_size, self._eot = beam_size, eot
         self._wanted = max(1, round(beam_size * (patience or 1.0)))
-        self._finished: dict[tuple[int, ...], float] = {}
+        self._finished: dict[tuple[int, ...], Candidate] = {}
+        self._logprobs: dict[tuple[int, ...], tuple[float, ...]] = {(): ()}
+        """Of each token of the unfinished texts."""
 
     @property
     def is_complete(self) -> bool:
@@ -64,23 +66,27 @@ class BeamSearch:
                 text = (*prefix, token)  # beams that are still equal (the first step) count once
                 scores[text], sources[text] = total, beam
         extensions: list[Extension] = []
+        pasts, self._logprobs = self._logprobs, {}
         for text in sorted(scores, key=lambda text: -scores[text]):
+            past = pasts[text[:-1]]
             if text[-1] != self._eot:
                 extensions.append(Extension(sources[text], text[-1], scores[text]))
+                self._logprobs[text] = (*past, scores[text] - sum(past))
                 if len(extensions) == self.beam_size:
                     break
             elif not self.is_complete:
-                self._finished[text] = scores[text]
+                self._finished[text] = Candidate(text[:-1], scores[text], past)
         return extensions
 
     def candidates(self, beams: Sequence[Sequence[int]], sums: Sequence[float]) -> list[Candidate]:
         """The finished texts; filled up with the best unfinished ones where they are fewer than the beams."""
-        texts = dict(self._finished)
+        found = dict(self._finished)
         for beam in sorted(range(len(beams)), key=lambda beam: -sums[beam]):
-            if len(texts) >= self.beam_size:
+            if len(found) >= self.beam_size:
                 break
-            texts[(*beams[beam], self._eot)] = sums[beam]
-        return [Candidate(text[:-1], total) for text, total in texts.items()]
+            text = tuple(beams[beam])
+            found[(*text, self._eot)] = Candidate(text, sums[beam], self._logprobs[text])
+        return list(found.values())
 
 
 def best_candidate(candidates: Sequence[Candidate], length_penalty: float | None) -> Candidate:

@@ -101,7 +101,10 @@ def test_survivors_are_the_best_and_finished_texts_stay(beam_size, patience, ste
         sums = [e.sum_logprob for e in grown]
     candidates = search.candidates(beams, sums)
     assert len(candidates) >= beam_size or search.is_complete
-    assert all(EOT not in candidate.tokens for candidate in candidates)
+    for candidate in candidates:
+        assert EOT not in candidate.tokens
+        said = [logprobs[token] for logprobs, token in zip(steps, candidate.tokens, strict=False)]
+        assert candidate.logprobs == pytest.approx(said, abs=1e-9)
 
 
 def test_the_length_penalty_weighs_long_texts() -> None:
