@@ -1,7 +1,7 @@
 """What was cut out of a window's text, as stretches of the recording. Pure.
 
-Gets what `model.guards.doubt` noted of its cuts in the window's result; gives `warnings` to
-`model.longform.transcript`.
+Gets what `model.guards.doubt` noted of its cuts in the window's result, and what `model.guards.missed` found written
+already; gives `warnings` to `model.longform.transcript`.
 """
 
 from collections.abc import Sequence
@@ -31,3 +31,9 @@ def left_out(
         # Without a timestamp at its end, what is left of the loop lasts as long as the window, and is named as a whole.
         left.append(Skipped("repetition", last.end if last.end < stop else last.start, stop))
     return [one for one in left if one.start < one.end]
+
+
+def echoed(echoes: Sequence[Segment], window: Window) -> list[Skipped]:
+    """Where in the recording those segments stood; the model may time them beyond the window."""
+    stop = (window.seek + window.n_frames) / FRAMES_PER_SECOND
+    return [Skipped("repetition", echo.start, min(echo.end, stop)) for echo in echoes if echo.start < stop]

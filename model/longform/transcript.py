@@ -13,7 +13,7 @@ from dataclasses import replace
 from model.dims import FRAMES_PER_SECOND, N_FRAMES, SAMPLE_RATE, ModelDimensions
 from model.guards.invention import judge, rest_of
 from model.guards.missed import Echoes, early, pauses, resumption
-from model.guards.omissions import left_out
+from model.guards.omissions import echoed, left_out
 from model.guards.presence import is_speech_after_all, reason_to_skip
 from model.longform.clips import clip_frames, count_frames
 from model.longform.segment_reader import SegmentReader
@@ -114,7 +114,7 @@ class Transcript:
         # However the words fall, the next window is another one.
         self._seek = max(seek, window.seek + 1)
         segments, echoes = self._echoes.sift(segments, result.speech)
-        self.skipped += [Skipped("repetition", echo.start, echo.end) for echo in echoes]
+        self.skipped += echoed(echoes, window)
         kept = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
         kept = [replace(segment, id=len(self._segments) + i) for i, segment in enumerate(kept)]
         self._segments += kept

@@ -8,6 +8,7 @@ from model.dims import DIMENSIONS
 from model.guards.missed import pauses, resumption
 from model.longform.recording import Recording
 from model.options import TranscribeOptions
+from model.segments import Skipped
 from model.tokenizer import get_tokenizer
 from model.window import DecodingResult, Window
 
@@ -171,6 +172,14 @@ def test_a_text_that_waited_behind_one_that_was_too_early_is_not_kept_again() ->
     lane, _ = recording.take()
     kept += recording.feed(lane, _result(last, speech=_speech((4.0, 7.0))))
     assert [segment.text for segment in kept] == [TOKENIZER.decode(LONG), TOKENIZER.decode(other)]
+
+
+def test_what_is_left_out_of_a_text_is_named_within_the_recording() -> None:
+    recording = Recording(DIMENSIONS["base"], TOKENIZER, OPTIONS, n_samples=20 * 16_000)
+    lane, _ = recording.take()
+    tokens = (BEGIN, *LONG, BEGIN + 50, BEGIN + 750, *LONG, BEGIN + 1250)
+    recording.feed(lane, _result(tokens, speech=_speech((15, 20), seconds=20.0)))
+    assert recording.result().warnings == (Skipped("repetition", 15.0, 20.0),)
 
 
 @pytest.mark.parametrize(
