@@ -31,10 +31,9 @@ new="$(mktemp -d)"
 trap 'rm -rf "$new"' EXIT
 
 compile() { # compile VARIANT FLAG...
-    local variant="$1" attention=attention
+    local variant="$1"
     shift
-    if [ "$variant" = amx ]; then attention=attention_amx; fi
-    "$compiler" "${flags[@]}" "$@" "$source"/{alignment,"$attention",decoder,rowwise}.c -o "$new/decoder-$variant.so" -lm
+    "$compiler" "${flags[@]}" "$@" "$source"/{alignment,attention,decoder,rowwise}.c -o "$new/decoder-$variant.so" -lm
 }
 
 compile generic

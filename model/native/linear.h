@@ -9,13 +9,13 @@
 
 #include "multiply.h"
 #include "rows.h"
+#include "tiles.h"
 
 #define CHUNK 4 /* panels in one product at most */
 
 DEFINE_PRODUCT(multiply_i8, int8_t, int16_t, ints, shorts, 2, load_pairs, all_pairs, add_pairs, to_f32)
 
 #if defined(__AMX_INT8__)
-#include "tiles.h"
 
 #define GROUP 4
 #define LINEAR_TILE (ROWS / 2)
@@ -77,8 +77,6 @@ static void multiply_rows(int rows, int panels, const int8_t *w, const int16_t *
 #define GROUP 2
 #define LINEAR_TILE TILE
 
-INLINE void open_tiles(void) {}
-INLINE void close_tiles(void) {}
 INLINE int padded_inputs(int n_in) { return n_in; }
 INLINE int next_rows(int left) { return next_tile(left); }
 INLINE float round_inputs(const float *x, int n_in, int16_t *to) {

@@ -1,13 +1,14 @@
 /* AMX: eight tiles of 16 rows by 64 bytes, of which 0 to 3 are sums here. A thread opens them before it uses any, and
- * closes them, or its every switch carries 8 KB.
+ * closes them, or its every switch carries 8 KB. Without AMX there is nothing to open.
  */
 #ifndef TILES_H
 #define TILES_H
 
-#include <immintrin.h>
 #include <stdint.h>
 
 #include "vectors.h"
+
+#if defined(__AMX_TILE__)
 
 #define ROWS 16
 #define TILE_BYTES 64 /* of a row; a tile of B that lies in one piece has them as its stride */
@@ -45,5 +46,12 @@ INLINE void clear_tiles(void) {
         _tile_stored(2, (TO) + 2 * (APART), STRIDE);                                                                   \
         _tile_stored(3, (TO) + 3 * (APART), STRIDE);                                                                   \
     } while (0)
+
+#else
+
+INLINE void open_tiles(void) {}
+INLINE void close_tiles(void) {}
+
+#endif
 
 #endif

@@ -1,9 +1,7 @@
-/* The encoder's self-attention over bfloat16 tiles (AMX): attention.c for CPUs that multiply 16 by 16 by 32 numbers at once.
+/* attention.c over bfloat16 tiles, for CPUs that multiply 16 by 16 by 32 numbers at once (AMX).
  *
- * The same functions, phases and units as in attention.c, in whose place `deploy/native.sh` compiles this file. Queries,
- * keys, values and weights are rounded to bfloat16, sums are float32: an error of 0.3 % a layer, where that of the int8
- * projections around it is ten times as much. A query's result is a function of itself and of all keys and values, the
- * same bits beside any other queries.
+ * Queries, keys, values and weights are rounded to bfloat16, sums are float32: an error of 0.3 % a layer, where that of the
+ * int8 projections around it is ten times as much.
  *
  * Layouts, innermost last (P = positions rounded up to KEYS), of two tiles of B a panel:
  *   keys    (n_head, P / 16, 32, 16, 2): a panel is 16 positions, pair of channels by pair
@@ -11,19 +9,19 @@
  *
  * Source: "Attention Is All You Need"; the softmax block by block is that of "FlashAttention".
  */
+#ifndef ATTENTION_BF16_H
+#define ATTENTION_BF16_H
+
 #include <math.h>
 
-#include "pool.h"
 #include "rows.h"
 #include "tiles.h"
 
-#define HEAD 64  /* channels of a head, in all sizes of Whisper */
-#define KEYS 128 /* positions in a block: keys and values of a block are 32 KB */
-#define UNIT 96  /* queries in a unit of work: tiles that find the block's keys and values near */
+#define SCALES 0
 
-typedef uint16_t half; /* a bfloat16 */
+typedef int16_t half; /* the bits of a bfloat16 */
 
-typedef struct {
+struct Scratch {
     half query[UNIT * HEAD];
     float top[UNIT];
     float sum[UNIT * LANES], out[UNIT * HEAD]; /* of weights, and of values by weights, as if `top` were 0 */
@@ -31,21 +29,7 @@ typedef struct {
     float scores[ROWS * KEYS];
     half weights[ROWS * KEYS];
     float part[ROWS * HEAD];
-} Scratch;
-
-typedef struct {
-    int n_head, n_ctx;
-    Pool pool;
-    Scratch *scratch;
-    half *keys, *values;
-    /* one call */
-    int n_query, n_kv;
-    const float *query, *kv;
-    size_t query_stride, kv_stride;
-    float *out;
-} Attention;
-
-static size_t positions_of(int n) { return (size_t)(n + KEYS - 1) / KEYS * KEYS; }
+};
 
 /* 2^x, relative error 8e-5, a bfloat16 having 2e-3: 2^floor(x) times the best polynomial of degree 3 in what is left. */
 INLINE floats power_of_two(floats x) {
@@ -202,62 +186,4 @@ static void attend(Attention *a, Scratch *s, int head, int from, int count) {
     }
 }
 
-static void attention_job(void *argument, int thread) {
-    Attention *a = argument;
-    const int units = (a->n_query + UNIT - 1) / UNIT;
-    FOR_UNITS(head, &a->pool, 0, a->n_head) {
-        pack_keys(a, head);
-        pack_values(a, head);
-    }
-    open_tiles();
-    FOR_UNITS(unit, &a->pool, 1, units * a->n_head) {
-        const int from = unit % units * UNIT, left = a->n_query - from;
-        attend(a, a->scratch + thread, unit / units, from, left < UNIT ? left : UNIT);
-    }
-    close_tiles();
-}
-
-/* Queries (n_query, n_state), at least one, and keys beside values (n_kv, 2 * n_state), at most n_ctx, in rows so many
- * floats apart -> out (n_query, n_state). One call at a time. */
-EXPORT void attention_run(Attention *a, int n_query, const float *query, int64_t query_stride, int n_kv, const float *kv,
-                          int64_t kv_stride, float *out) {
-    a->n_query = n_query;
-    a->query = query;
-    a->query_stride = (size_t)query_stride;
-    a->n_kv = n_kv;
-    a->kv = kv;
-    a->kv_stride = (size_t)kv_stride;
-    a->out = out;
-    pool_run(&a->pool, attention_job, a);
-}
-
-EXPORT void attention_close(Attention *a) {
-    pool_close(&a->pool);
-    free(a->scratch);
-    free(a->keys);
-    free(a->values);
-    free(a);
-}
-
-static void *room(size_t size) { return aligned_alloc(64, (size + 63) / 64 * 64); }
-
-/* For heads of 64 channels. NULL where memory is short. */
-EXPORT Attention *attention_open(int n_head, int n_ctx, int n_threads) {
-    Attention *a = calloc(1, sizeof *a);
-    if (!a) return NULL;
-    a->n_head = n_head;
-    a->n_ctx = n_ctx;
-    if (!pool_open(&a->pool, n_threads, 2)) {
-        free(a);
-        return NULL;
-    }
-    const size_t size = (size_t)n_head * positions_of(n_ctx) * HEAD * sizeof(half);
-    bool good = (a->scratch = room((size_t)n_threads * sizeof *a->scratch)) != NULL;
-    good &= (a->keys = room(size)) != NULL;
-    good &= (a->values = room(size)) != NULL;
-    if (!good) {
-        attention_close(a);
-        return NULL;
-    }
-    return a;
-}
+#endif
