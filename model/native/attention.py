@@ -6,12 +6,11 @@ of threads.
 """
 
 import ctypes
-import threading
-import weakref
-from ctypes import c_void_p
 
 import torch
 from torch import Tensor
+
+from model.native.workspace import Workspace
 
 HEAD = 64
 """Channels of a head that attention.c is made for: those of all sizes of Whisper."""
@@ -25,11 +24,10 @@ class NativeAttention:
         if n_state != n_head * HEAD:
             raise ValueError(f"a state of {n_state} in {n_head} heads is not of {HEAD} channels a head")
         self._library, self._n_state, self._n_head, self._n_ctx = library, n_state, n_head, n_ctx
-        self._handle: c_void_p | None = None
-        self._lock = threading.Lock()
+        self._workspace = Workspace(library, "attention", n_head, n_ctx)
 
     def __call__(self, query: Tensor, keys_values: Tensor, n_head: int) -> Tensor:
-        """See `EncoderAttention`. As many threads as torch used at the first call; `MemoryError` if that fails."""
+        """See `EncoderAttention`, and `Workspace` for threads and memory."""
         batch, n_query, n_state = query.shape
         n_kv = keys_values.shape[1]
         if n_state != self._n_state or n_head != self._n_head or keys_values.shape != (batch, n_kv, 2 * n_state):
@@ -40,20 +38,12 @@ class NativeAttention:
             raise ValueError(f"{query.dtype} queries, {keys_values.dtype} keys: both must be float32")
         query, keys_values = _by_rows(query), _by_rows(keys_values)
         out = query.new_empty(batch, n_query, n_state)
-        with self._lock:
-            handle = self._handle = self._handle or self._open()
+        with self._workspace.taken() as handle:
             for q, kv, to in zip(query, keys_values, out, strict=True):
                 self._library.attention_run(
                     handle, n_query, q.data_ptr(), q.stride(0), n_kv, kv.data_ptr(), kv.stride(0), to.data_ptr()
                 )
         return out
-
-    def _open(self) -> c_void_p:
-        handle = c_void_p(self._library.attention_open(self._n_head, self._n_ctx, torch.get_num_threads()))
-        if not handle:
-            raise MemoryError("no memory for the encoder's attention")
-        weakref.finalize(self, self._library.attention_close, handle)
-        return handle
 
 
 def _by_rows(x: Tensor) -> Tensor:

@@ -5,8 +5,6 @@ once for all. A row's result is the same bits whatever the rows beside it, with 
 """
 
 import ctypes
-import threading
-import weakref
 from ctypes import c_int32, c_void_p
 from dataclasses import dataclass
 
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.native.rowwise import PANEL
+from model.native.workspace import Workspace
 
 
 class _RowPass(ctypes.Structure):
@@ -46,8 +45,7 @@ class RowPasses:
     def __init__(self, library: ctypes.CDLL, width: int) -> None:
         """Of rows that are at most `width` wide."""
         self._library, self._width = library, width
-        self._handle: c_void_p | None = None
-        self._lock = threading.Lock()
+        self._workspace = Workspace(library, "rows", width)
 
     def finish(self, product: Product) -> Tensor:
         """The layer's result (n, width), in the product's memory."""
@@ -99,17 +97,9 @@ class RowPasses:
         pointers = [None if tensor is None else tensor.data_ptr() for tensor in (values, scales, bias)]
         more = [None if tensor is None else tensor.data_ptr() for tensor in (residual, out, weight, norm_bias)]
         last = [new.data_ptr(), new_scales.data_ptr()] if rounded else [None, None]
-        with self._lock:
-            handle = self._handle = self._handle or self._open()
+        with self._workspace.taken() as handle:
             self._library.rows_run(handle, ctypes.byref(_RowPass(n, width, *pointers, gelu, *more, *last)))
         return new, new_scales
-
-    def _open(self) -> c_void_p:
-        handle = c_void_p(self._library.rows_open(self._width, torch.get_num_threads()))
-        if not handle:
-            raise MemoryError("no memory for the encoder's rows")
-        weakref.finalize(self, self._library.rows_close, handle)
-        return handle
 
 
 def _check(what: str, tensor: Tensor | None, size: int) -> None:
