@@ -6,13 +6,11 @@ its weights once for all rows, and for each row the audio's keys and values and 
 `benchmarks.roofline` holds single stages against the products of their own shapes; this is what no program can beat.
 """
 
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from benchmarks.device import least_time
 from model.decoding.budget import window_bytes
 from model.dims import CHUNK_LENGTH, ModelDimensions
 
@@ -20,7 +18,6 @@ TOKENS = 110
 """Tokens of a window of fast speech, prompt included."""
 _TEXT = 60
 """Tokens that a row has behind it on average."""
-_REPEATS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,35 +73,12 @@ class CardBounds:
 
 
 def measure_card(device: torch.device, dtype: torch.dtype) -> Card:
-    """The ceilings of a device, medians."""
+    """The ceilings of a device."""
     size = 8192 if device.type == "cuda" else 512
     matrix = torch.randn(size, size, device=device).to(dtype)  # zeros would draw less power than numbers do
     source = torch.ones(size * size * 8, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
     with torch.inference_mode():
-        product = _median(lambda: matrix @ matrix, device)
-        copy = _median(lambda: target.copy_(source), device)
+        product = least_time(lambda: matrix @ matrix, device)
+        copy = least_time(lambda: target.copy_(source), device)
     return Card(2 * size**3 / product, 2 * source.nbytes / copy)
-
-
-def wait(device: torch.device) -> None:
-    """Until a device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def device_name(device: torch.device) -> str:
-    """What the device is called by its maker."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-
-
-def _median(work: Callable[[], object], device: torch.device) -> float:
-    work()
-    times = []
-    for _ in range(_REPEATS):
-        wait(device)
-        begin = time.perf_counter()
-        work()
-        wait(device)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)

@@ -23,7 +23,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from benchmarks.card import TOKENS, device_name, wait
+from benchmarks.card import TOKENS
+from benchmarks.device import device_name, wait
 from benchmarks.random_model import made_sound, random_transcriber
 from benchmarks.saturation import Saturation
 from model.dims import CHUNK_LENGTH, SAMPLE_RATE, ModelDimensions

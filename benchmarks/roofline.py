@@ -5,9 +5,6 @@ softmax, sampling and Python count for nothing, so no stage reaches its bound. A
 all rows, while it multiplies them (the longer of the two counts), and the audio memory once for each window.
 """
 
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.device import least_time
 from model.compute import can_multiply_int8, has_vnni
 from model.dims import ModelDimensions
 from model.native.block import NativeEncoderBlock
@@ -23,7 +21,6 @@ from model.native.rowwise import Int8Linear, quantise_rows
 from model.network.blocks import EncoderBlock
 from model.network.whisper import Whisper
 
-_REPEATS = 7
 _MEMORY_BYTES = 256 * 2**20
 """Read once for the ceiling of memory: more than any cache holds."""
 
@@ -79,7 +76,7 @@ class Bounds:
 
 
 def measure(model: Whisper) -> Ceilings:
-    """The ceilings of the model's device and arithmetic, medians."""
+    """The ceilings of the model's device and arithmetic."""
     d, n = model.dims.n_audio_state, model.dims.n_audio_ctx
     linear = nn.Linear(d, 4 * d, device=model.device, dtype=model.dtype)
     x = torch.randn(n, d, device=model.device, dtype=model.dtype)
@@ -89,24 +86,12 @@ def measure(model: Whisper) -> Ceilings:
     row = torch.randn(1, 4096, device=model.device, dtype=x.dtype)
     with torch.inference_mode():
         operations = 2 * n * 4 * d * d
-        plain = operations / _median(lambda: F.linear(x, linear.weight), model.device)
+        plain = operations / least_time(lambda: F.linear(x, linear.weight), model.device)
         products = plain
         if model.compute_type == "int8" and can_multiply_int8():
             quantised = Int8Linear(linear, 127 if has_vnni() else 64, load_library())
             rows, _ = quantise_rows(x, load_library())
-            products = operations / _median(lambda: quantised.product(rows), model.device)
-        attention = 4 * n * n * d / _median(attend, model.device)
-        memory = matrix.numel() * matrix.element_size() / _median(lambda: F.linear(row, matrix), model.device)
+            products = operations / least_time(lambda: quantised.product(rows), model.device)
+        attention = 4 * n * n * d / least_time(attend, model.device)
+        memory = matrix.numel() * matrix.element_size() / least_time(lambda: F.linear(row, matrix), model.device)
     return Ceilings(products, plain, attention, memory)
-
-
-def _median(work: Callable[[], object], device: torch.device) -> float:
-    work()
-    times = []
-    for _ in range(_REPEATS):
-        begin = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)

@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.card import TOKENS, CardBounds, device_name, measure_card, wait
+from benchmarks.card import TOKENS, CardBounds, measure_card
+from benchmarks.device import device_name, wait
 from benchmarks.random_model import forced_options, made_sound, random_transcriber
 from model import Transcriber
 from model.compute import CROSS_KVS

@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.card import CardBounds, device_name, measure_card, wait
+from benchmarks.card import CardBounds, measure_card
+from benchmarks.device import device_name, wait
 from benchmarks.random_model import forced_options, made_sound, random_transcriber
 from benchmarks.roofline import Bounds, measure
 from model import Transcriber, load

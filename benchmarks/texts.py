@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.card import device_name, wait
 from benchmarks.corpus import SPEECH, Clip, read_corpus
+from benchmarks.device import device_name, wait
 from model import load
 from model.compute import CROSS_KVS
 from model.dims import CHUNK_LENGTH, SAMPLE_RATE

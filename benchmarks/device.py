@@ -1,0 +1,32 @@
+"""The device that is measured: its name, when it has done its work, and how fast it does a piece of it at best."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+_REPEATS = 9
+
+
+def device_name(device: torch.device) -> str:
+    """What the device is called by its maker."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def wait(device: torch.device) -> None:
+    """Until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def least_time(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of several times: what else goes on at a machine only ever adds to them."""
+    work()
+    times = []
+    for _ in range(_REPEATS):
+        wait(device)
+        begin = time.perf_counter()
+        work()
+        wait(device)
+        times.append(time.perf_counter() - begin)
+    return min(times)
