@@ -1,18 +1,18 @@
-"""The official client of the hosted API against the service over a real socket; needs the package `openai`."""
+"""The official client of the hosted API against the service over a real socket."""
 
 from collections.abc import Iterator
 
+import openai
 import pytest
 
 from tests.fakes import script
 from tests.serving import ServiceProcess
 
-openai = pytest.importorskip("openai")
 UPLOAD = ("a.wav", script(seconds=8.47, text="guten", language="de"))
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator["openai.OpenAI"]:
+def client() -> Iterator[openai.OpenAI]:
     """A client that was told the address and nothing else."""
     service = ServiceProcess()
     try:
