@@ -22,7 +22,7 @@ RUN command -v cc >/dev/null \
     || { apt-get update -qq && apt-get install -qq --yes --no-install-recommends gcc libc6-dev >/dev/null; }
 COPY deploy/install.sh deploy/native.sh deploy/
 COPY requirements/ requirements/
-COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY pyproject.toml setup.py README.md LICENSE NOTICE ./
 COPY model/ model/
 COPY service/ service/
 

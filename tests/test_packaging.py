@@ -7,7 +7,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -167,3 +170,25 @@ def test_licence_files_are_named_and_there() -> None:
     notice = (ROOT / "NOTICE").read_text()
     for subject in ("openai/whisper", "Systran/faster-whisper-base", "tests/audio/README.md"):
         assert subject in notice
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_wheel_with_compiled_libraries_is_of_their_platform(tmp_path: Path, compiled: bool) -> None:
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "model/native").mkdir(parents=True)
+    for file in ("model/__init__.py", "model/native/__init__.py"):
+        (tmp_path / file).touch()
+    (tmp_path / "service").mkdir()
+    shutil.copy(ROOT / "service/__init__.py", tmp_path / "service")
+    if compiled:
+        (tmp_path / "model/native/decoder-generic.so").touch()
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", ".", "."]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert ("model/native/decoder-generic.so" in archive.namelist()) == compiled
+    tag = wheel.stem.split("-", 2)[2]
+    assert tag == (
+        "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_") if compiled else "py3-none-any"
+    )
