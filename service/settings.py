@@ -168,7 +168,6 @@ class Settings(BaseSettings):
     trace_endpoint: str = Field(
         default="",
         max_length=2048,
-        pattern=r"^(https?://[^\s/?#:]\S*)?$",
         description="OTLP/HTTP address for OpenTelemetry spans, `http://collector:4318/v1/traces`; empty is none.",
     )
     trace_ratio: float = Field(
@@ -207,8 +206,11 @@ class Settings(BaseSettings):
     def _check_endpoint(cls, value: str) -> str:
         try:
             urlsplit(value).port  # noqa: B018  reading it is what tells
+            valid = re.fullmatch(r"(https?://[^\s/?#:]\S*)?", value)
         except ValueError:
-            raise ValueError("must be an address of the form http://collector:4318/v1/traces") from None
+            valid = None
+        if not valid:
+            raise ValueError("must be an address of the form http://collector:4318/v1/traces")
         return value
 
     @model_validator(mode="after")

@@ -83,6 +83,7 @@ class Field:
 _TEXT: Mapping[str, Any] = {"type": "string"}
 _FLOAT: Mapping[str, Any] = {"type": "number"}
 _WHOLE: Mapping[str, Any] = {"type": "integer"}
+_FLOAT_OR_NONE: Mapping[str, Any] = {"type": ["number", "string"], "pattern": "^none$"}
 FIELDS: Mapping[str, Field] = {
     "task": Field(
         "task",
@@ -158,19 +159,19 @@ FIELDS: Mapping[str, Field] = {
         "no_speech_threshold",
         _optional_number,
         "Skip a window above this `no_speech_prob` that also fails `logprob_threshold`; `none` never does.",
-        {**_FLOAT, "default": 0.6, "minimum": 0, "maximum": 1},
+        {**_FLOAT_OR_NONE, "default": 0.6, "minimum": 0, "maximum": 1},
     ),
     "logprob_threshold": Field(
         "logprob_threshold",
         _optional_number,
         "Retry a window whose mean token log-probability is below this; `none` never does.",
-        {**_FLOAT, "default": -1.0, "maximum": 0},
+        {**_FLOAT_OR_NONE, "default": -1.0, "maximum": 0},
     ),
     "compression_ratio_threshold": Field(
         "compression_ratio_threshold",
         _optional_number,
         "Retry a window whose text compresses better than this: it repeats itself; `none` never does.",
-        {**_FLOAT, "default": 2.4, "minimum": 0},
+        {**_FLOAT_OR_NONE, "default": 2.4, "minimum": 0},
     ),
     "clip_timestamps": Field(
         "clip_timestamps",
@@ -205,7 +206,7 @@ FIELDS: Mapping[str, Field] = {
         _optional_number,
         "Skip silence of more than this many seconds around text that looks invented by the times of its words; "
         "`warnings` says what was skipped. Segments then start and end with words.",
-        {**_FLOAT, "minimum": 0},
+        {**_FLOAT_OR_NONE, "minimum": 0},
     ),
     "prepend_punctuations": Field(
         "prepend_punctuations", _text, "Marks that belong to the word after them, where words are found.", _TEXT

@@ -44,7 +44,7 @@ def _granularities(name: str, text: str) -> frozenset[str]:
 
 
 _SHARED: Mapping[str, Field] = {
-    "model": Field("model", _as_it_is, f"Name of the served model, or `{ALIAS}`.", {"type": "string"}),
+    "model": Field("model", _as_it_is, f"Name of the served model, or `{ALIAS}`.", {"type": "string", "minLength": 1}),
     "prompt": FIELDS["prompt"],
     "response_format": replace(
         FIELDS["response_format"],

@@ -113,7 +113,16 @@ def test_a_bad_value_is_one_line_that_names_the_variable(monkeypatch, variable, 
         load()
     assert variable in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert value not in str(caught.value) or value in ("65536", "0", "gpu", "auto", ",", "31")
+    assert value not in str(caught.value) or value in ("65536", "0", "gpu", "auto", ",", "31", "http://")
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4318", "http://", "http://collector:port/v1/traces"])
+def test_a_bad_trace_endpoint_is_told_the_form_of_a_good_one(monkeypatch, endpoint):
+    monkeypatch.setenv("WHISPER_TRACE_ENDPOINT", endpoint)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    wanted = "WHISPER_TRACE_ENDPOINT: must be an address of the form http://collector:4318/v1/traces"
+    assert str(caught.value) == wanted
 
 
 def test_every_fault_is_named_at_once(monkeypatch):

@@ -3,6 +3,8 @@ import dataclasses
 import json
 import re
 
+from jsonschema import Draft202012Validator
+
 from model.segments import Skipped, Transcription, Word
 from service.http.fields import FIELDS
 from service.http.formats import Timings, transcription_response
@@ -77,6 +79,22 @@ def test_documented_defaults_are_the_real_ones():
     }
     assert parse_transcribe(defaults, BASE_MODEL) == parse_transcribe({}, BASE_MODEL)
     assert len(defaults) >= 9
+
+
+def test_the_document_takes_none_where_the_form_does():
+    form = TRANSCRIBE["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    values = (0.5, -0.5, "none", "some", "")
+    for name in (name for name in FIELDS if name.endswith("_threshold")):
+        taken = [value for value in values if Draft202012Validator(form[name]).is_valid(value)]
+        assert taken == [-0.5 if name == "logprob_threshold" else 0.5, "none"], name
+        for value in taken:
+            parse_transcribe({name: str(value)}, BASE_MODEL)
+
+
+def test_the_document_refuses_an_empty_model_as_the_form_does():
+    form = OPENAI_TRANSCRIPTION["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    taken = [value for value in ("", "base") if Draft202012Validator(form["model"]).is_valid(value)]
+    assert taken == ["base"]
 
 
 @in_loop
