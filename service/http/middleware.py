@@ -31,6 +31,7 @@ from service.http.admission import Admission
 from service.http.auth import Keys
 from service.http.formats import json_response
 from service.http.metrics import Metrics
+from service.http.target import in_origin_form
 from service.http.tracing import PassedOn, Stage, Trace, Tracing
 from service.http.upload import ClientDisconnected, has_body, linger
 from service.lifecycle import Lifecycle
@@ -76,6 +77,9 @@ class Exchange:
         self._headers = [(b"x-request-id", request_id.encode())]
         if traceparent is not None:
             self._headers.append((b"traceparent", traceparent.encode()))
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            # Somebody before us may have seen another end of this body (RFC 9112, section 6.1).
+            self._headers.append((b"connection", b"close"))
         self.unread = has_body(scope["headers"])
         self.status: int | None = None
 
@@ -134,6 +138,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = in_origin_form(scope)
         context = RequestContext(_request_id(scope), time.monotonic())
         context.endpoint = self._endpoint(scope["path"])
         scope.setdefault("state", {})["context"] = context
