@@ -23,6 +23,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service import logs
+from service.http import door
 from service.lifecycle import Lifecycle
 
 KEEP_ALIVE_SECONDS = 75
@@ -183,7 +184,7 @@ class Server(uvicorn.Server):
                 backlog=1,
             )
         )
-        self._lifecycle = lifecycle
+        self._lifecycle, self._protocol = lifecycle, Protocol
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -226,8 +227,10 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         """Close the door, wait for the answers in flight as long as the lifecycle does, stop the application."""
-        for server in self.servers:
-            server.close()
+        await door.close_listeners(
+            self.servers, lambda: self._protocol(self.config, self.server_state, self.lifespan.state)
+        )
+        await door.first_words(self.server_state.connections, lambda: self._lifecycle.finished)
         for connection in list(self.server_state.connections):
             connection.shutdown()
         while self.server_state.connections and not self._lifecycle.finished:  # noqa: ASYNC110  a set has no event
