@@ -153,17 +153,25 @@ def _is_transport_stream(head: bytes) -> bool:
 
 
 def _of_frames(head: bytes) -> Container | None:
-    """MP3 and AAC, which have no file header: two frames in a row, or three where other bytes come first."""
+    """MP3 and AAC, which have no file header: two frames in a row, or three where other bytes come first.
+
+    Behind other bytes layer I does not count: any `ff ff` may begin one, and the jumps of a program for x86 do.
+    """
     start = head.find(b"\xff")
     while 0 <= start < _JUNK_BYTES:
         for size_of, container in ((_mpeg_frame_bytes, MP3), (_adts_frame_bytes, AAC)):
             at, count = start, 0
             while count < 3 and (size := size_of(head[at : at + 7])):
                 at, count = at + size, count + 1
-            if count >= (3 if start else 2):
+            if count >= (3 if start else 2) and not (start and _is_layer_1(head[start + 1])):
                 return container
         start = head.find(b"\xff", start + 1)
     return None
+
+
+def _is_layer_1(byte: int) -> bool:
+    """Of the second byte of a frame header."""
+    return byte & 6 == 6
 
 
 _BIT_RATES: dict[tuple[bool, int], tuple[int, ...]] = {

@@ -2,6 +2,7 @@
 
 import io
 import random
+import struct
 
 import pytest
 from av.format import ContainerFormat
@@ -111,6 +112,15 @@ def test_a_little_junk_before_the_first_frame_is_passed_over() -> None:
 )
 def test_other_files_are_not(data: bytes) -> None:
     assert identified(data) is None
+
+
+def test_a_program_is_no_sound() -> None:
+    """Its table of jumps holds `ff ff 25` every 16 bytes, which are frames of MPEG audio in layer I, 64 bytes long."""
+    jumps = b"".join(
+        b"\xff\x25" + struct.pack("<I", 0x2FC2 - 8 * n) + b"\x68" + struct.pack("<IBi", n, 0xE9, -16 * n - 32)
+        for n in range(40)
+    )
+    assert identified(b"\x7fELF" + bytes(8_000) + jumps + bytes(8_000)) is None
 
 
 def test_random_bytes_are_no_sound() -> None:
