@@ -18,6 +18,7 @@ A window that passed the thresholds, does not end in a loop, and whose `no_speec
 speech, is never touched: its tokens are the reference's. The figures are measured, see benchmarks/LOG.md.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -152,13 +153,22 @@ def _logprobs(result: DecodingResult) -> tuple[float, ...]:
     return () if result.endless else result.logprobs
 
 
+def _inner(result: DecodingResult, tokenizer: Tokenizer) -> frozenset[int]:
+    """Positions of the tokens that go on with the word before them, or with its character where there are no blanks."""
+    places = [i for i, token in enumerate(result.tokens) if token < tokenizer.timestamp_begin]
+    _, words = tokenizer.split_to_word_tokens([result.tokens[i] for i in places], result.language)
+    starts = itertools.accumulate((len(word) for word in words), initial=0)
+    return frozenset(places) - {places[i] for i in starts if i < len(places)}
+
+
 def _without_loop(result: DecodingResult, tokenizer: Tokenizer) -> DecodingResult:
-    tokens = cut_loop(result.tokens, tokenizer.timestamp_begin, _logprobs(result))
+    tokens = cut_loop(result.tokens, tokenizer.timestamp_begin, _logprobs(result), _inner(result, tokenizer))
     return result if tokens is None else replace(_changed(result, tokens, tokenizer), looped=True)
 
 
 def _without_repeats(result: DecodingResult, tokenizer: Tokenizer) -> DecodingResult:
-    tokens, repeats = cut_repeats(result.tokens, tokenizer.timestamp_begin, _logprobs(result))
+    inner = _inner(result, tokenizer)
+    tokens, repeats = cut_repeats(result.tokens, tokenizer.timestamp_begin, _logprobs(result), inner)
     if not repeats:
         return result
     return replace(_changed(result, tokens, tokenizer), repeats=repeats)

@@ -10,7 +10,7 @@ first time: of a sentence that was heard the model was sure then, of one that wa
 (benchmarks/LOG.md). So both take the log-probability of every token, where it is known, and leave what was sure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from model.guards.cuts import leave_out, place_of
 from model.window import SURE_LOGPROB, Place, finished_tokens
@@ -23,11 +23,17 @@ PHRASE = 7
 """Tokens from which on the same again is a repeated phrase (benchmarks/LOG.md)."""
 
 
-def cut_loop(tokens: Sequence[int], timestamp_begin: int, logprobs: Sequence[float] = ()) -> tuple[int, ...] | None:
+def cut_loop(
+    tokens: Sequence[int],
+    timestamp_begin: int,
+    logprobs: Sequence[float] = (),
+    inner: Collection[int] = (),
+) -> tuple[int, ...] | None:
     """The tokens up to the end of the first round of the loop in which they end, or None where they end in none.
 
-    Nor where `logprobs`, of each token, say that the model was sure of the first round. The next timestamp after the
-    cut is kept: it ends the segment.
+    Nor where `logprobs`, of each token, say that the model was sure of the first round. `inner`: the positions of tokens
+    that go on with the word before them; the word in which the round ends stays whole. The next timestamp after the cut
+    is kept: it ends the segment.
     """
     places = [i for i, token in enumerate(tokens) if token < timestamp_begin]
     text = [tokens[i] for i in places]
@@ -40,18 +46,23 @@ def cut_loop(tokens: Sequence[int], timestamp_begin: int, logprobs: Sequence[flo
             best = start, start + period
     if best is None or _is_sure(places[slice(*best)], logprobs):
         return None
-    stop = places[best[1] - 1] + 1
+    start, end = best
+    whole = (i for i in range(end, 2 * end - start) if places[i] not in inner)  # a loop may be a part of one word
+    stop = places[next(whole, end) - 1] + 1
     after = next((token for token in tokens[stop:] if token >= timestamp_begin), None)
     return (*tokens[:stop], *(() if after is None else (after,)))
 
 
 def cut_repeats(
-    tokens: Sequence[int], timestamp_begin: int, logprobs: Sequence[float] = ()
+    tokens: Sequence[int],
+    timestamp_begin: int,
+    logprobs: Sequence[float] = (),
+    inner: Collection[int] = (),
 ) -> tuple[tuple[int, ...], tuple[Place, ...]]:
     """The tokens without the phrases that stand earlier in what is kept, and where those stood.
 
-    Those stay that the model was sure of the first time, by the `logprobs` of each token. An unfinished rest is heard
-    again in any case, and stays.
+    Those stay that the model was sure of the first time, by the `logprobs` of each token. A phrase is of whole words:
+    `inner` as in `cut_loop`. An unfinished rest is heard again in any case, and stays.
     """
     texts = [i for i, token in enumerate(finished_tokens(tokens, timestamp_begin)) if token < timestamp_begin]
     first: list[int] = []
@@ -60,7 +71,9 @@ def cut_repeats(
     places: list[Place] = []
     while texts:
         start, length = _repeated([tokens[i] for i in texts], [tokens[i] for i in first])
-        if length < PHRASE:
+        while length < len(texts) and length > 0 and texts[length] in inner:
+            length -= 1
+        if length < PHRASE or texts[0] in inner:
             first.append(texts.pop(0))
             continue
         phrase, texts = texts[:length], texts[length:]

@@ -244,3 +244,13 @@ def test_where_something_was_cut_is_named() -> None:
         Skipped("unconfirmed", 0.5, 1.0),
         Skipped("repetition", 2.0, 30.0),
     )
+
+
+@pytest.mark.parametrize(
+    "said", ["我今天早上在公园里看见一只猫，我今天早上在公园里看见一只猪。", "保卫" + "我看见一只小猫" * 6]
+)
+def test_what_is_left_out_ends_between_characters_of_several_tokens(said) -> None:
+    result = replace(_result(said, logprob=-1.2), language="zh")
+    kept = _salvage([result], failed=True)
+    assert len(kept.tokens) < len(result.tokens)
+    assert "\ufffd" not in kept.text

@@ -99,3 +99,18 @@ def test_each_phrase_is_judged_by_its_own_first_time() -> None:
     tokens = (*ROUND, *other, *between, *ROUND, 98, *other)
     logprobs = [-0.2] * len(ROUND) + [-1.0] * len(other) + [-0.01] * (len(tokens) - len(ROUND) - len(other))
     assert cut_repeats(tokens, BEGIN, logprobs) == ((*ROUND, *other, *between, *ROUND, 98), ((100, 110),))
+
+
+def test_a_phrase_of_which_the_last_word_goes_on_in_another_way_is_cut_before_that_word() -> None:
+    tokens = (100, *PHRASE, 8, 21, 110, 110, *PHRASE, 8, 22, 120)
+    assert cut_repeats(tokens, BEGIN, inner={9, 20}) == ((100, *PHRASE, 8, 21, 110, 110, 8, 22, 120), ((110, 120),))
+    assert cut_repeats((100, 8, *PHRASE, 110, 110, 9, *PHRASE, 120), BEGIN, inner={2, 12})[1] == ()
+
+
+def test_the_round_in_which_a_word_ends_ends_with_it() -> None:
+    talked = (1, 2, 3, 4, 21)  # the word before the loop ends as its last one does
+    tokens = (9, 21, *talked * 4)
+    inner = {1, *range(6, len(tokens), 5)}
+    assert cut_loop(tokens, BEGIN) == (9, 21, 1, 2, 3, 4)
+    assert cut_loop(tokens, BEGIN, inner=inner) == (9, 21, *talked)
+    assert cut_loop(talked * 4, BEGIN, inner=range(1, 20)) == talked  # a word without an end
