@@ -31,7 +31,7 @@ def cut_loop(
 ) -> tuple[int, ...] | None:
     """The tokens up to the end of the first round of the loop in which they end, or None where they end in none.
 
-    Nor where `logprobs`, of each token, say that the model was sure of the first round. `inner`: the positions of tokens
+    Nor where `logprobs`, of each token, say that the model was sure of the first round. `inner`: positions of tokens
     that go on with the word before them; the word in which the round ends stays whole. The next timestamp after the cut
     is kept: it ends the segment.
     """

@@ -23,6 +23,9 @@ from model.tokenizer import Tokenizer
 from model.window import MAX_PROMPT_TOKENS, DecodingResult, TokenTimes, Window, Written
 from model.words import add_words, speech_end
 
+_SHORT = 100
+"""Frames of a window below which, with `guards`, it gets no text before it: the model repeats that text."""
+
 
 class Transcript:
     """Where one recording stands. `next_window` and `feed` alternate until `next_window` answers None."""
@@ -155,6 +158,8 @@ class Transcript:
             return None
         fixed = self._written.fixed
         since = max(self._prompt_reset_since, self._written.n_carried)
+        if self._options.guards and self._segments and n_frames < _SHORT:
+            since = len(self._tokens)
         room = MAX_PROMPT_TOKENS - len(fixed)
         prompt = (*fixed, *self._tokens[since:][-room:]) if room else fixed
         index, named = self._n_windows, self._named

@@ -155,6 +155,17 @@ def test_hotwords_and_a_carried_prompt_stay_in_front_and_leave_room_for_the_text
     assert "Reynard" not in transcript.result().text
 
 
+@pytest.mark.parametrize(("guards", "seconds"), [(True, 30.99), (True, 31.0), (False, 30.99)])
+def test_less_than_a_second_has_the_written_prompts_and_no_text_before_it(guards, seconds) -> None:
+    written = {"initial_prompt": "Foxes.", "hotwords": "Reynard"}
+    short = _transcript(0.5, **written).next_window().prompt
+    transcript = _transcript(seconds, guards=guards, **written)
+    assert transcript.next_window().prompt == short
+    transcript.feed(_result((BEGIN, *WORDS, BEGIN + 1500)))
+    text = () if guards and seconds < 31 else (*TOKENIZER.encode(" Foxes."), BEGIN, *WORDS, BEGIN + 1500)
+    assert transcript.next_window().prompt == (*TOKENIZER.encode(" Reynard"), *text)
+
+
 def test_hotwords_longer_than_the_prompt_are_cut_and_leave_nothing_else() -> None:
     transcript = _transcript(90, hotwords="alpha beta " * 200)
     first = transcript.next_window().prompt
@@ -223,7 +234,7 @@ def test_segments_prompts_and_seeks_equal_the_reference(script, seconds, prompt,
 
     transcript = _transcript(
         seconds, language="en", initial_prompt=prompt, condition_on_previous_text=conditioned,
-        carry_initial_prompt=carried, clip_timestamps=clips,
+        carry_initial_prompt=carried, clip_timestamps=clips, guards=False,
     )  # fmt: skip
     prompts = []
     while window := transcript.next_window():
