@@ -122,11 +122,12 @@ class Written:
     def of(cls, options: TranscribeOptions, tokenizer: Tokenizer) -> "Written":
         """Read the options once for all windows: the texts may be long, and the windows many."""
         initial = written_tokens(tokenizer, options.initial_prompt)
-        hotwords = written_tokens(tokenizer, options.hotwords)
+        hotwords = written_tokens(tokenizer, options.hotwords)[:MAX_PROMPT_TOKENS]
         if not options.carry_initial_prompt:
-            return cls(initial[-MAX_PROMPT_TOKENS:], hotwords[:MAX_PROMPT_TOKENS], 0)
-        carried = initial[:MAX_PROMPT_TOKENS]
-        return cls(carried, (*hotwords, *carried)[:MAX_PROMPT_TOKENS], len(carried))
+            return cls(initial[-MAX_PROMPT_TOKENS:], hotwords, 0)
+        room = MAX_PROMPT_TOKENS - len(hotwords)
+        carried = initial[max(0, len(initial) - room) :]
+        return cls(carried, (*hotwords, *carried), len(carried))
 
 
 def spoken_language(probabilities: Mapping[str, float], follows: str | None) -> str:

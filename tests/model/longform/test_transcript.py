@@ -166,6 +166,17 @@ def test_less_than_a_second_has_the_written_prompts_and_no_text_before_it(guards
     assert transcript.next_window().prompt == (*TOKENIZER.encode(" Reynard"), *text)
 
 
+@pytest.mark.parametrize("hotwords", [None, "Reynard", "alpha beta " * 200])
+def test_a_long_initial_prompt_keeps_its_end_whether_it_is_carried_or_not(hotwords) -> None:
+    written = {"initial_prompt": "alpha beta " * 200 + "Foxes.", "hotwords": hotwords}
+    first = _transcript(90, **written).next_window().prompt
+    transcript = _transcript(90, carry_initial_prompt=True, **written)
+    assert len(first) == 223
+    for _ in range(2):
+        assert transcript.next_window().prompt == first
+        transcript.feed(_result((BEGIN, *WORDS, BEGIN + 1500)))
+
+
 def test_hotwords_longer_than_the_prompt_are_cut_and_leave_nothing_else() -> None:
     transcript = _transcript(90, hotwords="alpha beta " * 200)
     first = transcript.next_window().prompt
