@@ -88,6 +88,8 @@ class DecodingResult:
     """Of each token, where it is known: not of a text that was changed."""
     endless: bool = False
     """Whether the text has as many tokens as it may have, and no end of its own."""
+    circling: bool = False
+    """Whether it says again what was heard once, by its attention; asked where it was sure of what it says again."""
     repeating: bool = False
     """Whether the text ends in a loop, though it passed the thresholds; told only where `guards` are on."""
     looped: bool = False

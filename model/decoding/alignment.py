@@ -1,8 +1,8 @@
 """Words in time: where in a window's audio each of its text tokens was spoken.
 
 Gets a finished window from `model.decoding.batch` while its slot still holds the audio's keys and values; gives
-`TokenTimes`, from which `model.words` makes words. Nothing here runs, and nothing is recorded, for a request without
-words.
+`TokenTimes`, from which `model.words` makes words, and tells what was said twice from what was heard once
+(`model.guards.doubt`). For anything else nothing here runs, and nothing is recorded.
 
 - One pass of the decoder over the window's text, teacher-forced, in which `model.decoding.inference` notes what the
   alignment heads look at: (heads, tokens, frames). Normalised, smoothed and averaged, that is a map of the window on
@@ -58,12 +58,18 @@ class Aligner:
         start = self._tokenizer.sot_sequence(result.language, options.task)
         return replace(result, token_times=self._align(text, start, slot, window.n_frames))
 
+    def looked_at(self, result: DecodingResult, slot: int, window: Window, options: TranscribeOptions) -> list[float]:
+        """Seconds from the window's start at which the decoder looks most for each text token, in no order of time."""
+        text = [token for token in result.tokens if token < self._tokenizer.timestamp_begin]
+        start = self._tokenizer.sot_sequence(result.language, options.task)
+        _, scores, n_positions = self._look(text, start, slot, window.n_frames)
+        seen = attention_map(scores[:, :, :n_positions].softmax(-1))[len(start) : len(start) + len(text)]
+        seconds: list[float] = (seen.argmax(-1) * self._frames_per_position / FRAMES_PER_SECOND).tolist()
+        return seconds
+
     def _align(self, text: list[int], start: tuple[int, ...], slot: int, n_frames: int) -> TokenTimes:
         n_start, n_text = len(start), len(text)
-        tokens = [*start, self._tokenizer.no_timestamps, *text, self._tokenizer.eot]
-        n_positions = max(1, n_frames // self._frames_per_position)
-        keep = range(n_start, n_start + n_text)  # each position predicts the next token
-        logits, scores = self._inference.attention(tokens, window=slot, heads=self._heads, keep=keep)
+        logits, scores, n_positions = self._look(text, start, slot, n_frames)
         # Special tokens take no part in the text's probabilities.
         logits = logits[:, : self._tokenizer.eot]
         chosen = logits.gather(1, send(text, logits.device)[:, None])[:, 0]
@@ -71,6 +77,14 @@ class Aligner:
         frames = self._first_frames(scores, n_positions, n_start, n_text + 1)
         seconds = frames * self._frames_per_position / FRAMES_PER_SECOND
         return TokenTimes(tuple(seconds.tolist()), tuple(probabilities))
+
+    def _look(self, text: list[int], start: tuple[int, ...], slot: int, n_frames: int) -> tuple[Tensor, Tensor, int]:
+        """Logits (n_text, n_vocab) that each text token is chosen from, scores of the heads (heads, tokens, n_ctx), and
+        of how many positions these count."""
+        tokens = [*start, self._tokenizer.no_timestamps, *text, self._tokenizer.eot]
+        keep = range(len(start), len(start) + len(text))  # each position predicts the next token
+        logits, scores = self._inference.attention(tokens, window=slot, heads=self._heads, keep=keep)
+        return logits, scores, max(1, n_frames // self._frames_per_position)
 
     def _first_frames(self, scores: Tensor, n_frames: int, first: int, n_text: int) -> NDArray[np.int64]:
         """Scores (heads, tokens, n_ctx) -> frames (n_text,) of the tokens from `first` on."""

@@ -27,6 +27,7 @@ from model.decoding.device_choice import DeviceChoice, make_choice
 from model.decoding.inference import Inference, make_inference
 from model.decoding.opening import Opening, Start
 from model.decoding.row import Decoding, Row
+from model.guards.doubt import is_said_again, told_apart
 from model.network.whisper import Whisper
 from model.options import TranscribeOptions
 from model.search.rules import Rules
@@ -185,7 +186,7 @@ class DecodingBatch:
                 result = decoding.result(self.tokenizer)
                 if self.on_attempt is not None:
                     self.on_attempt(decoding, result)
-                decoding.note(result)
+                decoding.note(self._told_apart(decoding, result))
                 rung = decoding.next_rung(self.tokenizer)
                 if rung is None:
                     result = decoding.kept(self.tokenizer)
@@ -198,6 +199,13 @@ class DecodingBatch:
                     self.fallbacks[decoding.reason] += 1
                 self._remove_rows(decoding, keep=1)
                 self._begin([decoding], rung)
+
+    def _told_apart(self, decoding: Decoding, result: DecodingResult) -> DecodingResult:
+        """The result, and of a doubtful one that says something again whether it heard that again."""
+        if not decoding.doubts(result) or not is_said_again(result, self.tokenizer):
+            return result
+        seconds = self._aligner.looked_at(result, decoding.slot, decoding.window, decoding.options)
+        return told_apart(result, seconds, self.tokenizer)
 
     def _is_complete(self, decoding: Decoding) -> bool:
         """Whether every hypothesis has ended; the rows of those that have are given up, but for the last one."""

@@ -17,7 +17,7 @@ from model.search.beam import BeamSearch, Candidate, Extension, best_candidate
 from model.search.rules import Rules, TimestampGrammar
 from model.search.sampling import row_seed
 from model.tokenizer import Tokenizer
-from model.window import DecodingResult, Window, compression_ratio, fallback_reason
+from model.window import SURE_LOGPROB, DecodingResult, Window, compression_ratio, fallback_reason
 
 
 class Row:
@@ -121,6 +121,12 @@ class Decoding:
     def reason(self) -> str | None:
         """Why the last rung that was tried failed; None where it did not."""
         return fallback_reason(self.attempts[-1], self.options)
+
+    def doubts(self, result: DecodingResult) -> bool:
+        """Whether a result of the present attempt is not simply taken."""
+        if not self.options.guards:
+            return False
+        return self.is_witness or result.avg_logprob < SURE_LOGPROB or fallback_reason(result, self.options) is not None
 
     def note(self, result: DecodingResult) -> None:
         """Take the result of the present attempt."""

@@ -10,7 +10,8 @@ of any script. Here, where `TranscribeOptions.guards` is set:
   they have nothing in place of (`model.guards.consensus`): what is heard comes again in some form, what is made up does
   not. Of a ladder without witnesses it keeps the first attempt up to 0.4 that does not repeat itself, or the first of
   all. Phrases that come twice in a window that needed more than one attempt are left out, and a loop ends after its
-  first round, unless the model was sure of them the first time: people say the same again.
+  first round, unless the model was sure of them the first time: people say the same again. Whether it heard that
+  again, or once and goes round, is asked of its attention (`is_said_again`, `told_apart`).
 
 Whether anybody speaks at all is another doubt (`model.guards.presence`).
 
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from model.guards.consensus import Consensus, is_same_text
-from model.guards.repetition import cut_loop, cut_repeats
+from model.guards.repetition import comes_back, cut_loop, cut_repeats
 from model.options import TranscribeOptions
 from model.tokenizer import Tokenizer
 from model.window import SURE_LOGPROB, DecodingResult, fallback_reason, is_silent
@@ -53,7 +54,7 @@ def is_worth_heating(
         return True
     if contrasts and options.hears_witnesses:
         return False
-    if _is_said_again(attempts[0], tokenizer) and fallback_reason(attempts[0], options) == "compression_ratio":
+    if is_said_again(attempts[0], tokenizer) and fallback_reason(attempts[0], options) == "compression_ratio":
         return False
     return options.temperature[rung] <= WITNESS_TEMPERATURE or not _sound(attempts, options)
 
@@ -101,9 +102,23 @@ def salvage(
     return _without_repeats(kept, tokenizer) if len(attempts) > 1 or failed else kept
 
 
+def is_said_again(text: DecodingResult, tokenizer: Tokenizer) -> bool:
+    """Whether a text repeats itself, and the model was sure of all of that the first time: so may its witnesses then.
+
+    They are chosen beside silence, and are less probable.
+    """
+    return _tidy(text, tokenizer) is text and _tidy(replace(text, logprobs=()), tokenizer).tokens != text.tokens
+
+
+def told_apart(result: DecodingResult, seconds: Sequence[float], tokenizer: Tokenizer) -> DecodingResult:
+    """A text that `is_said_again`, `circling` if it was heard once: by the seconds at which the decoder looked."""
+    circling = comes_back(result.tokens, tokenizer.timestamp_begin, seconds, _inner(result, tokenizer))
+    return replace(result, circling=circling)
+
+
 def _agreed(heard: Sequence[DecodingResult], options: TranscribeOptions, tokenizer: Tokenizer) -> DecodingResult:
     """Of a text and its witnesses the one that all agree with most, without the words that the others leave out."""
-    again = _is_said_again(heard[0], tokenizer)
+    again = is_said_again(heard[0], tokenizer)
     tidy = [one if again and not one.endless else _tidy(one, tokenizer) for one in heard]
     consensus = Consensus(tidy, tokenizer)
     number = consensus.most_agreed()
@@ -135,22 +150,14 @@ def _changed(result: DecodingResult, tokens: tuple[int, ...], tokenizer: Tokeniz
     return replace(result, tokens=tokens, text=tokenizer.decode(tokens).strip(), logprobs=())
 
 
-def _is_said_again(text: DecodingResult, tokenizer: Tokenizer) -> bool:
-    """Whether a text repeats itself, and the model was sure of all of that the first time: so may its witnesses then.
-
-    They are chosen beside silence, and are less probable.
-    """
-    return _tidy(text, tokenizer) is text and _tidy(replace(text, logprobs=()), tokenizer).tokens != text.tokens
-
-
 def _tidy(result: DecodingResult, tokenizer: Tokenizer) -> DecodingResult:
     """The result itself where nothing is to be left out of it."""
     return _without_repeats(_without_loop(result, tokenizer), tokenizer)
 
 
 def _logprobs(result: DecodingResult) -> tuple[float, ...]:
-    """What tells repetitions that were said from a loop; nothing does in a text that found no end."""
-    return () if result.endless else result.logprobs
+    """What tells repetitions that were said from a loop; nothing does in a text that found no end, or goes round."""
+    return () if result.endless or result.circling else result.logprobs
 
 
 def _inner(result: DecodingResult, tokenizer: Tokenizer) -> frozenset[int]:

@@ -7,10 +7,12 @@ nothing is left.
 
 People say the same again too. Once a text repeats itself every token of it is probable; what tells the two apart is the
 first time: of a sentence that was heard the model was sure then, of one that was made up it was not
-(benchmarks/LOG.md). So both take the log-probability of every token, where it is known, and leave what was sure.
+(benchmarks/LOG.md). So both take the log-probability of every token, where it is known, and leave what was sure. A
+sentence that was heard once may be a loop all the same: `comes_back` tells by where the decoder looked.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from statistics import median
 
 from model.guards.cuts import leave_out, place_of
 from model.window import SURE_LOGPROB, Place, finished_tokens
@@ -21,6 +23,8 @@ _LEAST_LOOP = 12
 """Tokens that a loop has at least: "no, no, no" is none."""
 PHRASE = 7
 """Tokens from which on the same again is a repeated phrase (benchmarks/LOG.md)."""
+_LATER_SECONDS = 0.5
+"""So much later, at least, lies what is heard a second time (benchmarks/LOG.md)."""
 
 
 def cut_loop(
@@ -35,15 +39,7 @@ def cut_loop(
     that go on with the word before them; the word in which the round ends stays whole. The next timestamp after the cut
     is kept: it ends the segment.
     """
-    places = [i for i, token in enumerate(tokens) if token < timestamp_begin]
-    text = [tokens[i] for i in places]
-    best: tuple[int, int] | None = None
-    for period in range(1, len(text) // _ROUNDS + 1):
-        start = len(text) - period
-        while start > 0 and text[start - 1] == text[start - 1 + period]:
-            start -= 1
-        if len(text) - start >= max(_ROUNDS * period, _LEAST_LOOP) and (best is None or start + period < best[1]):
-            best = start, start + period
+    places, best = _loop(tokens, timestamp_begin)
     if best is None or _is_sure(places[slice(*best)], logprobs):
         return None
     start, end = best
@@ -64,11 +60,55 @@ def cut_repeats(
     Those stay that the model was sure of the first time, by the `logprobs` of each token. A phrase is of whole words:
     `inner` as in `cut_loop`. An unfinished rest is heard again in any case, and stays.
     """
+    cut: set[int] = set()
+    places: list[Place] = []
+    for said, phrase in _phrases(tokens, timestamp_begin, inner):
+        if not _is_sure(said, logprobs):
+            cut.update(phrase)
+            places.append(place_of(tokens, phrase[0], phrase[-1], timestamp_begin))
+    return leave_out(tokens, cut, timestamp_begin), tuple(places)
+
+
+def comes_back(
+    tokens: Sequence[int], timestamp_begin: int, seconds: Sequence[float], inner: Collection[int] = ()
+) -> bool:
+    """Whether something is said again of the same moment of the audio, or of one before: a loop, whatever is sure.
+
+    `seconds`: where in the audio the decoder looked when it wrote each token of text. `inner` as in `cut_loop`.
+    """
+    text = (i for i, token in enumerate(tokens) if token < timestamp_begin)
+    heard = dict(zip(text, seconds, strict=True))
+    places, loop = _loop(tokens, timestamp_begin)
+    pairs = list(_phrases(tokens, timestamp_begin, inner))
+    if loop is not None:
+        start, end = loop
+        pairs.append((places[start:end], places[end : 2 * end - start]))
+    return any(
+        median(heard[i] for i in again) < median(heard[i] for i in said) + _LATER_SECONDS for said, again in pairs
+    )
+
+
+def _loop(tokens: Sequence[int], timestamp_begin: int) -> tuple[list[int], tuple[int, int] | None]:
+    """Positions of the text, and which of them are the first round of the loop in which it ends, if it does."""
+    places = [i for i, token in enumerate(tokens) if token < timestamp_begin]
+    text = [tokens[i] for i in places]
+    best: tuple[int, int] | None = None
+    for period in range(1, len(text) // _ROUNDS + 1):
+        start = len(text) - period
+        while start > 0 and text[start - 1] == text[start - 1 + period]:
+            start -= 1
+        if len(text) - start >= max(_ROUNDS * period, _LEAST_LOOP) and (best is None or start + period < best[1]):
+            best = start, start + period
+    return places, best
+
+
+def _phrases(
+    tokens: Sequence[int], timestamp_begin: int, inner: Collection[int]
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Positions of what is said for the first time, and of the phrase that says it again; in order of the phrases."""
     texts = [i for i, token in enumerate(finished_tokens(tokens, timestamp_begin)) if token < timestamp_begin]
     first: list[int] = []
     """Positions of what is said for the first time."""
-    cut: set[int] = set()
-    places: list[Place] = []
     while texts:
         start, length = _repeated([tokens[i] for i in texts], [tokens[i] for i in first])
         while length < len(texts) and length > 0 and texts[length] in inner:
@@ -76,11 +116,8 @@ def cut_repeats(
         if length < PHRASE or texts[0] in inner:
             first.append(texts.pop(0))
             continue
-        phrase, texts = texts[:length], texts[length:]
-        if not _is_sure(first[start : start + length], logprobs):
-            cut.update(phrase)
-            places.append(place_of(tokens, phrase[0], phrase[-1], timestamp_begin))
-    return leave_out(tokens, cut, timestamp_begin), tuple(places)
+        yield first[start : start + length], texts[:length]
+        texts = texts[length:]
 
 
 def _is_sure(positions: Sequence[int], logprobs: Sequence[float]) -> bool:

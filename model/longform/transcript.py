@@ -113,7 +113,11 @@ class Transcript:
             segments, seek = [segment for segment in segments if segment.start * FRAMES_PER_SECOND < again], again
         self._hears_again = again is not None
         left = left_out(result, window, segments, self._tokenizer.timestamp_begin)
-        self.skipped += [one for one in left if round(one.start * FRAMES_PER_SECOND) < seek]
+        heard_again = seek / FRAMES_PER_SECOND
+        left = [
+            replace(one, end=min(one.end, heard_again)) for one in left if round(one.start * FRAMES_PER_SECOND) < seek
+        ]
+        self.skipped += left
         # However the words fall, the next window is another one.
         self._seek = max(seek, window.seek + 1)
         segments, echoes = self._echoes.sift(segments, result.speech)
@@ -201,10 +205,13 @@ class Transcript:
         return segments, seek, False
 
     def _missed(self, window: Window, result: DecodingResult) -> int | None:
-        """The frame from which to hear again what the text passes over; not twice in a row, and None for nothing."""
+        """The frame from which to hear again what the text passes over; not twice in a row, and None for nothing.
+
+        A loop stands for noise, but where it goes round a sentence that was heard.
+        """
         if (
             not result.speech
-            or result.looped
+            or (result.looped and not result.circling)
             or self._hears_again
             or self._options.hallucination_silence_threshold is not None
         ):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from model.dims import DIMENSIONS
-from model.guards.doubt import is_worth_heating, needs_witness, salvage
+from model.guards.doubt import is_said_again, is_worth_heating, needs_witness, salvage, told_apart
 from model.longform.recording import Recording
 from model.options import TranscribeOptions
 from model.segments import Skipped
@@ -168,6 +168,19 @@ def test_a_sentence_that_was_said_three_times_is_not_heated_until_it_is_said_onc
     assert (kept.text, kept.failed) == (sure.text, True)
 
 
+def test_a_sentence_that_was_heard_once_and_written_three_times_is_a_loop_however_sure() -> None:
+    text = _three_times(-0.2)
+    n_text = len(text.tokens) - 2
+    once = told_apart(text, [1.0] * n_text, TOKENIZER)
+    third = n_text // 3
+    again = told_apart(text, [1.0] * third + [3.0] * third + [3.1] * third, TOKENIZER)
+    assert (once.circling, again.circling) == (True, False)
+    assert not is_said_again(once, TOKENIZER)
+    kept = _salvage([once], [once] * 4, failed=True)
+    assert (kept.text, kept.looped) == ("Please do not go to the sea.", True)
+    assert _salvage([again], [again] * 4, failed=True).text == text.text
+
+
 def test_what_witnesses_do_not_hear_again_was_said_once() -> None:
     once = _result(" Please do not go to the sea.", logprob=-0.3)
     assert _salvage([_three_times(-0.2)], [once] * 4, failed=True).text == once.text
@@ -242,7 +255,7 @@ def test_where_something_was_cut_is_named() -> None:
     assert recording.result().warnings == (
         Skipped("repetition", 0.5, 1.0),
         Skipped("unconfirmed", 0.5, 1.0),
-        Skipped("repetition", 2.0, 30.0),
+        Skipped("repetition", 2.0, 4.0),  # from there on it is heard again
     )
 
 

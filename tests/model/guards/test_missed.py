@@ -182,6 +182,16 @@ def test_what_is_left_out_of_a_text_is_named_within_the_recording() -> None:
     assert recording.result().warnings == (Skipped("repetition", 15.0, 20.0),)
 
 
+def test_behind_a_sentence_that_was_heard_once_and_went_round_the_rest_is_heard_again() -> None:
+    recording = _recording()
+    lane, _ = recording.take()
+    loop = _result(_tokens((0, 5)), speech=_speech((0, 5), (10, 30)), looped=True, circling=True)
+    recording.feed(lane, loop)
+    (warning,) = recording.result().warnings
+    assert (warning.reason, warning.start) == ("repetition", 5.0)
+    assert recording.take()[1].seek == round(100 * warning.end) == pytest.approx(980, abs=4)
+
+
 @pytest.mark.parametrize(
     "unheard", [{"speech": ()}, {"looped": True}, {"hallucination_silence_threshold": 2.0}], ids=str
 )

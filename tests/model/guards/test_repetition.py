@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.guards.repetition import cut_loop, cut_repeats
+from model.guards.repetition import comes_back, cut_loop, cut_repeats
 from model.window import finished_tokens
 
 BEGIN = 100
@@ -114,3 +114,18 @@ def test_the_round_in_which_a_word_ends_ends_with_it() -> None:
     assert cut_loop(tokens, BEGIN) == (9, 21, 1, 2, 3, 4)
     assert cut_loop(tokens, BEGIN, inner=inner) == (9, 21, *talked)
     assert cut_loop(talked * 4, BEGIN, inner=range(1, 20)) == talked  # a word without an end
+
+
+def test_what_is_written_again_of_the_same_moment_comes_back() -> None:
+    first, later, same = [1.0] * 7, [3.0] * 7, [1.2] * 7
+    tokens = (100, *PHRASE, 110, 9, *PHRASE, 120)
+    assert not comes_back(tokens, BEGIN, [*first, 2.0, *later])
+    assert comes_back(tokens, BEGIN, [*first, 2.0, *same])
+    assert comes_back(tokens, BEGIN, [*later, 2.0, *first])
+    assert not comes_back((100, *PHRASE, 9, 110), BEGIN, [*first, 1.5])
+
+
+def test_a_loop_too_short_for_a_phrase_comes_back() -> None:
+    tokens = (100, *(1, 2, 3, 4) * 3, 110)
+    assert comes_back(tokens, BEGIN, [5.0] * 12)
+    assert not comes_back(tokens, BEGIN, [1.0] * 4 + [2.0] * 4 + [3.0] * 4)
