@@ -53,8 +53,9 @@ _SHARED: Mapping[str, Field] = {
     ),
     "temperature": replace(
         FIELDS["temperature"],
-        description="0 tries hotter and hotter while a window's text is poor; any other number is the only one tried.",
-        schema={"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+        description="0 tries hotter and hotter while a window's text is poor; any other number is the only one tried. "
+        "A comma list is tried in order.",
+        schema={"type": ["number", "string"], "minimum": 0, "maximum": 1, "default": 0},
     ),
 }
 _TRANSCRIPTION_ONLY: Mapping[str, Field] = {

@@ -91,6 +91,13 @@ def test_the_document_takes_none_where_the_form_does():
             parse_transcribe({name: str(value)}, BASE_MODEL)
 
 
+def test_the_document_of_the_hosted_form_takes_a_list_of_temperatures_as_the_form_does():
+    form = OPENAI_TRANSCRIPTION["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    for value in (0, 0.4, "0,0.4"):
+        assert Draft202012Validator(form["temperature"]).is_valid(value)
+        parse_openai({"model": "base", "temperature": str(value)}, BASE_MODEL, "transcribe")
+
+
 def test_the_document_refuses_an_empty_model_as_the_form_does():
     form = OPENAI_TRANSCRIPTION["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     taken = [value for value in ("", "base") if Draft202012Validator(form["model"]).is_valid(value)]
