@@ -39,7 +39,9 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
     parts = text.split(",", _MAX_LIST)
     if len(parts) > MAX_CLIPS:
         raise BadRequest(f"{name} has too many values.", param=name)
-    return tuple(_number(name, part) for part in parts)
+    if not all(_NUMBER.fullmatch(part.strip()) for part in parts):
+        raise BadRequest(f"{name} must be a number, or numbers with commas between them.", param=name)
+    return tuple(float(part) for part in parts)
 
 
 def _flag(name: str, text: str) -> bool:

@@ -45,7 +45,7 @@ class Form:
         self.fields: dict[str, str] = {}
         """Text by name; several texts of one name are joined by commas."""
         self.lists = lists
-        """Names that may come more than once."""
+        """Names that may come more than once, beside those in `[]`, as clients send a list."""
         self.file_bytes = 0
         self._fd: int | None = None
 
@@ -209,7 +209,7 @@ class FormReader:
             self._form.open_file()
         elif b"filename" in options:
             raise BadRequest(f"Only the field '{FILE_FIELD}' takes a file.", param=name)
-        elif name in self._form.fields and name not in self._form.lists:
+        elif name in self._form.fields and not (name in self._form.lists or name.endswith("[]")):
             raise BadRequest(f"The field '{name}' comes twice.", param=name)
         self._field = name
 

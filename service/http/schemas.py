@@ -86,7 +86,9 @@ def check_names(fields: Mapping[str, str], *, known: Mapping[str, Field]) -> Non
     """`BadRequest` for the first field that is not known."""
     for name in fields:
         if name not in known:
-            raise BadRequest(f"Unknown field '{name}'.", param=name, code="unknown_field")
+            plain = name.removesuffix("[]")
+            hint = f" It is '{plain}' here, once; a list has commas in it." if plain in known else ""
+            raise BadRequest(f"Unknown field '{name}'.{hint}", param=name, code="unknown_field")
 
 
 def _language(text: str | None, model: ModelInfo) -> str | None:

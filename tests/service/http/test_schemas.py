@@ -117,6 +117,16 @@ def test_a_bad_value_names_its_field(name, value):
     assert len(error.message) < 200
 
 
+def test_a_list_as_some_clients_send_it_is_told_the_form_of_ours():
+    for name in ("clip_timestamps[]", "temperature[]"):
+        error = refused({name: "0,5"})
+        assert (error.param, error.code) == (name, "unknown_field")
+        assert f"'{name[:-2]}'" in error.message
+        assert "comma" in error.message
+    assert "comma" in refused({"clip_timestamps": "[0, 5]"}).message
+    assert refused({"colour[]": "red"}).message == "Unknown field 'colour[]'."
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
