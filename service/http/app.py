@@ -44,6 +44,9 @@ from service.lifecycle import DrainTimes, Lifecycle
 from service.ports import AudioDecoder, Workers
 from service.settings import Settings
 
+_MODEL_PATH = "/v1/models/{model:path}"
+"""A name may hold slashes, which are decoded before a path is compared."""
+
 
 def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Workers) -> FastAPI:
     """The application; its lifespan starts and stops the pools."""
@@ -73,7 +76,7 @@ def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Worker
     _add_routes(app, endpoints, Status(lifecycle, worker_pool, metrics))
     if settings.api_keys and settings.docs_enabled:
         describe_keys(app)
-    paths = {route.path: route.path_regex for route in app.routes if isinstance(route, Route)}
+    paths = {route.path_format: route.path_regex for route in app.routes if isinstance(route, Route)}
     app.add_middleware(
         RequestMiddleware,
         keys=Keys(key.get_secret_value() for key in settings.api_keys),
@@ -123,7 +126,7 @@ def _add_routes(app: FastAPI, endpoints: Endpoints, status: Status) -> None:
 def _add_status_routes(app: FastAPI, status: Status) -> None:
     handlers = {
         "/v1/models": status.models,
-        "/v1/models/{model}": status.model,
+        _MODEL_PATH: status.model,
         "/metrics": status.metrics,
         "/livez": status.livez,
         "/readyz": status.readyz,
@@ -134,7 +137,7 @@ def _add_status_routes(app: FastAPI, status: Status) -> None:
     get = partial(app.add_api_route, methods=["GET"])
     get("/v1/models", status.models, responses={401: ERRORS[401]}, openapi_extra=MODELS)
     refusals = {401: ERRORS[401], 503: ERRORS[503], **NO_MODEL}
-    get("/v1/models/{model}", status.model, responses=refusals, openapi_extra=MODEL)
+    get(_MODEL_PATH, status.model, responses=refusals, openapi_extra=MODEL)
     get("/metrics", status.metrics, responses={401: ERRORS[401]}, response_class=PlainTextResponse)
     get("/livez", status.livez, responses={503: ERRORS[503]}, openapi_extra=HEALTH)
     get("/readyz", status.readyz, responses={503: ERRORS[503]}, openapi_extra=HEALTH)
