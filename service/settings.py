@@ -135,7 +135,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=10_000,
-        description="Requests that one API key may have in the house; more get 429; 0 is no limit.",
+        description="Requests that one API key may have in the house; more get 429; 0 is no limit. Needs API keys.",
     )
     request_timeout_seconds: float = Field(
         default=900.0, gt=0, le=86_400, description="Time from a request's arrival to its answer; later is a 504."
@@ -219,6 +219,8 @@ class Settings(BaseSettings):
             raise ValueError("MAX_QUEUE_AUDIO_SECONDS must be at least MAX_AUDIO_SECONDS, or the longest can never run")
         if self.max_queue_upload_bytes < self.max_upload_bytes:
             raise ValueError("MAX_QUEUE_UPLOAD_BYTES must be at least MAX_UPLOAD_BYTES, or the largest can never enter")
+        if self.max_key_requests and not self.api_keys:
+            raise ValueError("MAX_KEY_REQUESTS needs API_KEYS: without keys nobody's requests are counted")
         if self.drain_accept_seconds > self.drain_notice_seconds:
             raise ValueError("DRAIN_ACCEPT_SECONDS must be at most DRAIN_NOTICE_SECONDS, when listening ends")
         if self.drain_notice_seconds >= self.drain_seconds:

@@ -105,6 +105,7 @@ def test_docs_can_be_asked_for_with_keys():
         ("WHISPER_MAX_AUDIO_SECONDS", "20000"),
         ("WHISPER_MAX_QUEUE_UPLOAD_BYTES", "2048"),
         ("WHISPER_DRAIN_NOTICE_SECONDS", "31"),
+        ("WHISPER_MAX_KEY_REQUESTS", "4"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_the_variable(monkeypatch, variable, value):
