@@ -56,9 +56,10 @@ def choose_steps(name: str, model: Whisper, tokenizer: Tokenizer) -> tuple[bool,
     """
     if name not in CUDA_GRAPHS:
         raise OptionError("cuda_graphs", f"cuda graphs {name!r} is not one of {', '.join(CUDA_GRAPHS)}")
-    if name == "false" or model.device.type != "cuda":
+    on_gpu = model.device.type == "cuda"
+    if name == "false" or (name == "auto" and not on_gpu):
         return False, None
-    reason = reason_against(model, tokenizer)
+    reason = reason_against(model, tokenizer) if on_gpu else "it is no GPU"
     if reason is not None and name == "true":
         raise OptionError("cuda_graphs", f"steps cannot be captured on {model.device}: {reason}")
     return reason is None, reason

@@ -7,7 +7,8 @@ loaded (`model.decoding.step_check`), and here at its full size.
 import argparse
 from typing import TYPE_CHECKING
 
-from model.errors import OptionError
+from model.errors import OptionError, WeightsError, WhisperError
+from service.settings import PREFIX
 from service.wire.messages import ModelInfo, Transcribe
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _WARM_UP_STEPS = 8
 _CPU_ROWS = 16
+_SETTINGS = {"device": "devices"}
+"""Settings by the option that they become in a worker, where the two are not called alike."""
 
 
 def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
@@ -39,7 +42,10 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
         torch.cuda.set_device(device)  # or pinned memory, streams and kernels would go by the first card as well
     compute_type = choose_compute_type(args.compute_type, device)
     cross_kv = choose_cross_kv(args.cross_kv, compute_type)
-    weights = load_weights(args.model, download_dir=args.download_dir)
+    try:
+        weights = load_weights(args.model, download_dir=args.download_dir)
+    except WeightsError as error:
+        raise OptionError("model", str(error)) from error
     context = choose_encoder_context(args.encoder_context, device, compute_type)
     folder = learned_folder(args.download_dir)
     transcriber = Transcriber.from_weights(
@@ -142,8 +148,8 @@ def warm_up(engine: "Engine", windows: int) -> None:
 
 
 def describe(error: Exception) -> str:
-    """One line for the operator: our own refusals as they are, anything else with its type."""
-    from model.errors import WhisperError
-
+    """One line for the operator: a refused option with its variable, other refusals as they are, the rest with type."""
     text = " ".join(str(error).split())
+    if isinstance(error, OptionError):
+        return f"{PREFIX}{_SETTINGS.get(error.param, error.param).upper()}: {text}"
     return text if isinstance(error, WhisperError) else f"{type(error).__name__}: {text}"

@@ -93,7 +93,6 @@ def test_every_failure_is_a_reason(on_gpu, monkeypatch) -> None:
         ("true", "cuda", None, (True, None)),
         ("false", "cuda", None, (False, None)),
         ("auto", "cpu", None, (False, None)),
-        ("true", "cpu", None, (False, None)),
     ],
 )
 def test_auto_captures_where_that_was_seen_to_work(monkeypatch, name, device, reason, wanted) -> None:
@@ -110,6 +109,12 @@ def test_who_insists_is_told_why_not(monkeypatch) -> None:
     assert raised.value.param == "cuda_graphs"
     with pytest.raises(OptionError, match="maybe"):
         choose_steps("maybe", MODEL, TOKENIZER)
+
+
+def test_who_insists_without_a_gpu_is_told_so() -> None:
+    with pytest.raises(OptionError, match="cannot be captured on cpu") as raised:
+        choose_steps("true", MODEL, TOKENIZER)
+    assert raised.value.param == "cuda_graphs"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from model.decoding.budget import row_bytes, window_bytes
 from model.dims import DIMENSIONS
 from model.errors import OptionError
 from model.gpu import beside
-from service.worker.start import choose_rows, make_engine
+from service.worker.__main__ import parse
+from service.worker.start import choose_rows, describe, make_engine, start
 from tests import tiny
 
 DIMS = DIMENSIONS["small"]
@@ -18,6 +19,26 @@ def _card(monkeypatch: pytest.MonkeyPatch, *, free: int, total: int, held: int) 
     """A GPU that says so of its memory; it is never reached for."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, total) if device == CARD else None)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: held if device == CARD else None)
+
+
+@pytest.mark.parametrize(
+    ("variable", "option", "value"),
+    [
+        ("WHISPER_MODEL", "model", "nosuch"),
+        ("WHISPER_DEVICES", "device", "cuda:99"),
+        ("WHISPER_COMPUTE_TYPE", "compute-type", "float16"),
+        ("WHISPER_CROSS_KV", "cross-kv", "fp8"),
+        ("WHISPER_CROSS_ATTENTION", "cross-attention", "triton"),
+        ("WHISPER_CUDA_GRAPHS", "cuda-graphs", "true"),
+    ],
+)
+def test_what_only_a_worker_finds_wrong_names_the_variable_too(tmp_path, variable, option, value) -> None:
+    path = tiny.write_checkpoint(tmp_path / "tiny.pt")
+    options = {"model": str(path), "device": "cpu", "compute-type": "int8", "encoder-context": "full", option: value}
+    words = [word for name, text in options.items() for word in (f"--{name}", text)]
+    with pytest.raises(OptionError) as raised:
+        start(parse(["--fd", "3", "--parent", "1", *words]))
+    assert describe(raised.value).startswith(f"{variable}: ")
 
 
 def test_a_cpu_decodes_16_rows() -> None:
