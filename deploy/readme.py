@@ -72,7 +72,8 @@ def fields_table() -> str:
     """The form fields of a transcription."""
     rows = ["| field | default | meaning |", "|---|---|---|"]
     for name, field in FIELDS.items():
-        default = str(field.schema.get("default", "")).replace("True", "true")
+        value = field.schema.get("default", "")
+        default = str(value).lower() if isinstance(value, bool) else str(value)
         choices = [f"`{value}`" for value in field.schema.get("enum", ())]
         meaning = field.description + (f" One of {', '.join(choices)}." if choices else "")
         rows.append(f"| `{name}` | {f'`{default}`' if default else ''} | {meaning} |")

@@ -136,6 +136,14 @@ def test_the_readme_is_as_the_code_writes_it() -> None:
     assert rendered(readme) == readme, "run `make readme`"
 
 
+def test_the_readmes_map_leads_from_tests_to_files_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    _, _, files = readme.partition("<!-- files: ")
+    mirrored = re.findall(r"  ((?:model|service|deploy|benchmarks)/[\w/]+\.py)$", files, re.MULTILINE)
+    assert mirrored
+    assert [name for name in mirrored if not (ROOT / name).is_file()] == []
+
+
 def test_every_module_of_the_service_has_its_side_of_the_process_boundary() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     sides = [contract["source_modules"] for contract in contracts if re.match("The HTTP|Audio|Model", contract["name"])]

@@ -1,3 +1,5 @@
+"""The worker's program: what the pool tells it at the start, and what is said of it when something fails."""
+
 import asyncio
 import os
 import socket
