@@ -27,7 +27,7 @@ WRONG: dict[str, dict[str, str | bytes]] = {
 
 def routes(app) -> list[tuple[str, str]]:
     found = [
-        (route.path.replace("{model}", "base"), method)
+        (route.path_format.replace("{model}", "base"), method)
         for route in app.routes
         for method in getattr(route, "methods", None) or ()
     ]
