@@ -1,17 +1,19 @@
 """`python -m service`: settings, pools, application, server; the exit status says how it ended.
 
-0 after a drain, or a SIGTERM or Ctrl-C before there is anything to drain; 1 when a pool can never start (weights,
+0 after a drain, or a signal to end before there is anything to drain; 1 when a pool can never start (weights,
 memory), 2 when a setting is wrong, 3 when the address is taken.
 """
 
 import signal
 import sys
 
+from service import signals
+
 if __name__ == "__main__":
     # The first process of a container has no default action for signals, and what is imported below takes a second or
     # more: a SIGTERM meanwhile would be lost, and its sender would wait for as long as a drain may take. Ctrl-C
     # would be a traceback.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals.ending():
         signal.signal(number, lambda *_: sys.exit(0))
 
 import asyncio

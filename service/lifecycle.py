@@ -100,7 +100,7 @@ class Lifecycle:
 
     def check_ready(self) -> None:
         """`Unavailable`, with the reason as its code, unless requests are wanted."""
-        if self.state in (State.DRAINING, State.STOPPED):
+        if self.ending:
             raise Unavailable("The server is shutting down.", code="draining")
         if self.state is State.STARTING:
             raise Unavailable("The server is starting.", code="starting")
@@ -114,6 +114,11 @@ class Lifecycle:
     def in_flight(self) -> int:
         """Requests not yet answered."""
         return len(self._requests)
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is draining or over already."""
+        return self.state in (State.DRAINING, State.STOPPED)
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
@@ -173,7 +178,7 @@ class Lifecycle:
 
     def begin_drain(self, *, with_notice: bool = True) -> None:
         """The first signal: unready at once, the rest in its time. Asked again, everything ends at once."""
-        if self.state in (State.DRAINING, State.STOPPED):
+        if self.ending:
             self._spawn(self._abort("now"))
             return
         # Whoever was never ready has nobody to give notice to.

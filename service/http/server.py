@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service import logs
+from service import logs, signals
 from service.http import door
 from service.lifecycle import Lifecycle
 
@@ -188,19 +188,25 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """SIGTERM drains, SIGINT drains without notice; a second one of either ends everything, more change nothing."""
+        """SIGTERM drains, SIGINT and SIGHUP drain without notice; a second one ends everything, more change nothing.
+
+        SIGHUP is never a second one.
+        """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        numbers = signals.ending()
+        for number in numbers:
             loop.add_signal_handler(number, self._on_signal, number)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in numbers:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)  # by default it would kill what only has its status to return
 
     def _on_signal(self, number: signal.Signals) -> None:
         logs.event("signal", signal=number.name)
+        if number is signal.SIGHUP and self._lifecycle.ending:
+            return
         self._lifecycle.begin_drain(with_notice=number is signal.SIGTERM)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -26,9 +26,9 @@ def die_with_parent(parent: int) -> bool:
 
 
 def leave_signals_to_parent() -> None:
-    """Ignore Ctrl-C and SIGTERM sent to the whole group: the parent drains and then stops its children."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ignore Ctrl-C, SIGTERM and SIGHUP sent to the whole group: the parent drains and then stops its children."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def resident_bytes() -> int:

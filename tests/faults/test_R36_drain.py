@@ -1,17 +1,19 @@
 """R36: SIGTERM with six in flight: unready first, still listening; new posts 503; the six 200; exit 0 in time."""
 
 import concurrent.futures
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import httpx
 import psutil
 import pytest
 
 from tests.fakes import script
-from tests.serving import ROOT, error_of, real_service, service, wait_until
+from tests.serving import ROOT, ServiceProcess, error_of, real_service, service, wait_until
 from tests.sounds import float_wav, speechlike
 
 pytestmark = pytest.mark.fault
@@ -64,15 +66,61 @@ def test_r36_an_idle_service_leaves_after_the_notice():
         assert idle.recv(1) == b""
 
 
-def test_r36_an_interrupt_needs_no_notice():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_r36_a_person_at_the_terminal_needs_no_notice(number):
     with service(WHISPER_DRAIN_NOTICE_SECONDS="20") as server:
         started = time.monotonic()
-        server.process.send_signal(signal.SIGINT)
+        server.process.send_signal(number)
         assert server.process.wait(5) == 0
         assert time.monotonic() - started < 4
+        assert [line["signal"] for line in server.log() if line["event"] == "signal"] == [number.name]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_r36_a_terminal_that_closes_costs_no_request():
+    """The log has nowhere to go then, and a shell sends SIGHUP beside the kernel: a second one hurries nobody."""
+    terminal, theirs = os.openpty()
+    run = (
+        "import fcntl, runpy, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "runpy.run_module('tests.serve_fake', None, '__main__')"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-c", run],
+        cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env=os.environ | {"WHISPER_PORT": "0", "WHISPER_DRAIN_SECONDS": "20"},
+    )  # fmt: skip
+    os.close(theirs)
+    with server, concurrent.futures.ThreadPoolExecutor() as threads, open(terminal, closefd=False) as log:
+        lines = map(json.loads, log)
+        port = next(line["port"] for line in lines if line["event"] == "listening")
+        assert any(line["event"] == "ready" for line in lines)
+        files = {"file": ("a.wav", script(windows=20, window_delay=0.1))}
+        url = f"http://127.0.0.1:{port}"
+        busy = threads.submit(httpx.post, f"{url}/v1/transcribe", files=files, timeout=20, trust_env=False)
+        wait_until(lambda: "whisper_in_flight_requests 1.0" in httpx.get(f"{url}/metrics", trust_env=False).text)
+        os.close(terminal)
+        with pytest.raises(httpx.ConnectError):
+            wait_until(lambda: httpx.get(f"{url}/livez", trust_env=False).is_error)
+        server.send_signal(signal.SIGHUP)
+        assert busy.result().status_code == 200
+        assert server.wait(20) == 0
+
+
+def test_r36_a_service_started_to_outlive_its_terminal_does():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup
+    try:
+        server = ServiceProcess()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    try:
+        server.wait_ready()
+        server.process.send_signal(signal.SIGHUP)
+        assert server.post(script(windows=3, window_delay=0.1)).status_code == 200
+        assert [line for line in server.log() if line["event"] == "signal"] == []
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_r36_a_signal_before_the_service_listens_ends_it(tmp_path, number):
     """As the first process of a container would have to: nobody else's default action ends that one."""
     (tmp_path / "fastapi.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
@@ -104,6 +152,6 @@ def test_r36_a_child_that_is_still_starting_leaves_signals_to_its_parent(tmp_pat
     with child:
         assert child.stdout is not None
         assert child.stdout.readline() == "importing\n"
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             child.send_signal(number)
         assert child.communicate("\n", timeout=10)[0] == "alive\n"

@@ -1,0 +1,14 @@
+"""The signals that end the service, and what each is worth.
+
+SIGTERM is a supervisor's, and gives notice; SIGINT (Ctrl-C) and SIGHUP (the terminal was closed) are a person's.
+A closed terminal may send SIGHUP more than once, the shell in it and the kernel each, so that only the others mean
+haste when one comes again.
+"""
+
+import signal
+
+
+def ending() -> tuple[signal.Signals, ...]:
+    """The signals that this process shall end by: SIGHUP not where it was started to be spared it, as by `nohup`."""
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGTERM, signal.SIGINT, *hangup)
