@@ -91,7 +91,10 @@ class Settings(BaseSettings):
         default=2048 * _MIB, ge=128 * _MIB, le=64 * 1024 * _MIB, description="Address space of an audio child."
     )
     decode_seconds: float = Field(
-        default=60.0, gt=0, le=3600, description="Time to decode one upload; longer is a 400."
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="Time to decode one upload; longer is a 400, on a starved machine a 503.",
     )
     max_decoded_bytes: int = Field(
         default=2048 * _MIB, ge=_MIB, le=64 * 1024 * _MIB, description="Decoded size of one upload, before resampling."

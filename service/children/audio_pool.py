@@ -7,8 +7,8 @@ child may hold, as they are to a worker that is busy, the kernel refuses to take
 
 - A child that dies, or works on one file for longer than `decode_seconds`, costs that file a 400 and nothing more: the
   child is killed and replaced, and the next file waits for the new one. So does a caller that goes away. Where somebody
-  else killed the child (SIGKILL, and not for memory) or held it still the file is not to blame: it is decoded
-  again, once.
+  else killed the child (SIGKILL, and not for memory) or held it still, or a busy machine gave it less than half of
+  those seconds, the file is not to blame: it is decoded again, once.
 - Free children go to those who wait in the order in which they came.
 - A child that cannot start, or dies again and again without a file, is replaced ever more slowly. While that holds for
   all of them nobody waits: `ready` is false and `decode` answers 503 at once.
@@ -61,7 +61,7 @@ class DecodedAudio:
 
 
 class DecoderLost(Unavailable):
-    """Others killed the child or held it still, not the file: that may come again."""
+    """Others killed the child, held it still or left it no processor, not the file: that may come again."""
 
 
 class AudioPool:
@@ -126,8 +126,8 @@ class AudioPool:
         """Decode the file in `upload_fd`, which stays the caller's.
 
         Raises `InvalidAudio`, `TooLarge` (code `audio_too_long`), `Unavailable` when no child can start, others ended
-        two of them, or the pool stops, `OSError` where no descriptor is left. May be cancelled at any point: a child
-        that was at work is killed and replaced.
+        or starved two of them, or the pool stops, `OSError` where no descriptor is left. May be cancelled at any point:
+        a child that was at work is killed and replaced.
         """
         try:
             return await self._attempt(upload_fd)
@@ -159,7 +159,9 @@ class AudioPool:
                 outcome = self._outcome(output, await child.channel.receive())
         except TimeoutError:
             if child.held_still(self._decode_seconds):
-                raise DecoderLost("The audio decoder was stopped.", retry_after_seconds=_RETRY_SECONDS) from None
+                raise DecoderLost(
+                    "The audio decoder was stopped, or starved.", retry_after_seconds=_RETRY_SECONDS
+                ) from None
             raise InvalidAudio("The file took too long to decode.", param="file") from None
         except OSError:  # no descriptor is left, to make or to send; the child knows nothing of the file
             unsent = True

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.wire import channel as channels
+from service.wire import process as processes
 from service.wire.channel import AsyncChannel, ChannelClosed
 from service.wire.messages import ChildReady, StartFailed
-from service.wire.process import murdered, oom_kills, stopped
+from service.wire.process import murdered, oom_kills
 
 _START_SECONDS = 60.0
 _EXIT_SECONDS = 1.0
@@ -45,7 +46,7 @@ class AudioProcess:
         """Whether it was ever given a file."""
         self._killed = False
         self._oom_kills: int | None = None
-        self._busy_since = 0.0
+        self._busy_since = self._processor_seconds = 0.0
 
     @classmethod
     async def start(cls, command: Sequence[str]) -> "AudioProcess":
@@ -94,10 +95,20 @@ class AudioProcess:
     def take_file(self) -> None:
         """It is given a file now."""
         self.used, self._oom_kills, self._busy_since = True, oom_kills(), time.monotonic()
+        self._processor_seconds = processes.processor_seconds(self._process.pid)
 
     def held_still(self, seconds: float) -> bool:
-        """Whether its `seconds` for a file ran out because somebody stopped it, or us, and not for the file."""
-        return stopped(self._process.pid) or time.monotonic() - self._busy_since > seconds + _LATE_SECONDS
+        """Whether its `seconds` for a file ran out because somebody stopped it, or us, and not for the file.
+
+        Or because a busy machine gave it less than half of them.
+        """
+        late = time.monotonic() - self._busy_since > seconds + _LATE_SECONDS
+        return late or processes.stopped(self._process.pid) or self._starved(seconds)
+
+    def _starved(self, seconds: float) -> bool:
+        pid = self._process.pid
+        had = processes.processor_seconds(pid) - self._processor_seconds
+        return processes.wants_processor(pid) and had < seconds / 2  # never where it is NaN
 
     async def murdered(self) -> bool:
         """Whether others killed it, and its file cannot have done it; see `service.wire.process`."""

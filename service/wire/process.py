@@ -4,6 +4,7 @@ And what its end says to the parent.
 """
 
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -58,8 +59,26 @@ def murdered(exit_status: int | None, oom_kills_before: int | None) -> bool:
 
 def stopped(pid: int) -> bool:
     """Whether somebody holds a process of ours still, by SIGSTOP or a debugger; False where /proc does not say."""
+    return _status(pid)[:1] in ([b"T"], [b"t"])
+
+
+def wants_processor(pid: int) -> bool:
+    """Whether a process of ours is at work, or would be if the machine let it; False where /proc does not say.
+
+    One that waits for a disk, perhaps for its own memory to come back from there, counts.
+    """
+    return _status(pid)[:1] in ([b"R"], [b"D"])
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process of ours has had, to a hundredth of a second; NaN where /proc does not say."""
+    status = _status(pid)
+    return sum(map(int, status[11:13])) / os.sysconf("SC_CLK_TCK") if status else math.nan
+
+
+def _status(pid: int) -> list[bytes]:
+    """What /proc/PID/stat says from the third field on, the state (proc(5)); empty where it says nothing."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state in (b"T", b"t")
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return []

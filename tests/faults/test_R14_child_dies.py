@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 
 from service.errors import InvalidAudio, Unavailable
+from service.wire import process
 from service.wire.process import oom_kills
 from tests.audio_pools import SCRIPTED, children, new_pool, outcome, running, until
 
@@ -28,7 +29,9 @@ pytestmark = pytest.mark.fault
     ],
     ids=["segfault", "abort", "exit", "spin", "stop", "4 GB"],
 )
-def test_R14_a_fatal_file_costs_itself_only(upload: bytes, words: str) -> None:
+def test_R14_a_fatal_file_costs_itself_only(monkeypatch: pytest.MonkeyPatch, upload: bytes, words: str) -> None:
+    monkeypatch.setattr(process, "processor_seconds", lambda pid: time.monotonic())  # however busy the machine is
+
     async def scenario() -> None:
         async with running(new_pool(SCRIPTED, decode_seconds=1.0, memory_bytes=2**28)) as pool:
             for number in range(2):
@@ -97,6 +100,21 @@ def test_R14_a_child_that_somebody_holds_still_is_not_the_fault_of_its_file() ->
             os.kill(child, signal.SIGSTOP)
             assert await outcome(pool, b"samples") == 0.01
             assert pool.restarts == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_R14_a_child_that_a_busy_machine_starves_is_not_the_fault_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "processor_seconds", lambda pid: 7.0)  # it gets no more
+
+    async def scenario() -> None:
+        async with running(new_pool(SCRIPTED, decode_seconds=1.0)) as pool:
+            refused = await outcome(pool, b"spin")
+            assert isinstance(refused, Unavailable)
+            await until(lambda: pool.restarts == 2)  # it was decoded again
+            assert refused.retry_after_seconds
+            assert isinstance(await outcome(pool, b"stop"), InvalidAudio)  # that one waits, and not for a processor
 
     asyncio.run(scenario())
 

@@ -1,8 +1,10 @@
+import math
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from service.wire import process
@@ -47,3 +49,21 @@ def test_a_process_that_somebody_stopped_is_told_from_one_that_sleeps() -> None:
         sleeper.kill()
         sleeper.wait()
     assert not process.stopped(sleeper.pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_a_process_that_computes_is_told_from_one_that_waits() -> None:
+    program = "import sys, time\nprint(flush=True)\nwhile 's' not in sys.argv: pass\ntime.sleep(60)"
+    for argument, wants in (("c", True), ("s", False)):
+        child = subprocess.Popen([sys.executable, "-c", program, argument], stdout=subprocess.PIPE)
+        with child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            wait_until(lambda child=child, wants=wants: process.wants_processor(child.pid) == wants)
+            before = process.processor_seconds(child.pid)
+            assert before == pytest.approx(sum(psutil.Process(child.pid).cpu_times()[:2]), abs=5.0)
+            if wants:
+                wait_until(lambda child=child, before=before: process.processor_seconds(child.pid) > before, 60)
+            child.kill()
+    assert not process.wants_processor(child.pid)
+    assert math.isnan(process.processor_seconds(child.pid))
