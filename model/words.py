@@ -72,6 +72,15 @@ def speech_end(segments: Sequence[Segment]) -> float | None:
     return segments[-1].end if segments else None
 
 
+def clamped(segment: Segment, start: float, end: float) -> Segment:
+    """The segment from `start` to `end`, in seconds of the recording, with no word that reaches beyond."""
+    words = segment.words and tuple(
+        replace(word, start=min(max(word.start, start), end), end=min(max(word.end, start), end))
+        for word in segment.words
+    )
+    return replace(segment, start=start, end=end, words=words)
+
+
 def _timings(text: list[int], times: TokenTimes, tokenizer: Tokenizer, language: str) -> list[_Timing]:
     """One for each word, in the window's seconds."""
     words, word_tokens = tokenizer.split_to_word_tokens([*text, tokenizer.eot], language)

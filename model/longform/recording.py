@@ -26,6 +26,7 @@ from model.segments import Segment, Skipped, Transcription
 from model.tokenizer import Tokenizer
 from model.voice.speech import Stretch, cut, gaps, last_speech, overlap, speech
 from model.window import DecodingResult, Window, Written
+from model.words import clamped
 
 _LANE_WINDOWS = 1 << 16
 """Window numbers, which seed sampling, that a lane has for itself."""
@@ -211,11 +212,7 @@ class Recording:
         stop = next((last for _, last in clips if segment.seek < last), clips[-1][1]) / FRAMES_PER_SECOND
         start = min(segment.start, max(segment.seek / FRAMES_PER_SECOND, stop - _SHORTEST_SEGMENT))
         end = max(min(segment.end, stop), start)
-        words = segment.words and tuple(
-            replace(word, start=min(max(word.start, start), end), end=min(max(word.end, start), end))
-            for word in segment.words
-        )
-        return replace(segment, start=start, end=end, words=words)
+        return clamped(segment, start, end)
 
 
 def needs_speech(options: TranscribeOptions, n_samples: int) -> bool:

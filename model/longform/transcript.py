@@ -21,7 +21,7 @@ from model.options import TranscribeOptions
 from model.segments import Segment, Skipped, Transcription
 from model.tokenizer import Tokenizer
 from model.window import MAX_PROMPT_TOKENS, DecodingResult, TokenTimes, Window, Written
-from model.words import add_words, speech_end
+from model.words import add_words, clamped, speech_end
 
 _SHORT = 100
 """Frames of a window below which, with `guards`, it gets no text before it: the model repeats that text."""
@@ -110,7 +110,7 @@ class Transcript:
             return ()
         again = self._missed(window, result)
         if again is not None:
-            segments, seek = [segment for segment in segments if segment.start * FRAMES_PER_SECOND < again], again
+            segments, seek = self._before(again, segments), again
         self._hears_again = again is not None
         left = left_out(result, window, segments, self._tokenizer.timestamp_begin)
         heard_again = seek / FRAMES_PER_SECOND
@@ -203,6 +203,15 @@ class Transcript:
         if not options.word_timestamps:
             segments = [replace(segment, words=None) for segment in segments]
         return segments, seek, False
+
+    def _before(self, frame: int, segments: Sequence[Segment]) -> list[Segment]:
+        """What of the window was said before this frame, from which the next one starts.
+
+        Words may be found later than the timestamps around them, in the speech that is to be heard again.
+        """
+        stop = frame / FRAMES_PER_SECOND
+        self._last_speech = min(self._last_speech, stop)
+        return [clamped(one, one.start, min(one.end, stop)) for one in segments if one.start < stop]
 
     def _missed(self, window: Window, result: DecodingResult) -> int | None:
         """The frame from which to hear again what the text passes over; not twice in a row, and None for nothing.

@@ -4,19 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from model.dims import DIMENSIONS
+from model.dims import DIMENSIONS, FRAMES_PER_SECOND
 from model.guards.missed import pauses, resumption
 from model.longform.recording import Recording
 from model.options import TranscribeOptions
 from model.segments import Skipped
 from model.tokenizer import get_tokenizer
-from model.window import DecodingResult, Window
+from model.window import DecodingResult, TokenTimes, Window
 
 TOKENIZER = get_tokenizer(DIMENSIONS["base"])
 BEGIN = TOKENIZER.timestamp_begin
 OPTIONS = TranscribeOptions(language="en")
 WINDOW = Window(0, 0, 3000, "en")
 HELLO = tuple(TOKENIZER.encode(" Hello."))
+LONG = tuple(TOKENIZER.encode(" The cave is on top of one of the mountains north of here."))
 
 
 def _tokens(*spans: tuple[float, float]) -> tuple[int, ...]:
@@ -95,6 +96,20 @@ def test_what_comes_after_missed_speech_is_decoded_again_with_it() -> None:
     assert window.prompt == HELLO or window.prompt[1:-1] == HELLO
 
 
+def test_words_end_where_hearing_begins_again_though_they_are_found_behind_it() -> None:
+    recording = _recording(word_timestamps=True)
+    lane, _ = recording.take()
+    text = (BEGIN, *LONG, BEGIN + 250)
+    times = TokenTimes(tuple(9.5 + 0.4 * i for i in range(len(LONG) + 1)), (0.9,) * len(LONG))
+    (first,) = recording.feed(lane, _result(text, speech=_speech((0, 5), (10, 15)), token_times=times))
+    stop = recording.take()[1].seek / FRAMES_PER_SECOND
+    assert stop == pytest.approx(9.8, abs=0.04)
+    assert (first.start, first.end) == (9.5, stop)
+    assert [word.word for word in first.words[:2]] == [" The", " cave"]
+    assert first.words[0].start == 9.5
+    assert all(word.start <= word.end <= stop for word in first.words)
+
+
 def test_a_window_that_was_heard_again_is_taken_as_it_is_and_the_next_one_is_not() -> None:
     recording, seeks = _recording(), []
     for _ in range(4):
@@ -120,9 +135,6 @@ def test_speech_behind_a_text_that_is_timed_too_early_is_that_of_the_text(said, 
     tokens = _tokens((0, 5), (20, 24)) if len(said) == 3 else _tokens((0, 5))
     recording.feed(lane, _result(tokens, speech=_speech(*said)))
     assert recording.take()[1].seek == pytest.approx(seek, abs=4)
-
-
-LONG = tuple(TOKENIZER.encode(" The cave is on top of one of the mountains north of here."))
 
 
 @pytest.mark.parametrize(
