@@ -56,9 +56,11 @@ class Transcription:
 
     task: str
     language: str
-    """What was spoken first; a segment may be in another language (`Segment.language`)."""
+    """What was spoken first; a segment may be in another language (`Segment.language`). "en" where nobody named it
+    and no window was heard (`vad`)."""
     language_probability: float | None
-    """Probability of the detected language; None where the caller named the language."""
+    """Probability of the detected language; None where that was not: the caller named it, the model knows English
+    alone, or no window was heard."""
     duration: float
     text: str
     segments: tuple[Segment, ...]

@@ -64,10 +64,11 @@ _SEGMENT["properties"]["words"] = {
 _USAGE = _object(type=_STRING, seconds=_NUMBER)
 _TRANSCRIPTION = _object(
     task=_STRING,
-    language=_STRING,
+    language={**_STRING, "description": "What was spoken first; `en` where nobody named it and no window was heard."},
     language_probability={
         **_nullable(_NUMBER),
-        "description": "Null where the caller named the language, or no window was heard.",
+        "description": "Null where the language was not detected: the caller named it, the model knows English alone, "
+        "or no window was heard.",
     },
     duration={**_NUMBER, "description": "Seconds."},
     text=_STRING,
