@@ -1,12 +1,14 @@
 """R36: SIGTERM with six in flight: unready first, still listening; new posts 503; the six 200; exit 0 in time."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import httpx
 import psutil
@@ -17,6 +19,14 @@ from tests.serving import ROOT, ServiceProcess, error_of, real_service, service,
 from tests.sounds import float_wav, speechlike
 
 pytestmark = pytest.mark.fault
+
+
+@pytest.fixture(autouse=True)
+def _not_spared() -> Iterator[None]:
+    """Tests that were themselves started by `nohup` would pass its ignoring of SIGHUP on."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def test_r36_a_drain_loses_nothing():
@@ -89,7 +99,11 @@ def test_r36_a_terminal_that_closes_costs_no_request():
         env=os.environ | {"WHISPER_PORT": "0", "WHISPER_DRAIN_SECONDS": "20"},
     )  # fmt: skip
     os.close(theirs)
-    with server, concurrent.futures.ThreadPoolExecutor() as threads, open(terminal, closefd=False) as log:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(server)
+        stack.callback(server.kill)
+        threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor())
+        log = stack.enter_context(open(terminal, closefd=False))
         lines = map(json.loads, log)
         port = next(line["port"] for line in lines if line["event"] == "listening")
         assert any(line["event"] == "ready" for line in lines)
