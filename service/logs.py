@@ -8,6 +8,7 @@ as a message or a traceback: a message may quote the caller's input. Libraries' 
 
 import json
 import logging
+import os
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -39,6 +40,14 @@ def event(name: str, *, level: int = logging.INFO, error: BaseException | None =
     if logger.isEnabledFor(level):
         exc_info = (type(error), error, error.__traceback__) if error is not None else None
         logger.log(level, name, extra={"fields": fields}, exc_info=exc_info)
+
+
+def end() -> None:
+    """Let go of what nobody will read any more: Python would end with 120 where standard error cannot be written."""
+    try:
+        sys.stderr.flush()
+    except OSError:  # the terminal was closed, or the reader of a pipe is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def places(trace: TracebackType | None) -> str:

@@ -1,11 +1,14 @@
 import io
 import json
 import logging
+import os
+import subprocess
 import sys
 
 import pytest
 
 from service import logs
+from tests.serving import ROOT
 
 
 @pytest.fixture
@@ -101,3 +104,13 @@ def test_libraries_speak_through_the_same_format(lines):
     assert second["exception"] == "ValueError"
     assert third["message"] == "address already in use"
     assert "secret" not in json.dumps(lines())
+
+
+def test_a_log_that_nobody_reads_any_more_leaves_the_exit_status_alone() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    lines = "import sys; from service import logs; logs.configure('info'); logs.event('x'); logs.end(); sys.exit(3)"
+    with os.fdopen(writer, "wb") as gone:
+        ended = subprocess.run([sys.executable, "-c", lines], stderr=gone, cwd=ROOT, env=environment, check=False)
+    assert ended.returncode == 3
