@@ -14,8 +14,8 @@
     ├── DeadlineExceeded               504     server_error            deadline_exceeded          yes
     └── InternalError                  500     server_error            internal_error | request_crashed_worker  no
 
-Raised deep, translated once (`service.http.app`). Messages hold no server path, no traceback and nothing of the upload
-but the name of a field.
+Raised deep, translated once (`service.http.middleware`). Messages hold no server path, no traceback and nothing of the
+upload but the name of a field.
 """
 
 

@@ -1,6 +1,6 @@
 """The pool of audio children: an upload in, a waveform out, whatever the upload does to the child.
 
-Gets an upload's descriptor from `service.http.app`, passes it to a warm `service.audio_child`, and gives back the
+Gets an upload's descriptor from `service.http.jobs`, passes it to a warm `service.audio_child`, and gives back the
 descriptor of the samples. No byte of the upload is looked at in this process, which holds no codec. The memory for the
 samples is made here, so that a child sends no descriptor: while more are on their way among a user's processes than a
 child may hold, as they are to a worker that is busy, the kernel refuses to take one from it.

@@ -1,7 +1,7 @@
 """The worker processes: one per device, supervised; jobs go in, events come out, the dead are replaced.
 
-Gets jobs with a waveform's descriptor from the endpoints, gives back events in order. Runs on the event loop and holds
-no tensor. Which worker runs which job is for `service.children.dispatcher` to say.
+Gets jobs with a waveform's descriptor from `service.http.jobs`, gives back events in order. Runs on the event loop and
+holds no tensor. Which worker runs which job is for `service.children.dispatcher` to say.
 """
 
 import asyncio

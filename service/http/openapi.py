@@ -1,7 +1,7 @@
 """What `/openapi.json` says of the endpoints: the forms of those that work, and everybody's answers and refusals.
 
 FastAPI reads signatures; ours are plain requests, so the document comes from the table of fields that also parses
-them (`service.http.schemas.FIELDS`).
+them (`service.http.fields.FIELDS`).
 """
 
 from collections.abc import Mapping
