@@ -7,14 +7,13 @@ is refused with the field's name. `service.http.schemas` makes a request of them
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from model.options import MAX_WIDTH
 from model.output.subtitles import MAX_LINE_COUNT, MAX_LINE_WIDTH, MAX_WORDS_PER_LINE
 from service.errors import BadRequest
+from service.http.formats import MEDIA_TYPES
 
-ResponseFormat = Literal["json", "text", "srt", "vtt", "tsv"]
-RESPONSE_FORMATS: tuple[ResponseFormat, ...] = ("json", "text", "srt", "vtt", "tsv")
 MAX_CLIPS = 512
 _MAX_LIST = 1024
 _NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})([eE][+-]?\d{1,3})?")
@@ -109,9 +108,9 @@ FIELDS: Mapping[str, Field] = {
     ),
     "response_format": Field(
         "response_format",
-        choice(*RESPONSE_FORMATS),
+        choice(*MEDIA_TYPES),
         "Form of the answer.",
-        {"type": "string", "enum": list(RESPONSE_FORMATS), "default": "json"},
+        {"type": "string", "enum": list(MEDIA_TYPES), "default": "json"},
     ),
     "temperature": Field(
         "temperature",

@@ -16,16 +16,16 @@ from model.language import LANGUAGES
 from model.output.formats import WRITERS
 from model.output.subtitles import Layout
 from model.segments import Segment, Skipped, Transcription, Word
-from service.http.fields import ResponseFormat
 
 _PLAIN = Layout()
-_MEDIA_TYPES = {
+MEDIA_TYPES: Mapping[str, str] = {
     "json": "application/json",
     "text": "text/plain; charset=utf-8",
     "srt": "application/x-subrip; charset=utf-8",
     "vtt": "text/vtt; charset=utf-8",
     "tsv": "text/tab-separated-values; charset=utf-8",
 }
+"""Every format that may be asked for, each with its type: those of `WRITERS`, json with keys of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Timings:
 def json_response(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """`content` as compact UTF-8 JSON."""
     body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Response(body.encode("utf-8", "replace"), status, dict(headers or {}), media_type=_MEDIA_TYPES["json"])
+    return Response(body.encode("utf-8", "replace"), status, dict(headers or {}), media_type=MEDIA_TYPES["json"])
 
 
 def spoken(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
@@ -52,7 +52,7 @@ def spoken(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
 
 def transcription_response(
     result: Transcription,
-    response_format: ResponseFormat,
+    response_format: str,
     layout: Layout = _PLAIN,
     *,
     model: str,
@@ -69,10 +69,10 @@ def transcription_response(
     return text_response(result, response_format, layout)
 
 
-def text_response(result: Transcription, response_format: ResponseFormat, layout: Layout = _PLAIN) -> Response:
+def text_response(result: Transcription, response_format: str, layout: Layout = _PLAIN) -> Response:
     """The transcription in a format that is no JSON."""
     text = WRITERS[response_format](result, layout)
-    return Response(text.encode("utf-8", "replace"), headers={"content-type": _MEDIA_TYPES[response_format]})
+    return Response(text.encode("utf-8", "replace"), headers={"content-type": MEDIA_TYPES[response_format]})
 
 
 def _transcription_json(result: Transcription, *, model: str, request_id: str, timings: Timings) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from service.wire.messages import ModelInfo
 Task = Literal["transcribe", "translate"]
 ALIAS = "whisper-1"
 """The hosted API's name of its Whisper; whatever model is served goes by it too."""
-_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+OPENAI_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 _GRANULARITIES = ("word", "segment")
 _LISTS = ("timestamp_granularities[]", "timestamp_granularities")
 _OTHER_MODELS = frozenset(
@@ -48,8 +48,8 @@ _SHARED: Mapping[str, Field] = {
     "prompt": FIELDS["prompt"],
     "response_format": replace(
         FIELDS["response_format"],
-        parse=choice(*_FORMATS),
-        schema={"type": "string", "enum": list(_FORMATS), "default": "json"},
+        parse=choice(*OPENAI_FORMATS),
+        schema={"type": "string", "enum": list(OPENAI_FORMATS), "default": "json"},
     ),
     "temperature": replace(
         FIELDS["temperature"],

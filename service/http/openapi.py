@@ -4,14 +4,15 @@ FastAPI reads signatures; ours are plain requests, so the document comes from th
 them (`service.http.fields.FIELDS`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
 
 from service.http.fields import FIELDS, Field
+from service.http.formats import MEDIA_TYPES
 from service.http.multipart import FILE_FIELD
-from service.http.openai_audio import ALIAS, OPENAI_FIELDS
+from service.http.openai_audio import ALIAS, OPENAI_FIELDS, OPENAI_FORMATS
 
 _STRING: dict[str, Any] = {"type": "string"}
 _NUMBER: dict[str, Any] = {"type": "number"}
@@ -109,9 +110,10 @@ def _form(fields: Mapping[str, Field], *required: str) -> dict[str, Any]:
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
-def _answers(schema: dict[str, Any], *others: str) -> dict[str, Any]:
-    content: dict[str, Any] = {"application/json": {"schema": schema}}
-    content.update({media_type: {"schema": _STRING} for media_type in others})
+def _answers(schema: dict[str, Any], formats: Iterable[str] = ()) -> dict[str, Any]:
+    """JSON of this schema, and text where another format may be asked for."""
+    others = [MEDIA_TYPES[name].partition(";")[0] for name in formats if not name.endswith("json")]
+    content = {MEDIA_TYPES["json"]: {"schema": schema}} | {other: {"schema": _STRING} for other in others}
     return {"200": {"description": "The result.", "content": content}}
 
 
@@ -138,9 +140,7 @@ ERRORS = _refusals(
 NO_MODEL = _refusals({404: "No such model."})
 TRANSCRIBE: dict[str, Any] = {
     "requestBody": _form(FIELDS),
-    "responses": _answers(
-        _TRANSCRIPTION, "text/plain", "application/x-subrip", "text/vtt", "text/tab-separated-values"
-    ),
+    "responses": _answers(_TRANSCRIPTION, MEDIA_TYPES),
 }
 _OPENAI_JSON = _object(text=_STRING, usage=_USAGE)
 _OPENAI_VERBOSE = _object(
@@ -164,7 +164,7 @@ _OPENAI_VERBOSE["properties"] |= {
         "description": "Where they were asked for. A word has its punctuation, and no blank before it.",
     },
 }
-_OPENAI_ANSWERS = _answers({"anyOf": [_OPENAI_JSON, _OPENAI_VERBOSE]}, "text/plain", "application/x-subrip", "text/vtt")
+_OPENAI_ANSWERS = _answers({"anyOf": [_OPENAI_JSON, _OPENAI_VERBOSE]}, OPENAI_FORMATS)
 OPENAI_TRANSCRIPTION: dict[str, Any] = {
     "requestBody": _form(OPENAI_FIELDS["transcribe"], "model"),
     "responses": _OPENAI_ANSWERS,

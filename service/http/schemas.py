@@ -7,7 +7,6 @@ Gets the fields from `service.http.multipart`, reads them by the table in `servi
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 from urllib.parse import parse_qsl
 
 from model.errors import OptionError
@@ -15,7 +14,7 @@ from model.language import canonical_language
 from model.options import MAX_WIDTH, TranscribeOptions, check_width
 from model.output.subtitles import Layout, check_format
 from service.errors import BadRequest
-from service.http.fields import FIELDS, Field, ResponseFormat
+from service.http.fields import FIELDS, Field
 from service.wire.messages import ModelInfo
 
 _LAYOUT_FIELDS = tuple(field.name for field in dataclasses.fields(Layout))
@@ -27,7 +26,8 @@ class TranscribeForm:
     """A transcription as asked for."""
 
     options: TranscribeOptions
-    response_format: ResponseFormat
+    response_format: str
+    """One of `service.http.formats.MEDIA_TYPES`."""
     layout: Layout = dataclasses.field(default_factory=Layout)
     """How subtitles are cut; needs words, which `options` then find."""
     language_probabilities: bool = False
@@ -38,7 +38,7 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
     """The form's fields as options that `model` can fulfil; `BadRequest` names the first that is wrong."""
     check_names(fields, known=FIELDS)
     values = {FIELDS[name].option: FIELDS[name].parse(name, text) for name, text in fields.items() if text}
-    response_format = cast("ResponseFormat", values.pop("response_format", "json"))
+    response_format: str = values.pop("response_format", "json")
     lists_languages = values.pop("language_probabilities", False)
     if lists_languages and response_format != "json":
         raise BadRequest(

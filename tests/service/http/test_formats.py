@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.output.formats import WRITERS
 from model.output.subtitles import Layout
 from model.segments import Skipped, Transcription, Word
-from service.http.fields import RESPONSE_FORMATS
-from service.http.formats import Timings, language_response, spoken, transcription_response
+from service.http.formats import MEDIA_TYPES, Timings, language_response, spoken, transcription_response
 from tests.fakes import segment
 
 TIMINGS = Timings(queue=0.0041234, decode_audio=0.03, inference=0.9, total=0.94)
@@ -113,7 +113,11 @@ def test_each_format_has_its_type(response_format, media_type, needle):
     assert needle in response.body
 
 
-@given(st.text(), st.sampled_from(RESPONSE_FORMATS))
+def test_every_format_is_one_that_can_be_written_and_every_one_that_can_be_written_may_be_asked_for():
+    assert set(MEDIA_TYPES) == set(WRITERS)
+
+
+@given(st.text(), st.sampled_from(list(MEDIA_TYPES)))
 def test_any_text_can_be_answered(text, response_format):
     body = answer(result(segment(0, text), text=text), response_format).body
     decoded = body.decode("utf-8")

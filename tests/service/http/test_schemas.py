@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from model.options import TranscribeOptions
 from model.output.subtitles import Layout
 from service.errors import BadRequest
-from service.http.fields import FIELDS, RESPONSE_FORMATS
+from service.http.fields import FIELDS
+from service.http.formats import MEDIA_TYPES
 from service.http.schemas import check_detect, parse_transcribe
 from service.wire.messages import ModelInfo
 from tests.fakes import BASE_MODEL, ENGLISH_MODEL
@@ -191,7 +192,7 @@ def test_any_text_is_an_option_or_a_refusal_that_names_a_field(fields):
         named = error.param
     else:
         named = next(iter(fields), None)
-        assert asked.response_format in RESPONSE_FORMATS
+        assert asked.response_format in MEDIA_TYPES
     assert named is None or named in fields
 
 
