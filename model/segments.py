@@ -1,7 +1,20 @@
 """What comes out: timed segments of one recording. Frozen and free of torch; times are seconds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+SkipReason = Literal["no_speech", "hallucination", "vad", "no_voice", "repetition", "unconfirmed", "empty_clip"]
+SKIP_REASONS: Mapping[SkipReason, str] = {
+    "no_speech": "the model heard no speech in a window (`no_speech_threshold`)",
+    "hallucination": "the text there looked invented between silences (`hallucination_silence_threshold`)",
+    "vad": "the voice activity detector heard nobody",
+    "no_voice": "a window's text was doubtful, and the detector heard nobody there either",
+    "repetition": "the text there said again what it had said",
+    "unconfirmed": "words of a doubtful text there that other attempts leave out (all three: `guards`)",
+    "empty_clip": "one of `clip_timestamps` behind the end of the recording, or of no length",
+}
+"""What each reason says of the stretch that was skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +53,7 @@ class Segment:
 class Skipped:
     """A stretch of the recording that gave no text; never lost without a word."""
 
-    reason: Literal["no_speech", "hallucination", "vad", "no_voice", "repetition", "unconfirmed", "empty_clip"]
-    """`no_speech`: the model heard none in a window (`no_speech_threshold`). `hallucination`: the text there looked
-    invented between silences (`hallucination_silence_threshold`). `vad`: the detector heard no speech.
-    `no_voice`: a window's text was doubtful, and the detector heard nobody there either. `repetition`: the text
-    there said again what it had said. `unconfirmed`: words of a doubtful text there that other attempts leave out
-    (all three: `guards`). `empty_clip`: one of `clip_timestamps` behind the end of the recording, or of no length."""
+    reason: SkipReason
     start: float
     end: float
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from model.segments import SKIP_REASONS
 from service.http.fields import FIELDS, Field
 from service.http.formats import MEDIA_TYPES
 from service.http.multipart import FILE_FIELD
@@ -47,12 +48,7 @@ _SEGMENT = _object(
 _SKIPPED = _object(
     reason={
         **_STRING,
-        "description": "`no_speech`: the model heard no speech in a window (`no_speech_threshold`). `hallucination`: "
-        "the text there looked invented between silences (`hallucination_silence_threshold`). "
-        "`vad`: the voice activity detector heard nobody. `no_voice`: a window's text was doubtful, and the detector "
-        "heard nobody there either. `repetition`: the text there said again what it had said. "
-        "`unconfirmed`: words of a doubtful text there that other attempts leave out (all three: `guards`). "
-        "`empty_clip`: one of `clip_timestamps` behind the end of the recording, or of no length.",
+        "description": " ".join(f"`{reason}`: {meaning}." for reason, meaning in SKIP_REASONS.items()),
     },
     start={**_NUMBER, "description": "Seconds."},
     end={**_NUMBER, "description": "Seconds."},

@@ -2,10 +2,11 @@ import asyncio
 import dataclasses
 import json
 import re
+from typing import get_args
 
 from jsonschema import Draft202012Validator
 
-from model.segments import Skipped, Transcription, Word
+from model.segments import Skipped, SkipReason, Transcription, Word
 from service.http.fields import FIELDS
 from service.http.formats import Timings, transcription_response
 from service.http.openai_audio import OPENAI_FIELDS, openai_response, parse_openai
@@ -71,6 +72,12 @@ def test_the_document_says_what_clients_of_the_hosted_api_get():
         form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
         assert form["required"] == ["file", "model"]
         assert set(form["properties"]) == {"file", *OPENAI_FIELDS[task]}
+
+
+def test_the_document_says_what_each_reason_to_skip_means():
+    skipped = schema_of(TRANSCRIBE)["properties"]["warnings"]["items"]["properties"]
+    told = re.findall(r"`(\w+)`: \w", skipped["reason"]["description"])
+    assert told == list(get_args(SkipReason))
 
 
 def test_documented_defaults_are_the_real_ones():
