@@ -8,8 +8,11 @@ import re
 import subprocess
 from pathlib import Path
 
+from annotated_types import Ge, Gt, Le
+from pydantic.fields import FieldInfo
+
 from service.http.fields import FIELDS
-from service.settings import markdown_table
+from service.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 GIVEN = {
@@ -80,11 +83,38 @@ def fields_table() -> str:
     return "\n".join(rows)
 
 
+def _bounds(field: FieldInfo) -> str:
+    words = []
+    for rule in field.metadata:
+        if isinstance(rule, Ge):
+            words.append(f"≥ {rule.ge}")
+        elif isinstance(rule, Gt):
+            words.append(f"> {rule.gt}")
+        elif isinstance(rule, Le):
+            words.append(f"≤ {rule.le}")
+    choices = getattr(field.annotation, "__args__", ()) if "Literal" in str(field.annotation) else ()
+    return ", ".join(words) or " ".join(f"`{choice}`" for choice in choices)
+
+
+def _default(field: FieldInfo) -> str:
+    value = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    return "" if value in (None, "") else f"`{value}`"
+
+
+def settings_table() -> str:
+    """The settings, with their defaults and bounds."""
+    rows = ["| variable | default | bounds | meaning |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        cells = (f"`{PREFIX}{name.upper()}`", _default(field), _bounds(field), field.description)
+        rows.append("| " + " | ".join(cell or "" for cell in cells) + " |")
+    return "\n".join(rows)
+
+
 def rendered(readme: str) -> str:
     """The README with its generated parts new."""
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     files = [name for name in listing.splitlines() if (ROOT / name).is_file()]
-    for name, content in {"fields": fields_table(), "settings": markdown_table(), "files": file_map(files)}.items():
+    for name, content in {"fields": fields_table(), "settings": settings_table(), "files": file_map(files)}.items():
         begin, end = f"<!-- {name}: written by make readme -->", f"<!-- end of {name} -->"
         before, _, rest = readme.partition(begin)
         _, _, after = rest.partition(end)

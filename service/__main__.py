@@ -22,10 +22,11 @@ import os
 
 from service import logs
 from service.children.audio_pool import AudioPool
+from service.environment import load, unknown_variables
 from service.http.app import create_app
 from service.http.server import Server
 from service.ports import Workers
-from service.settings import Settings, SettingsError, load, unknown_variables
+from service.settings import Settings, SettingsError
 
 
 def _workers(settings: Settings) -> Workers:

@@ -1,19 +1,14 @@
-"""Every setting of the service: one frozen object, read once from the environment and validated at start.
+"""Every setting of the service: one frozen object, validated at start; `service.environment` reads it.
 
-The only place that reads the environment. Names carry units, types carry bounds, the first line of a description is
-the reason to change it. `python -m service.settings` prints the table that the README shows.
+Names carry units, types carry bounds, a description says what changes. The README's table is made of them.
 """
 
-import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from annotated_types import Ge, Gt, Le
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "WHISPER_"
@@ -28,7 +23,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """The service's configuration; `load` builds it with errors that name the variable."""
+    """The service's configuration; `service.environment.load` builds it with errors that name the variable."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
 
@@ -249,64 +244,3 @@ def _split(value: Any) -> tuple[Any, ...]:
     if isinstance(value, str):
         return tuple(part for part in (part.strip() for part in value.split(",")) if part)
     return tuple(value)
-
-
-def load() -> Settings:
-    """The settings of this environment; `SettingsError` names every variable at fault on one line."""
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        raise SettingsError("; ".join(_describe(fault["loc"], fault["msg"]) for fault in error.errors())) from None
-    if not settings.api_keys and os.environ.get(f"{PREFIX}API_KEY"):  # whoever sets it does not want to be open to all
-        raise SettingsError(f"{PREFIX}API_KEY: is no setting; {PREFIX}API_KEYS is")
-    return settings
-
-
-def _describe(location: tuple[int | str, ...], message: str) -> str:
-    text = message.removeprefix("Value error, ")
-    if not location:
-        return re.sub(r"\b([A-Z]+(?:_[A-Z]+)+)\b", rf"{PREFIX}\1", text)
-    return f"{PREFIX}{str(location[0]).upper()}: {text[:1].lower()}{text[1:]}"
-
-
-def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Variables that look like settings and are none, such as a misspelt name."""
-    names = os.environ if environment is None else environment
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    return tuple(sorted(name for name in names if name.startswith(PREFIX) and name not in known))
-
-
-def environment_of_children() -> dict[str, str]:
-    """Our environment (threads, caches, GPUs) without the API keys, which are nobody's business behind the door."""
-    return {name: value for name, value in os.environ.items() if not name.upper().startswith(f"{PREFIX}API_KEY")}
-
-
-def _bounds(field: FieldInfo) -> str:
-    words = []
-    for rule in field.metadata:
-        if isinstance(rule, Ge):
-            words.append(f"≥ {rule.ge}")
-        elif isinstance(rule, Gt):
-            words.append(f"> {rule.gt}")
-        elif isinstance(rule, Le):
-            words.append(f"≤ {rule.le}")
-    choices = getattr(field.annotation, "__args__", ()) if "Literal" in str(field.annotation) else ()
-    return ", ".join(words) or " ".join(f"`{choice}`" for choice in choices)
-
-
-def _default(field: FieldInfo) -> str:
-    value = ",".join(field.default) if isinstance(field.default, tuple) else field.default
-    return "" if value in (None, "") else f"`{value}`"
-
-
-def markdown_table() -> str:
-    """The README's table of settings."""
-    rows = ["| variable | default | bounds | meaning |", "|---|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        cells = (f"`{PREFIX}{name.upper()}`", _default(field), _bounds(field), field.description)
-        rows.append("| " + " | ".join(cell or "" for cell in cells) + " |")
-    return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    print(markdown_table())

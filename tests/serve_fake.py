@@ -8,9 +8,9 @@ import asyncio
 import sys
 
 from service import logs
+from service.environment import load
 from service.http.app import create_app
 from service.http.server import Server
-from service.settings import load
 from tests.fakes import ENGLISH_MODEL, FakeAudioPool, FakeWorkerPool
 
 

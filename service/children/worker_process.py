@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from model.dims import SAMPLE_RATE
+from service.environment import environment_of_children
 from service.errors import BadRequest, DeadlineExceeded, InternalError, ServiceError
 from service.ports import Event
-from service.settings import environment_of_children
 from service.wire.channel import AsyncChannel, ChannelClosed, pair
 from service.wire.messages import (
     Cancel,

@@ -1,19 +1,8 @@
-import subprocess
-import sys
-
 import pytest
 from pydantic import ValidationError
 
-from service.settings import (
-    PREFIX,
-    Settings,
-    SettingsError,
-    environment_of_children,
-    load,
-    markdown_table,
-    unknown_variables,
-)
-from tests.serving import ROOT
+from service.environment import load
+from service.settings import PREFIX, Settings, SettingsError
 
 
 def test_defaults_hold_without_an_environment(monkeypatch):
@@ -26,16 +15,6 @@ def test_defaults_hold_without_an_environment(monkeypatch):
     assert settings.docs_enabled
 
 
-def test_no_child_gets_the_keys_however_their_variable_is_written(monkeypatch):
-    monkeypatch.setenv("WHISPER_MODEL", "tiny")
-    for name in ("WHISPER_API_KEYS", "whisper_api_keys", "Whisper_Api_Keys"):
-        monkeypatch.setenv(name, "first-key")
-        assert load().api_keys[0].get_secret_value() == "first-key"
-        assert "first-key" not in environment_of_children().values()
-        assert environment_of_children()["WHISPER_MODEL"] == "tiny"
-        monkeypatch.delenv(name)
-
-
 def test_lists_come_from_commas(monkeypatch):
     monkeypatch.setenv("WHISPER_DEVICES", "cuda:0, cuda:1")
     monkeypatch.setenv("WHISPER_API_KEYS", "first-key,second-key")
@@ -44,13 +23,6 @@ def test_lists_come_from_commas(monkeypatch):
     assert [key.get_secret_value() for key in settings.api_keys] == ["first-key", "second-key"]
     assert "first-key" not in repr(settings)
     assert not settings.docs_enabled
-
-
-def test_quotes_inside_of_keys_are_theirs_and_a_key_of_somebody_else_does_not_matter(monkeypatch):
-    monkeypatch.setenv("WHISPER_API_KEYS", '"first\'key,second"key')
-    monkeypatch.setenv("WHISPER_API_KEY", "key-of-a-client")
-    assert [key.get_secret_value() for key in load().api_keys] == ["\"first'key", 'second"key']
-    assert "key-of-a-client" not in environment_of_children().values()
 
 
 def test_a_collector_has_a_host(monkeypatch):
@@ -62,12 +34,6 @@ def test_a_collector_has_a_host(monkeypatch):
 def test_two_workers_may_share_a_gpu(monkeypatch):
     monkeypatch.setenv("WHISPER_DEVICES", "cuda:0,cuda:0,cuda:1")
     assert load().devices == ("cuda:0", "cuda:0", "cuda:1")
-
-
-def test_an_empty_variable_is_an_absent_one(monkeypatch):
-    monkeypatch.setenv("WHISPER_DOCS", "")
-    monkeypatch.setenv("WHISPER_PORT", "")
-    assert load().port == 8000
 
 
 def test_docs_can_be_asked_for_with_keys():
@@ -126,22 +92,11 @@ def test_a_bad_trace_endpoint_is_told_the_form_of_a_good_one(monkeypatch, endpoi
     assert str(caught.value) == wanted
 
 
-def test_every_fault_is_named_at_once(monkeypatch):
-    monkeypatch.setenv("WHISPER_PORT", "-1")
-    monkeypatch.setenv("WHISPER_LOG_LEVEL", "chatty")
-    with pytest.raises(SettingsError, match=r"WHISPER_PORT: .*; WHISPER_LOG_LEVEL: "):
-        load()
-
-
 def test_settings_are_frozen_and_closed():
     with pytest.raises(ValidationError):
         Settings().port = 1
     with pytest.raises(ValidationError):
         Settings(prot=1)
-
-
-def test_misspelt_variables_are_found():
-    assert unknown_variables({"WHISPER_PROT": "1", "WHISPER_PORT": "1", "PATH": ""}) == ("WHISPER_PROT",)
 
 
 def test_every_setting_is_described_and_bounded():
@@ -151,28 +106,3 @@ def test_every_setting_is_described_and_bounded():
             bounds = {type(rule).__name__ for rule in field.metadata}
             assert bounds & {"Ge", "Gt"}, name
             assert "Le" in bounds, name
-
-
-def test_the_table_has_a_row_for_each_setting():
-    run = subprocess.run(
-        [sys.executable, "-m", "service.settings"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
-    )
-    assert run.stdout.strip() == markdown_table()
-    rows = run.stdout.strip().splitlines()[2:]
-    assert [row.split("`")[1] for row in rows] == [PREFIX + name.upper() for name in Settings.model_fields]
-    assert all(row.count("|") == 5 for row in rows)
-
-
-def test_a_wrong_setting_stops_the_process_with_one_log_line():
-    run = subprocess.run(
-        [sys.executable, "-m", "service"],
-        cwd=ROOT,
-        env={"PATH": "", "WHISPER_PORT": "eighty"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert run.returncode == 2
-    assert len(run.stderr.splitlines()) == 1
-    assert "WHISPER_PORT" in run.stderr
-    assert "Traceback" not in run.stderr

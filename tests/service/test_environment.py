@@ -1,0 +1,57 @@
+import subprocess
+import sys
+
+import pytest
+
+from service.environment import environment_of_children, load, unknown_variables
+from service.settings import SettingsError
+from tests.serving import ROOT
+
+
+def test_no_child_gets_the_keys_however_their_variable_is_written(monkeypatch):
+    monkeypatch.setenv("WHISPER_MODEL", "tiny")
+    for name in ("WHISPER_API_KEYS", "whisper_api_keys", "Whisper_Api_Keys"):
+        monkeypatch.setenv(name, "first-key")
+        assert load().api_keys[0].get_secret_value() == "first-key"
+        assert "first-key" not in environment_of_children().values()
+        assert environment_of_children()["WHISPER_MODEL"] == "tiny"
+        monkeypatch.delenv(name)
+
+
+def test_quotes_inside_of_keys_are_theirs_and_a_key_of_somebody_else_does_not_matter(monkeypatch):
+    monkeypatch.setenv("WHISPER_API_KEYS", '"first\'key,second"key')
+    monkeypatch.setenv("WHISPER_API_KEY", "key-of-a-client")
+    assert [key.get_secret_value() for key in load().api_keys] == ["\"first'key", 'second"key']
+    assert "key-of-a-client" not in environment_of_children().values()
+
+
+def test_an_empty_variable_is_an_absent_one(monkeypatch):
+    monkeypatch.setenv("WHISPER_DOCS", "")
+    monkeypatch.setenv("WHISPER_PORT", "")
+    assert load().port == 8000
+
+
+def test_every_fault_is_named_at_once(monkeypatch):
+    monkeypatch.setenv("WHISPER_PORT", "-1")
+    monkeypatch.setenv("WHISPER_LOG_LEVEL", "chatty")
+    with pytest.raises(SettingsError, match=r"WHISPER_PORT: .*; WHISPER_LOG_LEVEL: "):
+        load()
+
+
+def test_misspelt_variables_are_found():
+    assert unknown_variables({"WHISPER_PROT": "1", "WHISPER_PORT": "1", "PATH": ""}) == ("WHISPER_PROT",)
+
+
+def test_a_wrong_setting_stops_the_process_with_one_log_line():
+    run = subprocess.run(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env={"PATH": "", "WHISPER_PORT": "eighty"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert "WHISPER_PORT" in run.stderr
+    assert "Traceback" not in run.stderr
