@@ -1,103 +1,28 @@
-"""Messages and file descriptors over a Unix socket: four bytes of length, then JSON (`service.wire.messages`).
+"""Two processes that talk over a Unix socket: whole messages with file descriptors (`service.wire.frames`).
 
-`Channel` blocks and serves the children; `AsyncChannel` serves the HTTP process. Descriptors ride on a message's
-first byte. End of file means that the other side is gone, whatever killed it.
+`Channel` blocks and serves the children; `AsyncChannel` serves the HTTP process. End of file means that the other side
+is gone, whatever killed it.
 """
 
-import array
 import asyncio
 import os
 import select
 import socket
-import struct
 from collections import deque
 from collections.abc import Sequence
 
-from service.wire.messages import Message, decode, encode
+from service.wire.frames import ChannelClosed, FrameReader, duplicates, frame, receive_some
+from service.wire.messages import Message
 
-_HEADER = struct.Struct("!I")
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-_MAX_FDS = 4
-_MAX_WAITING_FDS = 16
-"""A child that sends descriptors without messages shall not use up its parent's."""
+__all__ = ["AsyncChannel", "Channel", "ChannelClosed", "pair"]
+
 _AGAIN_SECONDS = 0.05
 """Where the kernel has no room for what waits to be sent, nobody is told when it has."""
-
-
-class ChannelClosed(Exception):
-    """The other side closed the channel, or died."""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
     """Two connected ends; neither is inherited unless it is passed on."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-
-
-def _frame(message: Message) -> bytes:
-    body = encode(message)
-    return _HEADER.pack(len(body)) + body
-
-
-def _receive_some(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:
-    """Up to `size` bytes and the descriptors with them, marked close-on-exec."""
-    space = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
-    flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-    data, ancillary, _, _ = sock.recvmsg(size, space, flags)
-    fds: list[int] = []
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            received = array.array("i")
-            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
-            fds.extend(received)
-    return data, fds
-
-
-def _duplicates(fds: Sequence[int]) -> list[int]:
-    """As many new descriptors of the same files, or `OSError` and none."""
-    copies: list[int] = []
-    try:
-        copies.extend(os.dup(fd) for fd in fds)
-    except OSError:
-        for copy in copies:
-            os.close(copy)
-        raise
-    return copies
-
-
-class _Reader:
-    """Bytes in, whole messages out. Descriptors are handed out in the order in which they came."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._fds: deque[int] = deque()
-
-    def feed(self, data: bytes, fds: list[int]) -> None:
-        self._buffer += data
-        self._fds.extend(fds)
-        if len(self._fds) > _MAX_WAITING_FDS:
-            raise ChannelClosed("more file descriptors came than messages that ask for one")
-
-    def next_message(self) -> Message | None:
-        if len(self._buffer) < _HEADER.size:
-            return None
-        (size,) = _HEADER.unpack_from(self._buffer)
-        if size > MAX_MESSAGE_BYTES:
-            raise ChannelClosed(f"a message of {size} bytes was announced")
-        if len(self._buffer) < _HEADER.size + size:
-            return None
-        body = bytes(self._buffer[_HEADER.size : _HEADER.size + size])
-        del self._buffer[: _HEADER.size + size]
-        return decode(body)
-
-    def take_fd(self) -> int:
-        """The oldest descriptor not yet taken; the caller closes it."""
-        if not self._fds:
-            raise ChannelClosed("a message came without its file descriptor")
-        return self._fds.popleft()
-
-    def close(self) -> None:
-        while self._fds:
-            os.close(self._fds.popleft())
 
 
 class Channel:
@@ -106,13 +31,13 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(True)
         self._sock = sock
-        self._reader = _Reader()
+        self._reader = FrameReader()
         self._poll = select.poll()  # and not `select`, which knows no descriptor above 1023
         self._poll.register(sock, select.POLLIN)
 
     def send(self, message: Message, *fds: int) -> None:
         """Write one message; descriptors are duplicated into the other process, the caller keeps its own."""
-        data = _frame(message)
+        data = frame(message)
         try:
             sent = socket.send_fds(self._sock, [data], list(fds)) if fds else 0
             self._sock.sendall(data[sent:])
@@ -125,7 +50,7 @@ class Channel:
             if not self._poll.poll(None if timeout_seconds is None else timeout_seconds * 1000):
                 return None
             try:
-                data, fds = _receive_some(self._sock, 65_536)
+                data, fds = receive_some(self._sock, 65_536)
             except OSError as error:
                 raise ChannelClosed(str(error)) from error
             if not data:
@@ -149,7 +74,7 @@ class AsyncChannel:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._reader = _Reader()
+        self._reader = FrameReader()
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
         self._again: asyncio.TimerHandle | None = None
@@ -164,7 +89,7 @@ class AsyncChannel:
         """
         if self._closed:
             raise ChannelClosed("the channel is closed")
-        data = _frame(message)
+        data = frame(message)
         try:
             sent = 0 if self._unsent else self._take(data, fds)
         except OSError:
@@ -173,7 +98,7 @@ class AsyncChannel:
             sent = 0
         if sent == len(data):
             return
-        self._unsent.append((data[sent:], [] if sent else _duplicates(fds)))
+        self._unsent.append((data[sent:], [] if sent else duplicates(fds)))
         if len(self._unsent) == 1:
             self._loop.add_writer(self._sock, self._flush)
 
@@ -217,7 +142,7 @@ class AsyncChannel:
             if self._closed:
                 raise ChannelClosed("the channel is closed")
             try:
-                data, fds = _receive_some(self._sock, 65_536)
+                data, fds = receive_some(self._sock, 65_536)
             except (BlockingIOError, InterruptedError):
                 self._readable.clear()
                 await self._readable.wait()
