@@ -9,7 +9,7 @@ child may hold, as they are to a worker that is busy, the kernel refuses to take
   child is killed and replaced, and the next file waits for the new one. So does a caller that goes away. Where somebody
   else killed the child (SIGKILL, and not for memory) or held it still, or a busy machine gave it less than half of
   those seconds, the file is not to blame: it is decoded again, once.
-- Free children go to those who wait in the order in which they came.
+- Free children go to those who wait in the order in which they came (`service.children.free_children`).
 - A child that cannot start, or dies again and again without a file, is replaced ever more slowly. While that holds for
   all of them nobody waits: `ready` is false and `decode` answers 503 at once.
 - What a child says is not trusted: the samples must be there, and no more of them than were allowed.
@@ -21,12 +21,12 @@ import logging
 import math
 import os
 import sys
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.dims import SAMPLE_RATE
 from service.children.audio_process import AudioProcess, ChildStartError
+from service.children.free_children import FreeChildren
 from service.errors import InvalidAudio, ServiceError, TooLarge, Unavailable
 from service.wire import memory
 from service.wire.channel import ChannelClosed
@@ -88,8 +88,7 @@ class AudioPool:
         )
         self._size = children
         self._keepers: list[asyncio.Task[None]] = []
-        self._free: deque[AudioProcess] = deque()
-        self._waiting: deque[asyncio.Future[AudioProcess]] = deque()
+        self._free = FreeChildren()
         self._failed: dict[int, bool] = {}
         """By slot, whether the last start of its child failed; empty until the first start is over."""
         self._stopping = False
@@ -117,7 +116,7 @@ class AudioPool:
     async def stop(self) -> None:
         """End every child and return when they are gone; whoever waits or decodes gets `Unavailable`."""
         self._stopping = True
-        self._refuse_waiting()
+        self._free.refuse(self._unavailable)
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -175,7 +174,7 @@ class AudioPool:
         finally:
             self.busy -= 1
             if outcome is not None or unsent:
-                self._release(child)
+                self._free.give(child)
             else:
                 child.kill()
         return outcome
@@ -195,37 +194,13 @@ class AudioPool:
         raise ChannelClosed("the child's answer makes no sense")
 
     async def _acquire(self) -> AudioProcess:
-        """A live child, free children first come, first served."""
+        """A live child; whoever came first has the next one that is free."""
         while True:
             if self._stopping or self._hopeless or not self._keepers:
                 raise self._unavailable()
-            child = self._free.popleft() if self._free else await self._turn()
+            child = await self._free.take()
             if child.alive:
                 return child
-
-    async def _turn(self) -> AudioProcess:
-        turn: asyncio.Future[AudioProcess] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._release(turn.result())
-            raise
-
-    def _release(self, child: AudioProcess) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(child)
-                return
-        self._free.append(child)
-
-    def _refuse_waiting(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_exception(self._unavailable())
 
     def _unavailable(self) -> Unavailable:
         if self._stopping:
@@ -240,17 +215,16 @@ class AudioPool:
             child = await self._started()
             if child is not None:
                 self._failed[slot] = False
-                self._release(child)
+                self._free.give(child)
                 status = await child.ended()
-                with contextlib.suppress(ValueError):
-                    self._free.remove(child)
+                self._free.remove(child)
                 _log.warning("audio child ended", extra={"exit_status": status})
             self.restarts += 1
             failures = 0 if child is not None and child.used else failures + 1
             if child is None or failures > 1:
                 self._failed[slot] = True
                 if self._hopeless:
-                    self._refuse_waiting()
+                    self._free.refuse(self._unavailable)
                 await asyncio.sleep(min(_FIRST_BACKOFF_SECONDS * 2 ** (failures - 1), _MAX_BACKOFF_SECONDS))
 
     async def _started(self) -> AudioProcess | None:
