@@ -6,12 +6,12 @@
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
+from service.wire.audio_messages import SampleFormat
 from service.wire.messages import (
     DetectLanguage,
     Finished,
     LanguageDetected,
     ModelInfo,
-    SampleFormat,
     SegmentsReady,
     Transcribe,
     WorkerStats,

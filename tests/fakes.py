@@ -18,12 +18,12 @@ from model.segments import Segment, Skipped
 from service.errors import DeadlineExceeded, InvalidAudio, ServiceError, TooLarge, Unavailable
 from service.ports import Event
 from service.wire import memory
+from service.wire.audio_messages import SampleFormat
 from service.wire.messages import (
     DetectLanguage,
     Finished,
     LanguageDetected,
     ModelInfo,
-    SampleFormat,
     SegmentsReady,
     Transcribe,
     WindowTimes,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from service.audio_child.__main__ import main
 from service.wire import memory
-from service.wire.messages import AudioDecoded, AudioRefused, DecodeAudio
+from service.wire.audio_messages import AudioDecoded, AudioRefused, DecodeAudio
 
 Answer = tuple[AudioDecoded, bytes] | AudioRefused
 

@@ -22,8 +22,9 @@ from collections.abc import Callable, Sequence
 
 from service.audio_child.sandbox import limit_cpu, lock_down
 from service.wire import memory
+from service.wire.audio_messages import AudioDecoded, AudioRefused, ChildReady, DecodeAudio
 from service.wire.channel import Channel, ChannelClosed
-from service.wire.messages import AudioDecoded, AudioRefused, ChildReady, DecodeAudio, StartFailed
+from service.wire.messages import StartFailed
 
 Decoder = Callable[[DecodeAudio, int, int], AudioDecoded | AudioRefused]
 """What is asked, the upload's descriptor, and that of the memory for the samples."""

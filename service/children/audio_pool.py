@@ -29,8 +29,9 @@ from service.children.audio_process import AudioProcess, ChildStartError
 from service.children.free_children import FreeChildren
 from service.errors import InvalidAudio, ServiceError, TooLarge, Unavailable
 from service.wire import memory
+from service.wire.audio_messages import AudioDecoded, AudioRefused, DecodeAudio, SampleFormat
 from service.wire.channel import ChannelClosed
-from service.wire.messages import AudioDecoded, AudioRefused, DecodeAudio, Message, SampleFormat
+from service.wire.messages import Message
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from service.wire import channel as channels
 from service.wire import process as processes
+from service.wire.audio_messages import ChildReady
 from service.wire.channel import AsyncChannel, ChannelClosed
-from service.wire.messages import ChildReady, StartFailed
+from service.wire.messages import StartFailed
 from service.wire.process import murdered, oom_kills
 
 _START_SECONDS = 60.0

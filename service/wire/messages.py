@@ -1,7 +1,9 @@
 """What crosses the pipes between processes: frozen dataclasses as JSON, never pickles.
 
-The audio child reads hostile bytes, so what it says is validated like any input. File descriptors (the upload, the
-waveform) travel beside the message; see `service.wire.channel`.
+Here is what the HTTP process and a model worker say to each other, and `Message`, which is everything that may come
+over a pipe; what an audio child hears and says is in `service.wire.audio_messages`. A kind of message that is new is a
+class with a `kind` of its own, and a member of `Message`. The waveform travels beside the message, as a file descriptor
+(`service.wire.channel`).
 """
 
 from dataclasses import dataclass
@@ -11,49 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from model.options import TranscribeOptions
 from model.segments import Segment, Skipped
-
-SampleFormat = Literal["int16", "float32"]
-
-# --- HTTP process -> audio child -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeAudio:
-    """Decode the upload in the first file descriptor that comes with this message; the samples go into the second."""
-
-    max_seconds: float
-    max_decoded_bytes: int
-    kind: Literal["decode_audio"] = "decode_audio"
-
-
-# --- audio child -> HTTP process -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ChildReady:
-    """The child has loaded its codecs and locked itself down; `sandbox` names the measures that took hold."""
-
-    sandbox: tuple[str, ...]
-    kind: Literal["child_ready"] = "child_ready"
-
-
-@dataclass(frozen=True, slots=True)
-class AudioDecoded:
-    """Mono 16 kHz samples are in the memory that came for them."""
-
-    sample_format: SampleFormat
-    n_samples: int
-    kind: Literal["audio_decoded"] = "audio_decoded"
-
-
-@dataclass(frozen=True, slots=True)
-class AudioRefused:
-    """The upload is no audio (`invalid_audio`) or too much of it (`audio_too_long`)."""
-
-    code: Literal["invalid_audio", "audio_too_long"]
-    message: str
-    kind: Literal["audio_refused"] = "audio_refused"
-
+from service.wire.audio_messages import AudioDecoded, AudioRefused, ChildReady, DecodeAudio, SampleFormat
 
 # --- HTTP process -> model worker ------------------------------------------------------------------------------
 
@@ -228,7 +188,7 @@ class WorkerStats:
 
 @dataclass(frozen=True, slots=True)
 class StartFailed:
-    """The worker cannot start; the message says which setting or file is at fault."""
+    """The worker, or an audio child, cannot start; the message says which setting or file is at fault."""
 
     message: str
     kind: Literal["start_failed"] = "start_failed"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service import logs
+from service.wire.audio_messages import SampleFormat
 from service.wire.channel import Channel, ChannelClosed
 from service.wire.memory import read_all
 from service.wire.messages import (
@@ -28,7 +29,6 @@ from service.wire.messages import (
     Failed,
     Message,
     Received,
-    SampleFormat,
     StartFailed,
     Stop,
     Transcribe,

@@ -12,8 +12,9 @@ import pytest
 
 from model.segments import Skipped
 from service.wire import memory
+from service.wire.audio_messages import AudioRefused, DecodeAudio
 from service.wire.channel import AsyncChannel, Channel, ChannelClosed, pair
-from service.wire.messages import AudioRefused, Cancel, DecodeAudio, Failed, Finished, Message, Stop
+from service.wire.messages import Cancel, Failed, Finished, Message, Stop
 from tests.serving import in_loop
 
 MESSAGES: list[Message] = [
