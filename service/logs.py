@@ -6,10 +6,13 @@ escapes control characters. Exceptions appear as their type and the places in ou
 as a message or a traceback: a message may quote the caller's input. Libraries' loggers go through the same formatter.
 """
 
+import contextlib
 import json
 import logging
 import os
+import queue
 import sys
+import threading
 import traceback
 from datetime import UTC, datetime
 from types import TracebackType
@@ -31,6 +34,8 @@ _OURS: Final = frozenset({"service", "model"})
 _SPOKEN_LIBRARY: Final = "uvicorn.error"
 _MAX_VALUE_CHARACTERS: Final = 500
 _MAX_PLACES: Final = 8
+_MAX_WAITING_LINES: Final = 10_000
+_FLUSH_SECONDS: Final = 1.0
 
 logger = logging.getLogger("service")
 
@@ -40,14 +45,6 @@ def event(name: str, *, level: int = logging.INFO, error: BaseException | None =
     if logger.isEnabledFor(level):
         exc_info = (type(error), error, error.__traceback__) if error is not None else None
         logger.log(level, name, extra={"fields": fields}, exc_info=exc_info)
-
-
-def end() -> None:
-    """Let go of what nobody will read any more: Python would end with 120 where standard error cannot be written."""
-    try:
-        sys.stderr.flush()
-    except OSError:  # the terminal was closed, or the reader of a pipe is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def places(trace: TracebackType | None) -> str:
@@ -90,9 +87,75 @@ def _bounded(value: Any) -> Any:
     return value[:_MAX_VALUE_CHARACTERS] if isinstance(value, str) else value
 
 
+class Writer(logging.Handler):
+    """Lines to a descriptor, by a thread of its own: whoever reads there may be slow, or stop, and holds up nobody.
+
+    What finds no room among the lines that wait is lost; how many were is said as soon as there is some.
+    """
+
+    def __init__(self, fd: int, waiting_lines: int = _MAX_WAITING_LINES) -> None:
+        """`RuntimeError` where no thread can be started."""
+        super().__init__()
+        self._fd = fd
+        self._waiting: queue.Queue[str | None] = queue.Queue(waiting_lines)
+        self._lost = 0
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record in its turn."""
+        try:
+            line = self.format(record)
+            if self._lost:
+                self._waiting.put_nowait(self.format(_lines_lost(self._lost)))
+                self._lost = 0
+            self._waiting.put_nowait(line)
+        except queue.Full:
+            self._lost += 1
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait until everything is written, but not for who does not read. Python does so at its end."""
+        with self._waiting.all_tasks_done:
+            self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, _FLUSH_SECONDS)
+
+    def close(self) -> None:
+        """End the thread, once it has written what waits."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait(None)
+        super().close()
+
+    def _run(self) -> None:
+        while (line := self._waiting.get()) is not None:
+            with contextlib.suppress(OSError):  # the terminal was closed, the reader of a pipe is gone, a disk is full
+                _write(self._fd, f"{line}\n".encode("ascii"))
+            self._waiting.task_done()
+        self._waiting.task_done()
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _lines_lost(count: int) -> logging.LogRecord:
+    known = {"name": logger.name, "levelno": logging.WARNING, "levelname": "WARNING", "fields": {"count": count}}
+    return logging.makeLogRecord({"msg": "log_lines_lost", **known})
+
+
+def _handler() -> logging.Handler:
+    """Of standard error, where there is one; without a thread for it whoever logs writes."""
+    if sys.stderr is None:
+        return logging.NullHandler()
+    try:
+        return Writer(sys.stderr.fileno())
+    except RuntimeError:
+        return logging.StreamHandler(sys.stderr)
+
+
 def configure(level: str) -> None:
     """Send every logger of the process through the formatter; libraries speak from `warning` on."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _handler()
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

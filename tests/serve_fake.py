@@ -37,6 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    exit_status = main()
-    logs.end()
-    sys.exit(exit_status)
+    sys.exit(main())

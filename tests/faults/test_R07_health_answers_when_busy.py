@@ -1,15 +1,24 @@
-"""R07: /livez, /readyz and /metrics answer within 250 ms while every slot and every audio child is busy."""
+"""R07: /livez, /readyz and /metrics answer within 250 ms while every slot and every audio child is busy.
+
+Where nobody reads the log they answer as well.
+"""
 
 import concurrent.futures
 import contextlib
+import fcntl
+import json
+import os
+import signal
 import statistics
+import subprocess
+import sys
 import time
 
 import httpx
 import pytest
 
 from tests.fakes import script
-from tests.serving import ServiceProcess, form, real_service, request_head, service, wait_until
+from tests.serving import ROOT, ServiceProcess, form, real_service, request_head, service, wait_until
 from tests.sounds import float_wav, speechlike
 
 pytestmark = pytest.mark.fault
@@ -48,6 +57,24 @@ def test_r07_health_is_quick_beside_a_model_that_takes_every_core(checkpoint):
         wait_until(lambda: steps(server) > before)
     assert statistics.median(waits) < 0.25
     assert max(waits) < 1.0
+
+
+def test_r07_health_answers_where_the_log_is_not_read_any_more():
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, "-m", "tests.serve_fake"]
+    environment = os.environ | {"WHISPER_PORT": "0", "WHISPER_DRAIN_NOTICE_SECONDS": "0"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=writer) as server, os.fdopen(reader) as log:
+        try:
+            os.close(writer)
+            port = next(line["port"] for line in map(json.loads, log) if line["event"] == "listening")
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client:
+                for _ in range(200):  # a line each, and 4 KiB of room
+                    assert client.get("/livez").status_code == 200
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(20) == 0
+        finally:
+            server.kill()
 
 
 def steps(server: ServiceProcess) -> float:
