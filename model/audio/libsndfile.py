@@ -54,6 +54,9 @@ class SoundFileReader:
             self._file = _Sequential(_Source(file))
         except (soundfile.SoundFileError, OSError, ValueError, TypeError):
             unreadable(container)
+        if self._file.subtype.startswith("MPEG_"):  # it takes the first damage in MP3 for the end, and says nothing
+            self._file.close()
+            unreadable(container)
         self.rate, self.channels = int(self._file.samplerate), int(self._file.channels)
         plain = self._file.subtype in ("PCM_16", "ALAC_16")
         self.is_int16 = plain and (self.rate, self.channels) == (SAMPLE_RATE, 1)

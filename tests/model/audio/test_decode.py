@@ -296,6 +296,12 @@ def test_damage_in_a_flac_file_costs_only_what_is_damaged() -> None:
     assert 2.0 < decode_audio(wreck).duration < 4.0
 
 
+def test_damage_in_mp3_within_wav_costs_only_what_is_damaged() -> None:
+    file = bytearray(ffmpeg(LONG, 16_000, "wav", "libmp3lame"))
+    file[len(file) // 2 : len(file) // 2 + 300] = bytes(300)
+    assert decode_audio(bytes(file)).duration > 9.0
+
+
 @pytest.mark.parametrize("quality", [0, 4, 9])
 def test_an_mp3_that_tells_no_length_is_heard_to_its_end(quality: int) -> None:
     file = ffmpeg(
