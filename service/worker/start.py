@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from model.errors import OptionError, WeightsError, WhisperError
 from service.settings import PREFIX
-from service.wire.messages import ModelInfo, Transcribe
+from service.wire.messages import Failed, ModelInfo, Transcribe
 
 if TYPE_CHECKING:
     import torch
@@ -131,6 +131,7 @@ def warm_up(engine: "Engine", windows: int) -> None:
     """Run faint noise through every stage, so that the first request finds all memory in place.
 
     So many whole windows at once, or clips where the encoder has heard whole windows already, to learn their padding.
+    `RuntimeError` where one of them fails: so would every request.
     """
     import torch
 
@@ -143,7 +144,9 @@ def warm_up(engine: "Engine", windows: int) -> None:
     for number in range(windows):
         engine.submit(Transcribe(f"warm-up {number}", "float32", n_samples, options, None), noise, 0.0)
     while engine.busy:
-        engine.iterate(0.0)
+        for message in engine.iterate(0.0):
+            if isinstance(message, Failed):
+                raise RuntimeError(f"in the warm-up {message.message}")
     engine.reset_stats()
 
 

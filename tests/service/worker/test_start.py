@@ -60,6 +60,26 @@ def test_a_gpu_without_memory_says_so(monkeypatch) -> None:
     assert raised.value.param == "max_batch_rows"
 
 
+def test_a_service_starts_without_the_fast_path_where_its_first_steps_fail(monkeypatch) -> None:
+    """What a step raises ends requests and not the engine: a warm-up whose requests fail is none."""
+    step = DecodingBatch.step
+
+    def failing(batch: DecodingBatch) -> object:
+        if batch.model.captures_steps and batch.active_rows:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+        return step(batch)
+
+    monkeypatch.setattr(DecodingBatch, "step", failing)
+    monkeypatch.setattr(beside, "SideStream", lambda device: beside.Inline())
+    transcriber = tiny.transcriber()
+    transcriber.model.captures_steps = True
+    engine = make_engine(transcriber, 2, "auto")
+    assert not engine.busy
+    assert not transcriber.model.captures_steps
+    assert "in the warm-up" in transcriber.left_out["cuda_graphs"]
+    assert "RuntimeError" in transcriber.left_out["cuda_graphs"]
+
+
 @pytest.mark.parametrize(("cuda_graphs", "survives"), [("auto", True), ("true", False)])
 def test_a_service_starts_without_the_fast_path_where_that_fails_at_its_size(
     monkeypatch, cuda_graphs, survives
