@@ -99,7 +99,7 @@ class Worker:
             fallbacks=dict(batch.fallbacks),
             guards=dict(engine.stats.guards),
             batch_rows={str(rows): count for rows, count in batch.steps.items()},
-            out_of_memory=engine.out_of_memory,
+            out_of_memory=engine.recovery.out_of_memory,
             memory_bytes=memory_bytes(batch.model.device),
         )
 

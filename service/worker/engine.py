@@ -4,56 +4,38 @@ Gets requests with their waveform from `service.worker`, asks `service.worker.sc
 `service.worker.intake`, `model.decoding.batch` and every request's own `model.longform.recording`; gives back messages.
 It owns no process, pipe or clock, so a test drives it call by call.
 
-A request that raises fails alone: its slot comes back and the others go on. Where a step or an encoder pass of many
-rows raises, nobody knows whose fault it was: each is done again by itself, and the one that raises again is the one.
-Where the device's memory is used up nobody is at fault: fewer windows share it from then on, and those in it wait
-again; what is done for one request alone is done once more. A device that answers nothing any more ends the worker.
+A request that raises fails alone: its slot comes back and the others go on (`service.worker.recovery`). What is done
+for one request alone is done once more where memory ran out. A device that answers nothing any more ends the worker.
 """
 
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from model.capabilities import check_options
 from model.decoding.batch import DecodingBatch
 from model.dims import SAMPLE_RATE
-from model.errors import DeviceLostError, OptionError
+from model.errors import OptionError
 from model.gpu.beside import Beside, Inline
-from model.gpu.cuda import is_lost
-from model.options import TranscribeOptions, check_width
 from model.transcriber import Transcriber
 from model.window import DecodingResult
-from service.wire.messages import DetectLanguage, Failed, Finished, Message, SegmentsReady, Transcribe
+from service.wire.messages import DetectLanguage, Failed, Message, SegmentsReady, Transcribe
+from service.worker.faults import Fault, fault_of, twice
 from service.worker.intake import Entry, Group, Intake
 from service.worker.job import Job
-from service.worker.room import Room
+from service.worker.recovery import Recovery
 from service.worker.scheduler import Scheduler
 from service.worker.seats import Seats
-
-Result = TypeVar("Result")
+from service.worker.stats import EngineStats
 
 _HEARD_A_TURN = 8
 """What is spent on hearing recordings in one turn (`Job.listen`): some 40 ms, so that a long one stalls nobody."""
 STEPS_BETWEEN_ENCODES = 4
 _STEPS_BETWEEN_LANES = 32
 """Where a window keeps the device busy: a short request is rarely held up by more than one window of a long one."""
-
-
-@dataclass
-class EngineStats:
-    """Counters since the start."""
-
-    audio_seconds: float = 0.0
-    heard: int = 0
-    """Pieces of recordings, before their first window."""
-    encodes: int = 0
-    tokens: int = 0
-    guards: Counter[str] = field(default_factory=Counter)
 
 
 class Engine:
@@ -73,7 +55,7 @@ class Engine:
         `beside`: where encoder passes are done; None is at once. `steps_between_encodes`: steps that rows get
         before the next pass.
         """
-        self._transcriber = transcriber
+        self._transcriber, self._device = transcriber, transcriber.model.device
         self.batch = DecodingBatch(transcriber.model, transcriber.tokenizer, max_windows=max_rows)
         with suppress(torch.OutOfMemoryError):  # then steps are recorded as they come, by whom there is room for
             self.batch.prepare(windows_per_encode)
@@ -83,8 +65,9 @@ class Engine:
             steps_between_encodes=steps_between_encodes,
             steps_between_lanes=_STEPS_BETWEEN_LANES if windows_per_encode == 1 else steps_between_encodes,
         )
-        self.room = Room(max_rows)
-        self._passes = Room(windows_per_encode)
+        self.recovery = Recovery(
+            self.seats, self._intake, self._scheduler, max_rows=max_rows, windows_per_encode=windows_per_encode
+        )
         self._jobs: dict[str, Job] = {}
         self._listening: deque[Job] = deque()
         self.stats = EngineStats()
@@ -99,25 +82,16 @@ class Engine:
         """Windows that wait for a slot."""
         return self._scheduler.waiting + len(self._listening)
 
-    @property
-    def out_of_memory(self) -> int:
-        """How often memory ran out."""
-        return self.room.shrinks + self._passes.shrinks
-
     def submit(self, request: Transcribe | DetectLanguage, samples: Tensor, now: float) -> list[Message]:
         """Take a request in; the answer is empty, or says at once why the model cannot do it."""
-        detect_only = isinstance(request, DetectLanguage)
-        options = request.options if isinstance(request, Transcribe) else TranscribeOptions(long_form="sequential")
         try:
-            options = check_options(options, self._transcriber.name, self._transcriber.model)
-            check_width(options, self.batch.max_rows)
-            job = Job(self._transcriber, request.request_id, samples, options, detect_only=detect_only, submitted=now)
+            job = Job(self._transcriber, request, samples, max_rows=self.batch.max_rows, submitted=now)
         except OptionError as error:
             return [Failed(request.request_id, "invalid_value", str(error), error.param)]
         except Exception as error:
-            return [Failed(request.request_id, "internal_error", self._inside(error))]
+            return [Failed(request.request_id, "internal_error", fault_of(error, self._device).reason)]
         self._jobs[job.request_id] = job
-        self._scheduler.add(job.request_id, request.deadline, width=options.width)
+        self._scheduler.add(job.request_id, request.deadline, width=job.options.width)
         self._listening.append(job)
         return []
 
@@ -156,16 +130,16 @@ class Engine:
             try:
                 messages += self._feed(seat.job, seat.lane, result, now)
             except Exception as error:
-                messages.append(self._fail(seat.job.request_id, "internal_error", self._inside(error)))
+                messages.append(self._broke(seat.job, fault_of(error, self._device)))
         return messages
 
     def _admitted(self) -> list[str]:
         """The requests whose next windows are encoded now."""
-        room = max(0, self.room.windows - len(self.seats))
+        places = self.recovery.room.windows
         rows = self.batch.free_rows - self._intake.rows
-        limit = min(self._passes.windows, self.batch.free_windows, room, rows)
+        limit = min(self.recovery.passes.windows, self.batch.free_windows, max(0, places - len(self.seats)), rows)
         running = self.batch.active_rows > 0 or bool(self._intake.pending)
-        return self._scheduler.admit(limit, rows=rows, running=running, places=self.room.windows)
+        return self._scheduler.admit(limit, rows=rows, running=running, places=places)
 
     def _listen(self, now: float) -> list[Message]:
         """Hear a bounded piece of those that are not heard yet, in turns; the heard await a window."""
@@ -174,9 +148,9 @@ class Engine:
         while self._listening and spent < _HEARD_A_TURN:
             job = self._listening.popleft()
             try:
-                spent += _twice(job.listen)
+                spent += twice(job.listen)
             except Exception as error:
-                messages.append(self._fail(job.request_id, "internal_error", self._inside(error)))
+                messages.append(self._broke(job, fault_of(error, self._device)))
                 continue
             self.stats.heard += 1
             if not job.heard:
@@ -192,21 +166,12 @@ class Engine:
         try:
             ended = self.batch.step()
         except Exception as error:
-            reason, exhausted = self._inside(error), isinstance(error, torch.OutOfMemoryError)
+            fault = fault_of(error, self._device)
         else:
-            self.room.stepped()
-            self._passes.stepped()
+            self.recovery.stepped()
             return ended
-        jobs = self.seats.jobs
-        if len(jobs) == 1:
-            messages.append(self._fail(jobs[0].request_id, "internal_error", reason))
-            return []
-        self.seats.vacate_all()
-        if exhausted:
-            self._make_room(jobs, len(jobs))
-        else:
-            for job in jobs:
-                self._scheduler.suspect(job.request_id)
+        if (guilty := self.recovery.step_failed(fault)) is not None:
+            messages.append(self._broke(guilty, fault))
         return []
 
     def _enter(self, request_ids: list[str], now: float) -> list[Message]:
@@ -218,10 +183,10 @@ class Engine:
         try:
             self._intake.launch(entries, now)
         except Exception as error:
-            reason, exhausted = self._inside(error), isinstance(error, torch.OutOfMemoryError)
+            fault = fault_of(error, self._device)
         else:
             return []
-        return self._undone(entries, reason, exhausted, now)
+        return self._undone(entries, fault, now)
 
     def _begin(self, group: Group, now: float) -> list[Message]:
         """Start windows that are encoded."""
@@ -229,38 +194,19 @@ class Engine:
         try:
             messages, answered = self._intake.begin(group)
         except Exception as error:
-            reason, exhausted = self._inside(error), isinstance(error, torch.OutOfMemoryError)
+            fault = fault_of(error, self._device)
         else:
             for job in answered:
                 self.cancel(job.request_id)
             return messages
-        return self._undone(entries, reason, exhausted, now)
+        return self._undone(entries, fault, now)
 
-    def _undone(self, entries: list[Entry], reason: str, exhausted: bool, now: float) -> list[Message]:
-        """Windows could not be started: of several each is tried by itself; what one raises ends its request.
-
-        Unless memory ran out: then it waits for a smaller batch, if there are others in it.
-        """
-        self._intake.withdraw(entries)
-        if len(entries) > 1:
-            if exhausted:
-                torch.cuda.empty_cache()
-                self._passes.shrink(len(entries))
-            return [message for entry in entries for message in self._enter([entry.job.request_id], now)]
-        for entry in entries:
-            if not exhausted or not len(self.seats):
-                return [self._fail(entry.job.request_id, "internal_error", reason)]
-            self._make_room([entry.job], len(self.seats) + 1)
-        return []
-
-    def _make_room(self, jobs: list[Job], windows: int) -> None:
-        """Memory ran out with so many windows in the batch: these jobs' wait again, for a smaller batch.
-
-        Not to be called while the error is handled: its frames hold the memory.
-        """
-        torch.cuda.empty_cache()
-        self.room.shrink(windows)
-        self._scheduler.put_back([job.request_id for job in jobs])
+    def _undone(self, entries: Sequence[Entry], fault: Fault, now: float) -> list[Message]:
+        """Windows could not be started: of several each is tried by itself; what one raises ends its request."""
+        alone, guilty = self.recovery.entry_failed(entries, fault)
+        if guilty is not None:
+            return [self._broke(guilty, fault)]
+        return [message for entry in alone for message in self._enter([entry.job.request_id], now)]
 
     def _take(self, request_ids: list[str]) -> list[Entry]:
         """The next window of each; none of a request that ended just now, with another window of its own.
@@ -281,7 +227,7 @@ class Engine:
     def _feed(self, job: Job, lane: int, result: DecodingResult, now: float) -> list[Message]:
         messages: list[Message] = []
         window = job.recording.window(lane)
-        result = _twice(lambda: self._transcriber.weigh(result, window, job.samples, job.options))
+        result = twice(lambda: self._transcriber.weigh(result, window, job.samples, job.options))
         if segments := job.recording.feed(lane, result):
             messages.append(SegmentsReady(job.request_id, segments))
         if job.recording.done:
@@ -293,33 +239,12 @@ class Engine:
         self.cancel(job.request_id)
         self.stats.audio_seconds += len(job.samples) / SAMPLE_RATE
         self.stats.guards.update(job.recording.guards)
-        started = now if job.started is None else job.started
-        result = job.recording.result()
-        times = started - job.submitted, now - started
-        return [Finished(job.request_id, result.language, result.text, *times, result.warnings, tuple(job.windows))]
+        return [job.finished(now)]
 
-    def _inside(self, error: Exception) -> str:
-        """What the client reads of an error of ours: its type, never its text, which may quote the request.
+    def _broke(self, job: Job, fault: Fault) -> Message:
+        """A request ends because of what was its own fault."""
+        return self._fail(job.request_id, "internal_error", fault.reason)
 
-        `DeviceLostError` where it is not the request: nothing of this process will succeed any more.
-        """
-        if not isinstance(error, torch.OutOfMemoryError) and is_lost(self._transcriber.model.device):
-            raise DeviceLostError("the device does not answer any more") from error
-        return f"the request failed inside the model ({type(error).__name__})"
-
-    def _fail(self, request_id: str, code: str, message: str) -> Message:
+    def _fail(self, request_id: str, code: Literal["deadline_exceeded", "internal_error"], message: str) -> Message:
         self.cancel(request_id)
-        return Failed(request_id, code, message)  # type: ignore[arg-type]
-
-
-def _twice(work: Callable[[], Result]) -> Result:
-    """What it gives, the second time if memory ran out in the first: with what torch keeps for later given back.
-
-    For what is done for one request alone, and takes so little that a smaller batch would be no help.
-    """
-    try:
-        return work()
-    except torch.OutOfMemoryError:
-        pass  # and not here, where the error's frames hold the memory
-    torch.cuda.empty_cache()
-    return work()
+        return Failed(request_id, code, message)

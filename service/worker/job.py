@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from model.capabilities import check_options
 from model.longform.recording import Recording, needs_speech
 from model.mel import MaximumSearch, MelSpan
-from model.options import TranscribeOptions
+from model.options import TranscribeOptions, check_width
 from model.transcriber import Transcriber
 from model.voice.vad import SpeechScan
 from model.window import Window
-from service.wire.messages import WindowTimes
+from service.wire.messages import DetectLanguage, Finished, Transcribe, WindowTimes
 from service.worker.timing import MAX_WINDOWS
 
 MAXIMUM_COST, SPEECH_COST = 1, 2
@@ -27,15 +28,18 @@ class Job:
     def __init__(
         self,
         transcriber: Transcriber,
-        request_id: str,
+        request: Transcribe | DetectLanguage,
         samples: Tensor,
-        options: TranscribeOptions,
         *,
-        detect_only: bool,
+        max_rows: int,
         submitted: float,
     ) -> None:
-        self.request_id, self.samples, self.options = request_id, samples, options
-        self.detect_only, self.submitted = detect_only, submitted
+        """`samples`: (n,) at 16 kHz. `OptionError` for what the model, or a batch of `max_rows` rows, cannot do."""
+        self.detect_only = isinstance(request, DetectLanguage)
+        asked = request.options if isinstance(request, Transcribe) else TranscribeOptions(long_form="sequential")
+        self.options = check_options(asked, transcriber.name, transcriber.model)
+        check_width(self.options, max_rows)
+        self.request_id, self.samples, self.submitted = request.request_id, samples, submitted
         self.started: float | None = None
         self.lanes: dict[int, int] = {}
         """Lane of the recording by slot of the batch, for each of its windows there."""
@@ -45,7 +49,7 @@ class Job:
         self._maximum = MaximumSearch(transcriber.log_mel, samples)
         self._maximum_known = False
         self._speech: SpeechScan | None = None
-        if needs_speech(options, len(samples)):
+        if needs_speech(self.options, len(samples)):
             self._speech = transcriber.detector.scan(samples)
         self._recording: Recording | None = None
 
@@ -82,6 +86,13 @@ class Job:
     def span(self, window: Window) -> MelSpan:
         """The sound of a window."""
         return MelSpan(self.samples, window.seek, window.n_frames, self._maximum.found)
+
+    def finished(self, now: float) -> Finished:
+        """The last that is said of a recording that is done."""
+        started = now if self.started is None else self.started
+        result = self.recording.result()
+        times = started - self.submitted, now - started
+        return Finished(self.request_id, result.language, result.text, *times, result.warnings, tuple(self.windows))
 
     def _begin(self, probabilities: Sequence[float]) -> None:
         model = self._transcriber

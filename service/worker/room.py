@@ -1,7 +1,7 @@
 """How many windows may share a device: half as many once its memory was used up, slowly more again. Pure.
 
-Used by `service.worker.engine`. What a window takes is allocated at the start; what can run out is the memory of a step
-or an encoder pass, on a card that somebody else uses too.
+Used by `service.worker.recovery`. What a window takes is allocated at the start; what can run out is the memory of a
+step or an encoder pass, on a card that somebody else uses too.
 """
 
 

@@ -245,7 +245,7 @@ def test_tokens_chosen_on_the_device_a_step_ahead_change_no_answer(model, monkey
         messages += engine.iterate(0.0)
     engine.cancel("leaving")
     messages += run(engine)
-    assert engine.out_of_memory == 1
+    assert engine.recovery.out_of_memory == 1
     assert {m.request_id for m in messages if isinstance(m, Failed)} <= {"poison"}
     for name in "abcd":
         assert [s.tokens for s in answer_of(messages, name)[0]] == [s.tokens for s in expected[name].segments]

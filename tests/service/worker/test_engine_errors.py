@@ -43,7 +43,7 @@ def test_a_device_that_is_lost_ends_the_worker_and_not_a_request(model, monkeypa
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(engine.batch, method, failing)
-    monkeypatch.setattr("service.worker.engine.is_lost", lambda device: True)
+    monkeypatch.setattr("service.worker.faults.is_lost", lambda device: True)
     with pytest.raises(DeviceLostError):
         run(engine)
 
@@ -133,7 +133,7 @@ def test_out_of_memory_shrinks_the_batch_and_fails_nobody(model, monkeypatch, na
         submit(engine, request_of(letter, 20.0, sample_len=30), seed=ord(letter))
     messages = run(engine)
     assert not [m for m in messages if isinstance(m, Failed)]
-    assert 1 <= engine.room.shrinks <= 4
+    assert 1 <= engine.recovery.room.shrinks <= 4
     assert max(engine.batch.steps) == 2
     for letter in names:
         segments, _ = answer_of(messages, letter)
@@ -151,7 +151,7 @@ def test_a_capture_without_memory_shrinks_the_batch_too(model, monkeypatch) -> N
     messages = run(engine)
     for letter, wanted in expected.items():
         assert [s.tokens for s in answer_of(messages, letter)[0]] == [s.tokens for s in wanted.segments]
-    assert engine.room.shrinks == again.resets >= 1
+    assert engine.recovery.room.shrinks == again.resets >= 1
     assert again.replays > 2 * again.captures
 
 

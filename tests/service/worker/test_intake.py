@@ -157,7 +157,7 @@ def test_a_failure_in_a_pass_of_several_costs_the_guilty_one_only(model, monkeyp
     for seed, name in enumerate("abc"):
         if name not in failed:
             assert answer_of(messages, name)[1].text == alone(model, 4.0, seed).text
-    assert engine.out_of_memory == isinstance(error, torch.OutOfMemoryError)
+    assert engine.recovery.out_of_memory == isinstance(error, torch.OutOfMemoryError)
 
 
 def test_parts_of_a_file_wait_until_its_first_window_has_told_the_language(model) -> None:

@@ -103,7 +103,7 @@ def test_memory_that_runs_out_under_a_long_file_costs_it_nothing(model, monkeypa
     starve(engine, monkeypatch, name, 2)
     submit(engine, request_of("long", 160.0, **BATCHED), seed=5)
     segments, _ = answer_of(run(engine), "long")
-    assert engine.room.shrinks
+    assert engine.recovery.room.shrinks
     assert [s.tokens for s in segments] == [s.tokens for s in alone(model, 160.0, 5, **BATCHED).segments]
 
 
