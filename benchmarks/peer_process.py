@@ -41,7 +41,7 @@ class PeerProcess:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
             )  # fmt: skip
         try:
-            self.load_seconds = float(self._exchange(load)["seconds"])
+            self._exchange(load)
         except BaseException:
             self.close()
             raise

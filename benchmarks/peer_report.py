@@ -4,10 +4,12 @@ A `Record` holds the rounds of one system in one scenario, each with the time th
 are of neighbours in time, and their median and interval are what travels to other machines.
 """
 
+import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
+from pathlib import Path
 
 from benchmarks.latency import ratio_interval
 
@@ -47,6 +49,24 @@ def merge(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:
     records = {(record.scenario, record.system): record for record in old}
     records |= {(record.scenario, record.system): record for record in new}
     return list(records.values())
+
+
+def read(path: Path) -> list[Record]:
+    """The records of earlier runs; none where there is no such file."""
+    if not path.exists():
+        return []
+    return [
+        Record(**{**fields, "rounds": tuple(tuple(pair) for pair in fields["rounds"])})
+        for fields in json.loads(path.read_text())["records"]
+    ]
+
+
+def write(path: Path, records: Sequence[Record], device: str, threads: int) -> None:
+    """All records as JSON, and as bars beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    card = {"bench": "peers", "device": device, "threads": threads, "records": [asdict(record) for record in records]}
+    path.write_text(json.dumps(card, indent=1) + "\n")
+    path.with_suffix(".svg").write_text(draw(records, f"Base model, {device}, {threads} threads: longer is faster"))
 
 
 def table(records: Sequence[Record]) -> str:

@@ -18,13 +18,12 @@ instead of one each, and whose packages are missing there is named and left out.
 
 import argparse
 import contextlib
-import json
 import random
 import subprocess
 import sys
 import wave
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ from tqdm import tqdm
 
 from benchmarks.corpus import Clip, read_corpus
 from benchmarks.peer_process import Answer, PeerProcess
-from benchmarks.peer_report import Record, draw, merge, table
+from benchmarks.peer_report import Record, merge, read, table, write
 from benchmarks.peer_table import (
     CUDA_SYSTEMS,
     ENVIRONMENTS,
@@ -229,29 +228,13 @@ def main(arguments: list[str] | None = None) -> int:
     systems, ours = (CUDA_SYSTEMS, OURS_CUDA) if options.device == "cuda" else (SYSTEMS, OURS)
     chosen = [one for one in systems if options.systems is None or one.name in (ours, *options.systems)]
     comparison = Comparison(options.cache, chosen, threads=options.threads, rounds=options.rounds, here=options.here)
-    records = _read(options.output)
+    records = read(options.output)
     for scenario in scenarios(options.corpus, options.scenarios, options.requests, options.cache):
         records = merge(records, comparison.measure(scenario))
-        _write(options.output, records, options.device, options.threads)
+        write(options.output, records, options.device, options.threads)
     sys.stdout.write(table(records))
     sys.stdout.write("".join(f"not measured, {name}: {reason}\n" for name, reason in comparison.missing.items()))
     return 0
-
-
-def _read(path: Path) -> list[Record]:
-    if not path.exists():
-        return []
-    return [
-        Record(**{**fields, "rounds": tuple(tuple(pair) for pair in fields["rounds"])})
-        for fields in json.loads(path.read_text())["records"]
-    ]
-
-
-def _write(path: Path, records: Sequence[Record], device: str, threads: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    card = {"bench": "peers", "device": device, "threads": threads, "records": [asdict(record) for record in records]}
-    path.write_text(json.dumps(card, indent=1) + "\n")
-    path.with_suffix(".svg").write_text(draw(records, f"Base model, {device}, {threads} threads: longer is faster"))
 
 
 if __name__ == "__main__":

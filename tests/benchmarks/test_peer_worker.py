@@ -1,6 +1,7 @@
 import io
 import threading
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import peer_worker, peers
+from benchmarks.peer_engine import Samples, Threaded
 from benchmarks.peer_table import CUDA_SYSTEMS, OURS, OURS_CUDA, SYSTEMS
 
 
@@ -15,12 +17,12 @@ def test_each_thread_has_an_engine_of_its_own_and_answers_keep_their_order() -> 
     both = threading.Barrier(2)
     made: list[int] = []
 
-    def make() -> peer_worker.Callable[[peer_worker.Samples], str]:
+    def make() -> Callable[[Samples], str]:
         number = len(made)
         made.append(number)
         busy = threading.Lock()
 
-        def transcribe(samples: peer_worker.Samples) -> str:
+        def transcribe(samples: Samples) -> str:
             assert busy.acquire(blocking=False), "two requests in one engine"
             both.wait(10)  # returns only where both engines are at work
             busy.release()
@@ -28,7 +30,7 @@ def test_each_thread_has_an_engine_of_its_own_and_answers_keep_their_order() -> 
 
         return transcribe
 
-    engine = peer_worker.Threaded(make, workers=2)
+    engine = Threaded(make, workers=2)
     assert engine.many([np.zeros(n, np.float32) for n in (3, 1, 4, 2)]) == ["3", "1", "4", "2"]
     assert made == [0, 1]
 
