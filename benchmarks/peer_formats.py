@@ -26,7 +26,7 @@ from torch import Tensor
 
 from model.mel import mel_filters
 from model.network.alignment_heads import alignment_heads
-from model.tokenizer import _ASSETS, Tokenizer, _read_ranks, get_tokenizer
+from model.tokenizer import Tokenizer, get_tokenizer, read_ranks
 from model.weights import Weights, huggingface
 
 _GGML_MAGIC = 0x67676D6C
@@ -44,7 +44,7 @@ def write_transformers(weights: Weights, folder: Path, tokenizer_files: Sequence
     """The folder that `WhisperForConditionalGeneration.from_pretrained` opens; names are our reader's, backwards."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
-    for entry in huggingface._plan(weights.dims):
+    for entry in huggingface.plan(weights.dims):
         (name,) = entry.targets
         tensors[f"model.{entry.key}"] = weights.tensors[str(name)].float().contiguous()
     save_file(tensors, folder / huggingface.SINGLE, metadata={"format": "pt"})
@@ -75,7 +75,7 @@ def write_ctranslate2(parts: Sequence[Path], others: Sequence[Path], folder: Pat
 def write_ggml(weights: Weights, path: Path) -> None:
     """whisper.cpp's file (models/convert-pt-to-ggml.py): sizes, Mel filters, vocabulary, then tensor after tensor."""
     dims = weights.dims
-    ranks = _read_ranks(_ASSETS / ("multilingual.tiktoken" if dims.is_multilingual else "gpt2.tiktoken"))
+    ranks = read_ranks(multilingual=dims.is_multilingual)
     filters = mel_filters(dims.n_mels).to(torch.float32).numpy()
     with path.open("wb") as file:
         sizes = (
@@ -103,8 +103,8 @@ def _write_ggml_tensor(file: BinaryIO, name: str, tensor: Tensor) -> None:
 
 
 def _config(weights: Weights, tokenizer: Tokenizer) -> dict[str, Any]:
-    sizes = {key: getattr(weights.dims, name) for name, key in huggingface._DIMENSIONS.items()}
-    return sizes | huggingface._SETTINGS | {
+    sizes = {key: getattr(weights.dims, name) for name, key in huggingface.DIMENSIONS.items()}
+    return sizes | huggingface.SETTINGS | {
         "architectures": ["WhisperForConditionalGeneration"],
         "encoder_ffn_dim": 4 * weights.dims.n_audio_state, "decoder_ffn_dim": 4 * weights.dims.n_text_state,
         "bos_token_id": tokenizer.eot, "eos_token_id": tokenizer.eot, "pad_token_id": tokenizer.eot,

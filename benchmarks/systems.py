@@ -57,7 +57,7 @@ class Ours:
         kept = () if cross_kv == "auto" else (f"cross_kv={cross_kv}",)
         self.fingerprint = "/".join((source_hash(), torch.__version__, device, self.compute_type, *kept, *settings))
         self.attempts: list[Attempt] = []
-        self._model._batch.on_attempt = self._note
+        self._model.batch.on_attempt = self._note
 
     def transcribe(self, samples: Samples, *, language: str | None, task: str) -> Transcription:
         """See `System.transcribe`."""

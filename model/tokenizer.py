@@ -25,6 +25,8 @@ from model.errors import OptionError
 from model.language import LANGUAGES
 
 _ASSETS = Path(__file__).parent / "assets"
+_VOCABULARIES = {True: "multilingual", False: "gpt2"}
+"""By whether they are for several languages."""
 _PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 """GPT-2's split of a text into the pieces within which pairs are merged."""
 _TIMESTAMPS = 1501
@@ -51,11 +53,10 @@ class Tokenizer:
         if not 1 <= num_languages <= len(LANGUAGES):
             raise ValueError(f"a vocabulary names 1 to {len(LANGUAGES)} languages, not {num_languages}")
         codes = tuple(LANGUAGES)[:num_languages]
-        name = "multilingual" if multilingual else "gpt2"
-        ranks = _read_ranks(_ASSETS / f"{name}.tiktoken")
+        ranks = read_ranks(multilingual=multilingual)
         specials = {text: len(ranks) + i for i, text in enumerate(_special_texts(codes))}
         self._encoding = tiktoken.Encoding(
-            name=name,
+            name=_VOCABULARIES[multilingual],
             explicit_n_vocab=len(ranks) + len(specials),
             pat_str=_PATTERN,
             mergeable_ranks=ranks,
@@ -182,8 +183,10 @@ def get_tokenizer(dims: ModelDimensions) -> Tokenizer:
     return Tokenizer(multilingual=dims.is_multilingual, num_languages=dims.num_languages)
 
 
-def _read_ranks(path: Path) -> dict[bytes, int]:
-    lines = (line.split() for line in path.read_bytes().splitlines())
+def read_ranks(*, multilingual: bool) -> dict[bytes, int]:
+    """The byte pairs of one of the two vocabularies, and their ranks, which are their tokens too."""
+    content = (_ASSETS / f"{_VOCABULARIES[multilingual]}.tiktoken").read_bytes()
+    lines = (line.split() for line in content.splitlines())
     return {base64.b64decode(token): int(rank) for token, rank in lines}
 
 

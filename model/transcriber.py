@@ -62,7 +62,7 @@ class Transcriber:
         return SpeechDetector(self.model.device)
 
     @cached_property
-    def _batch(self) -> DecodingBatch:
+    def batch(self) -> DecodingBatch:
         """The batch of whoever goes window by window; not made for a service, which has its own."""
         return DecodingBatch(self.model, self.tokenizer, max_windows=1, max_rows=MAX_WIDTH)
 
@@ -122,7 +122,7 @@ class Transcriber:
         heard = self.detector.scan(samples).finish() if needs_speech(settings, len(samples)) else ()
         recording = Recording(self.dims, self.tokenizer, settings, n_samples=len(samples), probabilities=heard)
         with self._turn:
-            batch = self._batch if recording.is_sequential else self._side_by_side
+            batch = self.batch if recording.is_sequential else self._side_by_side
             for _ in self._run(batch, recording, samples, settings):
                 if progress is not None:
                     progress(recording.frames_done, recording.n_frames)
@@ -135,11 +135,11 @@ class Transcriber:
         samples = read_samples(audio).to(self.model.device)
         span = MelSpan(samples, 0, min(N_FRAMES, max(1, len(samples) // HOP_LENGTH)), self.log_mel.maximum(samples))
         with self._turn:
-            (slot,) = self._batch.encode(self.log_mel.windows([span]), [span.n_frames])
+            (slot,) = self.batch.encode(self.log_mel.windows([span]), [span.n_frames])
             try:
-                return self._batch.detect_language(slot)
+                return self.batch.detect_language(slot)
             finally:
-                self._batch.release(slot)
+                self.batch.release(slot)
 
     def decode(self, audio: Audio, **options: Any) -> DecodingResult:
         """Decode the first 30 s as one window, without the long-form logic around it."""
@@ -200,12 +200,12 @@ class Transcriber:
                 batch.drop(slot)
 
     def _decode(self, span: MelSpan, window: Window, settings: TranscribeOptions) -> DecodingResult:
-        (slot,) = self._batch.encode(self.log_mel.windows([span]), [span.n_frames])
+        (slot,) = self.batch.encode(self.log_mel.windows([span]), [span.n_frames])
         try:
-            self._batch.start(slot, window, settings)
-            ((_, result),) = [*run_to_end(self._batch), *self._batch.step()]
+            self.batch.start(slot, window, settings)
+            ((_, result),) = [*run_to_end(self.batch), *self.batch.step()]
         except BaseException:
-            self._batch.drop(slot)
+            self.batch.drop(slot)
             raise
         return result
 

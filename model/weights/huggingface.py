@@ -23,7 +23,7 @@ CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-_DIMENSIONS = {
+DIMENSIONS = {
     "n_mels": "num_mel_bins",
     "n_audio_ctx": "max_source_positions",
     "n_audio_state": "d_model",
@@ -35,7 +35,8 @@ _DIMENSIONS = {
     "n_text_head": "decoder_attention_heads",
     "n_text_layer": "decoder_layers",
 }
-_SETTINGS = {"model_type": "whisper", "activation_function": "gelu", "scale_embedding": False}
+"""The config's name of each size."""
+SETTINGS = {"model_type": "whisper", "activation_function": "gelu", "scale_embedding": False}
 """What a Whisper model's config says, if it says it at all."""
 
 _TOP = {
@@ -90,7 +91,7 @@ def read_huggingface(folder: Path) -> Checkpoint:
         tensors = _open(stack, files)
         _check_projection(where, tensors)
         keys = tensors.keys() - {_PROJECTION}
-        return assemble(where, dims, _plan(dims), keys, lambda key: _read(tensors, key))
+        return assemble(where, dims, plan(dims), keys, lambda key: _read(tensors, key))
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -107,12 +108,12 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _dims(config: Path) -> ModelDimensions:
     values = _json(config)
-    for key, expected in _SETTINGS.items():
+    for key, expected in SETTINGS.items():
         if key in values and values[key] != expected:
             raise WeightsError(f"{config}: key '{key}' is {values[key]!r}, expected {expected!r}")
-    if missing := [key for key in _DIMENSIONS.values() if key not in values]:
+    if missing := [key for key in DIMENSIONS.values() if key not in values]:
         raise WeightsError(f"{config}: key '{missing[0]}' is missing")
-    return check_dims(config, {name: values[key] for name, key in _DIMENSIONS.items()})
+    return check_dims(config, {name: values[key] for name, key in DIMENSIONS.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,8 @@ def _check_projection(where: Path, places: dict[str, _Place]) -> None:
         raise WeightsError(f"{where}: tensor '{_PROJECTION}' differs from the embedding that Whisper shares")
 
 
-def _plan(dims: ModelDimensions) -> Iterator[Entry]:
+def plan(dims: ModelDimensions) -> Iterator[Entry]:
+    """Every tensor of a model of this size, under the folder's name and the reference's."""
     for name in expected_shapes(dims):
         words = name.replace("mlp.0", "fc1").replace("mlp.2", "fc2").split(".")
         yield Entry(_TOP.get(name) or ".".join(_PARTS.get(word, word) for word in words), (name,))

@@ -310,18 +310,18 @@ def test_progress_reaches_the_end_and_the_batch_is_free_again(random_model) -> N
     )
     assert seen[-1] == (6100, 6100)
     assert seen == sorted(seen)
-    assert random_model._batch.free_windows == 1
+    assert random_model.batch.free_windows == 1
 
 
 def test_an_interrupted_transcription_frees_its_slot(random_model, monkeypatch) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(random_model._batch, "step", interrupt)
+    monkeypatch.setattr(random_model.batch, "step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         random_model.transcribe(tiny.speech(1.0), language="en")
     monkeypatch.undo()
-    assert random_model._batch.free_windows == 1
+    assert random_model.batch.free_windows == 1
     assert random_model.transcribe(tiny.speech(1.0), language="en", sample_len=3).duration == 1.0
 
 
