@@ -1,160 +1,31 @@
-"""The listening side: uvicorn, with our signals, our error body and deadlines for headers and for who reads nothing.
+"""The listening side: uvicorn, with our signals and our connections (`service.http.connection`).
 
 uvicorn closes its listener on SIGTERM at once and dies by the signal; here the lifecycle decides when listening ends,
-and the exit status is 0 after a drain. Requests that uvicorn refuses before the application sees them (a malformed
-request line, a negative Content-Length) get the same error body as any other.
+and the exit status is 0 after a drain.
 """
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
 import socket
 from collections.abc import Generator
-from http import HTTPStatus
 from typing import Any
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service import logs, signals
 from service.http import door
+from service.http.connection import KEEP_ALIVE_SECONDS, HttpProtocol
 from service.lifecycle import Lifecycle
 
-KEEP_ALIVE_SECONDS = 75
-"""An idle connection waits so long for its next request: longer than load balancers do."""
 _POLL_SECONDS = 0.05
 _BACKLOG = 2048
 """Connections that the kernel keeps until they are accepted."""
-_MAX_AHEAD_BYTES = 64 * 1024
-"""What a client may send of its next requests before the answer to one; past that nothing is read."""
-
 _ADDRESS = "WHISPER_HOST and WHISPER_PORT must be an address of this machine on which nobody listens yet"
-
-
-class HttpProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 connection with a deadline for every head and JSON for its own refusals."""
-
-    header_seconds = 60.0
-    """Time for a request's head: from the connection for the first one, from its first bytes for later ones.
-
-    Between two requests a connection has `KEEP_ALIVE_SECONDS`.
-    """
-    unread_seconds = float(KEEP_ALIVE_SECONDS)
-    """A client that takes nothing of what waits for it for so long is gone."""
-    _header_timer: asyncio.TimerHandle | None = None
-    _reading_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client connected: its headers are due."""
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # be told of whatever waits for the client
-        self._expect_head()
-
-    def pause_writing(self) -> None:
-        """Something waits for the client to read."""
-        super().pause_writing()
-        self._expect_reading(self.transport.get_write_buffer_size())
-
-    def resume_writing(self) -> None:
-        """The client has all of it, or the kernel for it."""
-        super().resume_writing()
-        self._forget_reading()
-
-    def data_received(self, data: bytes) -> None:
-        """What came may be the beginning of another head, whose rest is due then."""
-        super().data_received(data)
-        if self._header_timer is None and self.timeout_keep_alive_task is None and not self._has_request:
-            self._expect_head()
-
-    def handle_events(self) -> None:
-        """Something arrived; a request ends the wait for headers."""
-        super().handle_events()
-        if self._has_request:
-            self._forget_head()
-            # Where anything follows the request uvicorn reads nothing while it answers, and would not see a client go.
-            if len(self.conn.trailing_data[0]) <= _MAX_AHEAD_BYTES:
-                self.flow.resume_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
-        self._forget_head()
-        self._forget_reading()
-        super().connection_lost(exc)
-
-    @property
-    def _has_request(self) -> bool:
-        """Whether a request has come that is not answered yet."""
-        return self.cycle is not None and not self.cycle.response_complete
-
-    def _expect_head(self) -> None:
-        self._header_timer = self.loop.call_later(self.header_seconds, self._headers_are_late)
-
-    def _forget_head(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
-
-    def _expect_reading(self, waiting: int) -> None:
-        self._reading_timer = self.loop.call_later(self.unread_seconds, self._check_reading, waiting)
-
-    def _check_reading(self, before: int) -> None:
-        """However slow a client is, it must have taken some of the bytes that waited `before`."""
-        waiting = self.transport.get_write_buffer_size()
-        if waiting < before:
-            self._expect_reading(waiting)
-        else:
-            self.transport.abort()
-
-    def _forget_reading(self) -> None:
-        if self._reading_timer is not None:
-            self._reading_timer.cancel()
-            self._reading_timer = None
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: any client could fill the log with it, and an upgrade may be passed over (RFC 9110, 7.8)."""
-
-    def _headers_are_late(self) -> None:
-        """Refuse half a head; who has sent nothing has asked for nothing, and is told nothing."""
-        self._header_timer = None
-        if self._has_request or self.transport.is_closing():
-            return
-        if self.conn.trailing_data[0]:
-            self._refuse(408, "upload_timeout", "The head of the request took too long.")
-        self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP; when an answer is already on its way, just close."""
-        self._refuse(400, "invalid_http", msg)
-        if self.cycle is not None and not self.cycle.response_complete:
-            # The application must not answer on top of it.
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        self.transport.close()
-
-    def _refuse(self, status: int, code: str, message: str) -> None:
-        """Send an error body where nothing of an answer is on its way; the connection is to be closed then."""
-        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            return
-        error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-        body = json.dumps({"error": error, "request_id": None}).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        reason = HTTPStatus(status).phrase.encode()
-        for event in (
-            h11.Response(status_code=status, headers=headers, reason=reason),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
 
 
 class Server(uvicorn.Server):
