@@ -1,7 +1,8 @@
 """One client's connection: uvicorn's HTTP/1.1, with deadlines for heads and for who reads nothing, and our error body.
 
 Requests that uvicorn refuses before the application sees them (a malformed request line, a negative Content-Length) get
-the same error body as any other.
+the same error body as any other. A connection takes a descriptor, and anybody may open thousands: of too many the one
+that has been idle for longest is closed, never one whose request is in work.
 """
 
 import asyncio
@@ -27,6 +28,10 @@ class HttpProtocol(H11Protocol):
     """
     unread_seconds = float(KEEP_ALIVE_SECONDS)
     """A client that takes nothing of what waits for it for so long is gone."""
+    max_connections = 4096
+    """Of more than these one is closed."""
+    _idle_since = 0.0
+    """The end of its last answer, or else its beginning, by the clock of the event loop."""
     _header_timer: asyncio.TimerHandle | None = None
     _reading_timer: asyncio.TimerHandle | None = None
 
@@ -34,6 +39,8 @@ class HttpProtocol(H11Protocol):
         """A client connected: its headers are due."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # be told of whatever waits for the client
+        self._idle_since = self.loop.time()
+        self._make_room()
         self._expect_head()
 
     def pause_writing(self) -> None:
@@ -61,6 +68,11 @@ class HttpProtocol(H11Protocol):
             if len(self.conn.trailing_data[0]) <= _MAX_AHEAD_BYTES:
                 self.flow.resume_reading()
 
+    def on_response_complete(self) -> None:
+        """The answer has gone out; another request may follow."""
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._forget_head()
@@ -71,6 +83,21 @@ class HttpProtocol(H11Protocol):
     def _has_request(self) -> bool:
         """Whether a request has come that is not answered yet."""
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _works(self) -> bool:
+        """Whether it is our turn."""
+        return self._has_request and self._reading_timer is None
+
+    def _make_room(self) -> None:
+        """Close a connection if there are too many: an idle one if there is one, else one that reads no answer."""
+        if len(self.connections) <= self.max_connections:
+            return
+        others = [each for each in self.connections if isinstance(each, HttpProtocol) and each is not self]
+        if waiting := [each for each in others if not each._works]:
+            longest = min(waiting, key=lambda each: (each._has_request, each._idle_since))
+            self.connections.discard(longest)
+            longest.transport.abort()
 
     def _expect_head(self) -> None:
         self._header_timer = self.loop.call_later(self.header_seconds, self._headers_are_late)

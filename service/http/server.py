@@ -8,8 +8,10 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -36,6 +38,7 @@ class Server(uvicorn.Server):
             pass
 
         Protocol.header_seconds = header_seconds
+        Protocol.max_connections = min(Protocol.max_connections, _descriptors() // 2)  # a request wants others
         super().__init__(
             uvicorn.Config(
                 app,
@@ -113,6 +116,12 @@ class Server(uvicorn.Server):
         while self.server_state.connections and not self._lifecycle.finished:  # noqa: ASYNC110  a set has no event
             await asyncio.sleep(_POLL_SECONDS)
         await self.lifespan.shutdown()
+
+
+def _descriptors() -> int:
+    """How many this process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else sys.maxsize
 
 
 def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

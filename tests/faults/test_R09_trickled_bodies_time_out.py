@@ -5,12 +5,22 @@ Those that come slower than the least pace get it sooner, so that they keep nobo
 
 import contextlib
 import json
+import resource
 import time
 
 import pytest
 
 from tests.fakes import script
-from tests.serving import check_error_body, error_of, form, read_answer, request_head, service, wait_until
+from tests.serving import (
+    ServiceProcess,
+    check_error_body,
+    error_of,
+    form,
+    read_answer,
+    request_head,
+    service,
+    wait_until,
+)
 
 pytestmark = pytest.mark.fault
 SECONDS, CLIENTS = 2.0, 50
@@ -102,6 +112,25 @@ def test_r09_a_request_that_takes_longer_than_a_head_may_is_no_late_head():
             assert read_answer(connection)[0] == 200
             connection.sendall(b" /livez HTTP/1.1\r\nHost: test\r\n\r\n")
             assert read_answer(connection)[0] == 200
+
+
+@pytest.mark.parametrize("sent", [b"", HALF_A_HEAD], ids=["silent", "half a head"])
+def test_r09_idle_connections_keep_nobody_out(sent):
+    """More of them than the service may have descriptors."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    try:
+        server = ServiceProcess()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        server.wait_ready()
+        for _ in range(300):
+            stack.enter_context(server.connect()).sendall(sent)
+        assert server.get("/livez").status_code == 200
+        assert server.post(script(seconds=3)).status_code == 200
+        assert "connection_not_accepted" not in {line["event"] for line in server.log()}
 
 
 def check_late(connection):

@@ -21,6 +21,10 @@ class Impatient(HttpProtocol):
     unread_seconds = 0.4
 
 
+class Few(HttpProtocol):
+    max_connections = 3
+
+
 class Fair(HttpProtocol):
     """Asks what the client has taken once it had a turn: this process, which is the client too, may stand still."""
 
@@ -43,10 +47,10 @@ async def answer(_scope: Any, _receive: Any, send: Any) -> None:
 
 @contextlib.asynccontextmanager
 async def asked(
-    request: bytes, protocol: type[HttpProtocol] = Impatient
+    request: bytes, protocol: type[HttpProtocol] = Impatient, app: Any = answer
 ) -> AsyncIterator[tuple[socket.socket, ServerState]]:
     """A connection on which so much was asked for, and who is connected."""
-    config, state = uvicorn.Config(answer, ws="none", lifespan="off", log_config=None, access_log=False), ServerState()
+    config, state = uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False), ServerState()
     config.load()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: protocol(config, state, {}), "127.0.0.1", 0)
@@ -95,3 +99,52 @@ def test_an_upgrade_is_passed_over_without_a_word(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
     assert not caplog.records
+
+
+HELLO = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+async def connect(client: socket.socket, beside: socket.socket, state: ServerState, request: bytes) -> None:
+    """Connect where somebody else is, ask for something, and wait until the server knows."""
+    loop = asyncio.get_running_loop()
+    client.setblocking(False)
+    await loop.sock_connect(client, beside.getpeername())
+    await until(lambda: any(each.client == client.getsockname() for each in state.connections))
+    await loop.sock_sendall(client, request)
+
+
+@pytest.mark.parametrize("request_", [b"", b"GET / HT", HELLO], ids=["silent", "half a head", "unread answer"])
+def test_of_too_many_connections_the_one_that_has_idled_longest_is_closed(request_: bytes) -> None:
+    async def scenario() -> None:
+        async with asked(request_, Few) as (oldest, state):
+            with contextlib.ExitStack() as stack:
+                await until(lambda: bool(state.connections))
+                for number in range(2, 5):
+                    await until(lambda: request_ != HELLO or all(each.flow.write_paused for each in state.connections))
+                    client = stack.enter_context(socket.socket())
+                    await connect(client, oldest, state, request_ if number < 4 else HELLO)
+                assert oldest.getsockname() not in [each.client for each in state.connections]
+                assert len(state.connections) == 3
+                assert await asyncio.get_running_loop().sock_recv(client, 12) == b"HTTP/1.1 200"
+
+    asyncio.run(scenario())
+
+
+def test_however_many_come_no_request_in_work_is_dropped() -> None:
+    async def scenario() -> None:
+        release = asyncio.Event()
+
+        async def waits(scope: Any, receive: Any, send: Any) -> None:
+            await release.wait()
+            await answer(scope, receive, send)
+
+        async with asked(HELLO, Few, waits) as (working, state):
+            await until(lambda: any(each.cycle for each in state.connections))
+            with contextlib.ExitStack() as stack:
+                for _ in range(5):
+                    await connect(stack.enter_context(socket.socket()), working, state, b"")
+                assert len(state.connections) == 3
+                release.set()
+                assert await asyncio.get_running_loop().sock_recv(working, 12) == b"HTTP/1.1 200"
+
+    asyncio.run(scenario())
