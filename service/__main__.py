@@ -45,11 +45,12 @@ async def serve(settings: Settings) -> int:
         memory_bytes=settings.audio_child_memory_bytes,
     )
     app = create_app(settings, audio_pool, _workers(settings))
+    state, deadline = app.state, settings.upload_seconds
     server = Server(
-        app, app.state.lifecycle, host=settings.host, port=settings.port, header_seconds=settings.upload_seconds
+        app, state.lifecycle, state.metrics, host=settings.host, port=settings.port, header_seconds=deadline
     )
     await server.serve()
-    return app.state.lifecycle.exit_code or 0
+    return state.lifecycle.exit_code or 0
 
 
 def main() -> int:

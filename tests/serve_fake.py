@@ -20,11 +20,12 @@ async def serve(arguments: argparse.Namespace) -> int:
     if arguments.english:
         workers.model_info = ENGLISH_MODEL
     app = create_app(settings, FakeAudioPool(), workers)
+    state, deadline = app.state, settings.upload_seconds
     server = Server(
-        app, app.state.lifecycle, host=settings.host, port=settings.port, header_seconds=settings.upload_seconds
+        app, state.lifecycle, state.metrics, host=settings.host, port=settings.port, header_seconds=deadline
     )
     await server.serve()
-    return app.state.lifecycle.exit_code or 0
+    return state.lifecycle.exit_code or 0
 
 
 def main() -> int:

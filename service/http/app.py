@@ -4,8 +4,8 @@
                                                                           |
                                             Admission, Lifecycle, Jobs -> pools
 
-FastAPI routes and documents; it parses no body and holds no state of ours beyond `app.state.lifecycle` (for the
-server) and `app.state.admission` (for tests and embedders).
+FastAPI routes and documents; it parses no body and holds no state of ours beyond `app.state.lifecycle` and
+`app.state.metrics` (for the server) and `app.state.admission` (for tests and embedders).
 """
 
 import contextlib
@@ -64,7 +64,7 @@ def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Worker
     lifecycle.on_beat = metrics.watch(admission, lifecycle, audio_pool, worker_pool).observe
     tracing = open_tracing(settings)
     app = _framework(settings, tracing)
-    app.state.lifecycle, app.state.admission = lifecycle, admission
+    app.state.lifecycle, app.state.metrics, app.state.admission = lifecycle, metrics, admission
     endpoints = Endpoints(
         settings,
         jobs=Jobs(audio_pool, worker_pool),

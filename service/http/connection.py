@@ -1,16 +1,23 @@
 """One client's connection: uvicorn's HTTP/1.1, with deadlines for heads and for who reads nothing, and our error body.
 
-Requests that uvicorn refuses before the application sees them (a malformed request line, a negative Content-Length) get
-the same error body as any other. A connection takes a descriptor, and anybody may open thousands: of too many the one
-that has been idle for longest is closed, never one whose request is in work.
+Requests that are refused before the application sees them (a malformed request line, a negative Content-Length, a late
+head) get the same error body as any other, and stand in the log and the metrics. A connection takes a descriptor, and
+anybody may open thousands: of too many the one that has been idle for longest is closed, never one whose request is in
+work.
 """
 
 import asyncio
 import json
+import uuid
 from http import HTTPStatus
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from service import logs
+from service.errors import BadRequest, ServiceError, UploadTimeout
+from service.http.metrics import Metrics
+from service.http.middleware import error_body
 
 KEEP_ALIVE_SECONDS = 75
 """An idle connection waits so long for its next request: longer than load balancers do."""
@@ -30,6 +37,8 @@ class HttpProtocol(H11Protocol):
     """A client that takes nothing of what waits for it for so long is gone."""
     max_connections = 4096
     """Of more than these one is closed."""
+    metrics: Metrics | None = None
+    """Where refusals are counted."""
     _idle_since = 0.0
     """The end of its last answer, or else its beginning, by the clock of the event loop."""
     _header_timer: asyncio.TimerHandle | None = None
@@ -132,33 +141,47 @@ class HttpProtocol(H11Protocol):
         if self._has_request or self.transport.is_closing():
             return
         if self.conn.trailing_data[0]:
-            self._refuse(408, "upload_timeout", "The head of the request took too long.")
+            self._refuse(UploadTimeout("The head of the request took too long."))
         self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP; when an answer is already on its way, just close."""
-        self._refuse(400, "invalid_http", msg)
+        self._refuse(BadRequest(msg, code="invalid_http"))
         if self.cycle is not None and not self.cycle.response_complete:
             # The application must not answer on top of it.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
+    def _refuse(self, error: ServiceError) -> None:
         """Send an error body where nothing of an answer is on its way; the connection is to be closed then."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-        body = json.dumps({"error": error, "request_id": None}).encode()
+        request_id = self._request_id_in_work() or self._noted(error)
+        body = json.dumps(error_body(error, request_id)).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
+            (b"x-request-id", request_id.encode()),
         ]
-        reason = HTTPStatus(status).phrase.encode()
+        reason = HTTPStatus(error.status).phrase.encode()
         for event in (
-            h11.Response(status_code=status, headers=headers, reason=reason),
+            h11.Response(status_code=error.status, headers=headers, reason=reason),
             h11.Data(data=body),
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
+
+    def _request_id_in_work(self) -> str | None:
+        """The id of the request whose body is wrong: the application notes what becomes of it."""
+        context = self.scope["state"].get("context") if self._has_request else None
+        return context.request_id if context is not None else None
+
+    def _noted(self, error: ServiceError) -> str:
+        """Log and count what the application does not see; its id."""
+        request_id, status, code = uuid.uuid4().hex, error.status, error.code
+        logs.event("request", request_id=request_id, endpoint="other", status=status, code=code, stage="receive")
+        if self.metrics is not None:
+            self.metrics.count_refusal(status, code)
+        return request_id

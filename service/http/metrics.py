@@ -96,6 +96,11 @@ class Metrics:
         if audio_seconds > 0:
             self.real_time_factor.labels(task).observe(timings.inference / audio_seconds)
 
+    def count_refusal(self, status: int, code: str) -> None:
+        """A request was refused before the application saw it."""
+        self.requests.labels("other", str(status)).inc()
+        self.rejections.labels(code).inc()
+
     def page(self) -> bytes:
         """Everything, in Prometheus' text format."""
         return generate_latest(self.registry)

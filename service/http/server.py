@@ -22,6 +22,7 @@ from uvicorn.config import STARTUP_FAILURE
 from service import logs, signals
 from service.http import door
 from service.http.connection import KEEP_ALIVE_SECONDS, HttpProtocol
+from service.http.metrics import Metrics
 from service.lifecycle import Lifecycle
 
 _POLL_SECONDS = 0.05
@@ -33,10 +34,13 @@ _ADDRESS = "WHISPER_HOST and WHISPER_PORT must be an address of this machine on 
 class Server(uvicorn.Server):
     """Listens until the lifecycle says otherwise."""
 
-    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, *, host: str, port: int, header_seconds: float) -> None:
+    def __init__(
+        self, app: ASGIApp, lifecycle: Lifecycle, metrics: Metrics, *, host: str, port: int, header_seconds: float
+    ) -> None:
         class Protocol(HttpProtocol):
             pass
 
+        Protocol.metrics = metrics
         Protocol.header_seconds = header_seconds
         Protocol.max_connections = min(Protocol.max_connections, _descriptors() // 2)  # a request wants others
         super().__init__(

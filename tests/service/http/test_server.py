@@ -1,7 +1,8 @@
-"""Where it cannot listen, and connections for which there is no descriptor."""
+"""Where it cannot listen, what it refuses by itself, and connections for which there is no descriptor."""
 
 import asyncio
 import contextlib
+import json
 import resource
 import time
 from typing import Any
@@ -13,14 +14,15 @@ from starlette.applications import Starlette
 
 from service import logs
 from service.http.server import Server
-from tests.serving import service, wait_until
+from tests.fakes import script
+from tests.serving import check_error_body, read_answer, request_head, service, wait_until
 
 
 @pytest.mark.parametrize("host", ["a" * 70, "..", "192.0.2.1"])
 def test_where_it_cannot_listen_the_log_names_the_settings(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     noted: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(logs, "event", lambda name, **fields: noted.append((name, fields)))
-    server = Server(Starlette(), Mock(), host=host, port=0, header_seconds=1)
+    server = Server(Starlette(), Mock(), Mock(), host=host, port=0, header_seconds=1)
     with pytest.raises(SystemExit) as exit_:
         asyncio.run(server.serve())
     assert exit_.value.code == 3
@@ -28,6 +30,37 @@ def test_where_it_cannot_listen_the_log_names_the_settings(host: str, monkeypatc
     assert (name, fields["host"], fields["port"]) == ("not_listening", host, 0)
     assert "WHISPER_HOST" in fields["detail"]
     assert fields.keys() - {"level"} <= logs.KEYS
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"), [(b"hello\r\n\r\n", 400, "invalid_http"), (b"GET / HT", 408, "upload_timeout")]
+)
+def test_what_the_application_never_sees_has_an_id_a_line_and_a_place_in_the_metrics(
+    sent: bytes, status: int, code: str
+) -> None:
+    with service(WHISPER_UPLOAD_SECONDS="1") as server, server.connect() as connection:
+        connection.sendall(sent)
+        answered, headers, body = read_answer(connection)
+        assert (answered, check_error_body(json.loads(body))["code"]) == (status, code)
+        request_id = json.loads(body)["request_id"]
+        assert headers["x-request-id"] == request_id
+        wait_until(lambda: request_id in server.log_text())
+        (line,) = [line for line in server.log() if line.get("request_id") == request_id]
+        assert (line["event"], line["endpoint"], line["status"], line["code"]) == ("request", "other", status, code)
+        page = server.get("/metrics").text
+        assert f'whisper_requests_total{{endpoint="other",status="{status}"}} 1.0' in page
+        assert f'whisper_rejections_total{{reason="{code}"}} 1.0' in page
+
+
+def test_a_body_that_is_no_http_is_refused_under_the_id_of_its_request() -> None:
+    with service() as server, server.connect() as connection:
+        connection.sendall(request_head(None, "/v1/transcribe", "X-Request-Id: mine"))
+        wait_until(lambda: server.gauge("whisper_queue_requests") == 1.0)
+        connection.sendall(b"no size\r\n")
+        status, headers, body = read_answer(connection)
+        assert (status, headers["x-request-id"], json.loads(body)["request_id"]) == (400, "mine", "mine")
+        server.assert_idle()
+        assert server.post(script()).status_code == 200
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux sets the limits of another process")
