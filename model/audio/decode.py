@@ -83,7 +83,29 @@ def decode_audio(source: AudioSource, limits: AudioLimits = DEFAULT_LIMITS) -> W
         parts = links(file) if container is OGG else []
         if len(parts) > 1:
             return Waveform(_chained(file, parts, limits))
-        return Waveform(_read(file, container, limits))
+        return Waveform(_heard(file, container, limits))
+
+
+def _heard(file: BinaryIO, container: Container, limits: AudioLimits) -> Samples:
+    """The main sound track; where that is silent throughout, the first that is not.
+
+    Programs that record a screen put the microphone into a track behind the machine's own sound.
+    """
+    main = samples = _read(file, container, limits)
+    track = 0
+    while _is_silent(samples):
+        track += 1
+        try:
+            samples = _decode(partial(AvReader, track=track), file, container, limits)
+        except InvalidAudioError:  # that was the last one, or it is broken
+            return main
+    return samples
+
+
+def _is_silent(samples: Samples) -> bool:
+    """Whether 16 bits hold nothing of it."""
+    step = 1.0 if samples.dtype == np.int16 else 1 / 32_768
+    return -step < float(samples.min()) <= float(samples.max()) < step
 
 
 def _read(file: BinaryIO, container: Container, limits: AudioLimits) -> Samples:

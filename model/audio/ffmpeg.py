@@ -39,13 +39,14 @@ _MAX_RATE_CHANGE = 8
 class AvReader:
     """A file in which FFmpeg found sound."""
 
-    def __init__(self, file: BinaryIO, container: Container) -> None:
+    def __init__(self, file: BinaryIO, container: Container, *, track: int = 0) -> None:
+        """`track`: which of the sound tracks, 0 the main one; `UnreadableError` for one that is not there."""
         self._container = container
         if container is MP4 and refers_elsewhere(file):
             raise InvalidAudioError("The MP4 file keeps its sound in another file: send that one.")
         self._input = _open(file, container)
         try:
-            self._stream = _sound_track(self._input, container)
+            self._stream = _sound_track(self._input, container, track)
             self._frames = self._decode()
             first = next(self._frames, None)
             if first is None or first.format.packed.name not in _FULL_SCALE:
@@ -161,8 +162,8 @@ def _refuse(*_: object) -> NoReturn:
     raise PermissionError("a file may not refer to other files")
 
 
-def _sound_track(file: av.container.InputContainer, container: Container) -> av.AudioStream:
-    """The file's main sound track."""
+def _sound_track(file: av.container.InputContainer, container: Container, number: int) -> av.AudioStream:
+    """The file's main sound track, or another: the main one is 0, the others follow in the file's order."""
     if any(stream.type == "attachment" for stream in file.streams):
         raise InvalidAudioError(
             f"The {container.name} file carries attached files, which are not accepted: send its sound only."
@@ -174,7 +175,10 @@ def _sound_track(file: av.container.InputContainer, container: Container) -> av.
     if not decodable:
         raise UnreadableError(f"The {container.name} file's sound is in a codec that is not supported.")
     best = file.streams.best("audio")  # none where no sound came while the file was opened: it begins later
-    stream = next((track for track in decodable if track is best), decodable[0])
+    decodable.sort(key=lambda track: track is not best)
+    if number >= len(decodable):
+        raise UnreadableError(f"The {container.name} file has no more sound tracks.")
+    stream = decodable[number]
     stream.codec_context.thread_count = 1
     return stream
 

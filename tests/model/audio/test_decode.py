@@ -368,19 +368,33 @@ def test_a_stream_may_change_its_rate_and_channels_on_the_way() -> None:
     assert likeness(decoded[33_000:], SPEECH) > 0.95
 
 
-def test_a_track_in_an_unknown_codec_does_not_hide_the_one_that_can_be_heard() -> None:
-    """As in videos of telephones whose spatial sound is a track of its own."""
+def movie_of(*tracks: Any) -> bytes:
+    """An MP4 file with a sound track for each of these samples, (n,) at 16 kHz."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as output:
-        tracks = [output.add_stream("aac", rate=16_000, layout="mono") for _ in range(2)]
-        for track in tracks:
-            frame = av.AudioFrame.from_ndarray(SPEECH[None], format="fltp", layout="mono")
+        streams = [output.add_stream("aac", rate=16_000, layout="mono") for _ in tracks]
+        for stream, samples in zip(streams, tracks, strict=True):
+            frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
             frame.sample_rate = 16_000
-            output.mux([*track.encode(frame), *track.encode(None)])
-    first = file.getvalue().replace(b"mp4a", b"apac", 1).replace(b"esds", b"free", 1)
+            output.mux([*stream.encode(frame), *stream.encode(None)])
+    return file.getvalue()
+
+
+def test_a_track_in_an_unknown_codec_does_not_hide_the_one_that_can_be_heard() -> None:
+    """As in videos of telephones whose spatial sound is a track of its own."""
+    first = movie_of(SPEECH, SPEECH).replace(b"mp4a", b"apac", 1).replace(b"esds", b"free", 1)
     assert likeness(floats(decode_audio(first)), SPEECH) > 0.97
     with pytest.raises(InvalidAudioError, match="codec that is not supported"):
         decode_audio(first.replace(b"mp4a", b"apac").replace(b"esds", b"free"))
+
+
+def test_a_silent_main_track_does_not_hide_one_that_speaks() -> None:
+    """As where a screen was recorded: the machine's own sound, of which there was none, and the microphone."""
+    silence, other = np.zeros_like(SPEECH), speechlike(2.0, seed=1)
+    for tracks in ((silence, SPEECH), (silence, silence, SPEECH, other), (SPEECH, other)):
+        assert likeness(floats(decode_audio(movie_of(*tracks))), SPEECH) > 0.97
+    for tracks in ((silence,), (silence, silence)):
+        assert not decode_audio(movie_of(*tracks)).samples.any()
 
 
 @pytest.mark.parametrize("container", ["mpegts", "mpeg"])
