@@ -15,7 +15,7 @@ from av.audio.plane import AudioPlane
 
 from model.audio.containers import MP4, Container
 from model.audio.quicktime import refers_elsewhere
-from model.audio.readers import BLOCK_FRAMES, Block, UnreadableError, unreadable
+from model.audio.readers import BLOCK_FRAMES, Block, Source, UnreadableError, unreadable
 from model.dims import SAMPLE_RATE
 from model.errors import InvalidAudioError
 
@@ -149,7 +149,12 @@ def _open(file: BinaryIO, container: Container) -> av.container.InputContainer:
     options = {"protocol_whitelist": "", "codec_whitelist": ",".join(sorted(_DECODERS))}
     try:
         return av.open(
-            file, "r", format=container.demuxer, container_options=options, io_open=_refuse, metadata_errors="replace"
+            Source(file),
+            "r",
+            format=container.demuxer,
+            container_options=options,
+            io_open=_refuse,
+            metadata_errors="replace",
         )
     except MemoryError:
         raise

@@ -3,37 +3,17 @@
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 import numpy as np
 import soundfile
 
 from model.audio.containers import Container
-from model.audio.readers import BLOCK_FRAMES, Block, UnreadableError, unreadable
+from model.audio.readers import BLOCK_FRAMES, Block, Source, UnreadableError, unreadable
 from model.dims import SAMPLE_RATE
 
 _UNKNOWN_FRAMES = 2**62
 """Counts from here on are placeholders for an unknown length, or forged."""
-
-
-class _Source:
-    """The file as libsndfile's callbacks see it: without a name, from which conclusions could be drawn, and without
-    exceptions, which a callback could only print. An impossible seek leaves the position; libsndfile compares it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.tell = file.tell
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def seek(self, offset: int, whence: int) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except (OSError, ValueError):
-            return self._file.tell()
 
 
 class _Sequential(soundfile.SoundFile):  # type: ignore[misc]  # the package has no types
@@ -51,7 +31,7 @@ class SoundFileReader:
         file.seek(0)
         self._container, self._lenient = container, lenient
         try:
-            self._file = _Sequential(_Source(file))
+            self._file = _Sequential(Source(file))
         except (soundfile.SoundFileError, OSError, ValueError, TypeError):
             unreadable(container)
         if self._file.subtype.startswith("MPEG_"):  # it takes the first damage in MP3 for the end, and says nothing

@@ -5,8 +5,9 @@ can be decoded: a file that ends early, or is damaged in the middle, gives the s
 any sound is `UnreadableError`. No reader trusts a header for an amount of memory.
 """
 
+import os
 from collections.abc import Iterator
-from typing import NoReturn, Protocol, Self
+from typing import Any, BinaryIO, NoReturn, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,29 @@ def unreadable(container: Container) -> NoReturn:
     raise UnreadableError(
         f"The {container.name} file cannot be decoded: it is damaged, ends early, or its codec is not supported."
     )
+
+
+class Source:
+    """The file as the libraries' callbacks see it: without a name, from which conclusions could be drawn, and without
+    exceptions, which they could only print or keep for later. A seek to where no file reaches leaves the position."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read = file.read
+        self.tell = file.tell
+
+    def readinto(self, buffer: Any) -> int:
+        """As a file's own: the number of bytes that came."""
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """The new position, or -1: FFmpeg believes it, libsndfile asks for the position."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
 
 
 class Reader(Protocol):

@@ -281,6 +281,14 @@ def test_a_truncated_file_gives_its_first_part(file: bytes) -> None:
     assert likeness(part, whole[: len(part)]) > 0.99
 
 
+def test_a_place_that_no_file_reaches_is_passed_over(tmp_path: Path) -> None:
+    """NUT's last bytes say where its index is; where it broke off they are sound, and the system refuses that place."""
+    file = ffmpeg(LONG, 16_000, "nut", "pcm_s16le")
+    broken = tmp_path / "broken.nut"
+    broken.write_bytes(file[: len(file) // 2] + b"\x90" * 12)
+    assert 4.0 < decode_audio(broken).duration < 6.0
+
+
 def test_damage_in_the_middle_costs_only_the_damaged_part() -> None:
     file = bytearray(ffmpeg(SPEECH, 16_000, "adts", "aac"))
     file[len(file) // 2 : len(file) // 2 + 200] = bytes(200)
