@@ -17,8 +17,8 @@ _HEAD_BYTES = 65_536
 _MAX_TAGS = 8
 _TS_PACKETS = 8
 _LOAS_FRAMES = 3
-_JUNK_BYTES = 16_384
-"""How far into an MP3 or AAC file its first frame may lie."""
+_JUNK_BYTES = 60_000
+"""How far into an MP3 or AAC file its first frame may lie: FFmpeg's demuxer looks no further than the head."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,9 +80,11 @@ def test_a_transport_stream_may_begin_anywhere(options: dict[str, str], begin: i
     assert decode_audio(file[begin:]).duration > 3.5
 
 
-def test_a_little_junk_before_the_first_frame_is_passed_over() -> None:
-    assert identified(bytes(1_000) + MP3) is containers.MP3
-    assert identified(bytes(1_000) + ADTS) is containers.AAC
+@pytest.mark.parametrize("junk", [bytes(1_000), b"<p>Not found.</p>" * 2_000], ids=["zeros", "a page"])
+def test_junk_before_the_first_frame_is_passed_over(junk: bytes) -> None:
+    for file, container in ((MP3, containers.MP3), (ADTS, containers.AAC)):
+        assert identified(junk + file) is container
+        assert decode_audio(junk + file).duration == pytest.approx(1.0, abs=0.15)
 
 
 @pytest.mark.parametrize(
