@@ -5,6 +5,7 @@ already; gives `warnings` to `model.longform.transcript`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from model.dims import FRAMES_PER_SECOND
@@ -13,9 +14,12 @@ from model.window import TIMESTAMP_SECONDS, DecodingResult, Place, Window
 
 
 def left_out(
-    result: DecodingResult, window: Window, segments: Sequence[Segment], timestamp_begin: int
+    result: DecodingResult, window: Window, segments: Sequence[Segment], timestamp_begin: int, *, until: int
 ) -> list[Skipped]:
-    """Where in the recording something was cut out of the window's text; `segments` are what is left of it."""
+    """Where in the recording something was cut out of the window's text; `segments` are what is left of it.
+
+    `until`: the frame from which the recording is heard again, so that nothing is lost from there on.
+    """
     offset, stop = window.seek / FRAMES_PER_SECOND, (window.seek + window.n_frames) / FRAMES_PER_SECOND
     left: list[Skipped] = []
 
@@ -30,7 +34,12 @@ def left_out(
         last = segments[-1]
         # Without a timestamp at its end, what is left of the loop lasts as long as the window, and is named as a whole.
         left.append(Skipped("repetition", last.end if last.end < stop else last.start, stop))
-    return [one for one in left if one.start < one.end]
+    again = until / FRAMES_PER_SECOND
+    return [
+        replace(one, end=min(one.end, again))
+        for one in left
+        if one.start < one.end and round(one.start * FRAMES_PER_SECOND) < until
+    ]
 
 
 def echoed(echoes: Sequence[Segment], window: Window) -> list[Skipped]:

@@ -112,12 +112,7 @@ class Transcript:
         if again is not None:
             segments, seek = self._before(again, segments), again
         self._hears_again = again is not None
-        left = left_out(result, window, segments, self._tokenizer.timestamp_begin)
-        heard_again = seek / FRAMES_PER_SECOND
-        left = [
-            replace(one, end=min(one.end, heard_again)) for one in left if round(one.start * FRAMES_PER_SECOND) < seek
-        ]
-        self.skipped += left
+        self.skipped += left_out(result, window, segments, self._tokenizer.timestamp_begin, until=seek)
         # However the words fall, the next window is another one.
         self._seek = max(seek, window.seek + 1)
         segments, echoes = self._echoes.sift(segments, result.speech)
