@@ -58,7 +58,7 @@ readme: ## Write the README's generated parts
 	@deploy/install.sh service
 	@$(PY) -m deploy.readme
 
-dashboard: ## Write Grafana's dashboard from deploy/dashboard.py
+dashboard: ## Write Grafana's dashboard from deploy/panels.py
 	@deploy/install.sh service
 	@$(PY) -m deploy.dashboard
 

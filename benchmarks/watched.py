@@ -3,7 +3,7 @@
     python -m benchmarks.watched docs/metrics.svg --seconds 120 --clients 4
 
 Clients send the clips of tests/audio one after another; halfway one replica is restarted. The panels are those of the
-dashboard (`deploy.dashboard`), their queries asked of Prometheus for the time of the run. Needs haproxy and prometheus.
+dashboard (`deploy.panels`), their queries asked of Prometheus for the time of the run. Needs haproxy and prometheus.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from benchmarks.concurrency import AUDIO
-from deploy.dashboard import ROWS, Panel
+from deploy.panels import ROWS, Panel
 from tests.prometheus import Prometheus
 from tests.stack import Stack
 

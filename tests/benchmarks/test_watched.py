@@ -1,7 +1,7 @@
 from xml.etree import ElementTree
 
 from benchmarks.watched import draw
-from deploy.dashboard import Panel
+from deploy.panels import Panel
 
 
 def test_the_drawing_shows_every_line_inside_its_graph() -> None:

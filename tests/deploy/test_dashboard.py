@@ -19,7 +19,8 @@ import httpx
 import pytest
 import yaml
 
-from deploy.dashboard import ROWS, TARGET, dashboard, rendered
+from deploy.dashboard import TARGET, dashboard, rendered
+from deploy.panels import ROWS
 from tests.balancers import program
 from tests.conftest import AUDIO
 from tests.faulty_worker import Harm
