@@ -54,7 +54,7 @@ format: ## Format the code and mend what can be mended
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
-readme: ## Write the README's generated parts
+readme: ## Write the README's tables and the map of files, docs/files.md
 	@deploy/install.sh service
 	@$(PY) -m deploy.readme
 

@@ -1,6 +1,7 @@
-"""Writes the README's generated parts: request fields, settings, and the map of files from each file's first sentence.
+"""Writes what documents repeat of the code: the README's request fields and settings, and the map of files.
 
-`make readme` writes them and `tests/test_project.py` compares them, so that none can drift from the code.
+`make readme` writes them and `tests/test_project.py` compares them, so that none can drift from the code. A file's line
+of the map is its own first sentence.
 """
 
 import ast
@@ -15,6 +16,8 @@ from service.http.fields import FIELDS
 from service.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = ("README.md", "docs/files.md")
+"""Those that hold generated parts."""
 GIVEN = {
     ".ci/run": "What must pass before a change lands.",
     ".dockerignore": "What may enter the image's build.",
@@ -32,16 +35,29 @@ GIVEN = {
     "pyproject.toml": "Dependencies and the settings of every tool, import contracts included.",
     "requirements/": "The locks: every dependency pinned, every file hashed; torch apart, for CPU and for CUDA.",
     "tests/deploy/keda-scaledobject.json": "KEDA's own schema of what deploy/kubernetes/keda asks for.",
+    "docs/accuracy.md": "How often it errs, beside openai-whisper and faster-whisper: by language, by kind, in noise.",
+    "docs/architecture.md": "How the parts belong together, and where Whisper's traps are.",
+    "docs/failure-contract.md": "What is promised when something goes wrong: 42 statements, each with its test.",
+    "docs/files.md": "This map.",
+    "docs/operations.md": "Running it: sizes, limits, start and stop, balancers, Kubernetes, watching, every alert.",
+    "docs/performance.md": "How fast it is, what makes it so, and what was tried.",
+    "benchmarks/LOG.md": "Every measurement with its date, good or bad.",
     "tests/audio/": "Short real recordings in nine languages, with their texts and licences.",
 }
-"""Lines of files that hold none themselves, and of folders that need no more than one."""
+"""Lines of files that hold none themselves or only a title, and of folders that need no more than one."""
 LEFT_OUT = re.compile(r"README\.md|(.+/)?py\.typed|tests/(.+/)?__init__\.py")
 
 
 def first_sentence(name: str) -> str:
-    """What a file says that it is: the first sentence of its docstring, comment or title."""
+    """What a file says that it is: its title, or the first sentence of its docstring or comment."""
     text = (ROOT / name).read_text()
-    if not name.endswith(".py"):
+    if name.endswith(".md"):
+        title = re.search(r"(?m)^# (?:\d+\. )?(.+)", text)
+        return title[1] if title else ""
+    if name.endswith((".c", ".h")):
+        comment = re.search(r"/\*(.+?)\*/", text, re.DOTALL)
+        text = " ".join(line.strip(" *") for line in comment[1].splitlines()) if comment else ""
+    elif not name.endswith(".py"):
         comment = re.search(r"(?m)^# .+(\n# .+)*", text)
         text = comment[0].replace("\n# ", " ").removeprefix("# ") if comment else ""
     elif docstring := ast.get_docstring(ast.parse(text)):
@@ -110,18 +126,19 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-def rendered(readme: str) -> str:
-    """The README with its generated parts new."""
+def rendered(document: str) -> str:
+    """The document with its generated parts new."""
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     files = [name for name in listing.splitlines() if (ROOT / name).is_file()]
     for name, content in {"fields": fields_table(), "settings": settings_table(), "files": file_map(files)}.items():
         begin, end = f"<!-- {name}: written by make readme -->", f"<!-- end of {name} -->"
-        before, _, rest = readme.partition(begin)
-        _, _, after = rest.partition(end)
-        readme = f"{before}{begin}\n\n{content}\n\n{end}{after}"
-    return readme
+        if begin in document:
+            before, _, rest = document.partition(begin)
+            _, _, after = rest.partition(end)
+            document = f"{before}{begin}\n\n{content}\n\n{end}{after}"
+    return document
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(rendered(path.read_text()))
+    for path in (ROOT / name for name in DOCUMENTS):
+        path.write_text(rendered(path.read_text()))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.readme import rendered
+from deploy.readme import DOCUMENTS, rendered
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,15 +130,19 @@ def test_the_readme_names_the_two_commands_and_files_that_exist() -> None:
     assert [name for name in linked if not (ROOT / name).exists()] == []
 
 
-def test_the_readme_is_as_the_code_writes_it() -> None:
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_is_as_the_code_writes_it(name) -> None:
     tracked()
-    readme = (ROOT / "README.md").read_text()
-    assert rendered(readme) == readme, "run `make readme`"
+    document = (ROOT / name).read_text()
+    assert "written by make readme -->" in document
+    assert rendered(document) == document, "run `make readme`"
 
 
-def test_the_readmes_map_leads_from_tests_to_files_that_exist() -> None:
-    readme = (ROOT / "README.md").read_text()
-    _, _, files = readme.partition("<!-- files: ")
+def test_every_file_is_on_the_map_with_what_it_is_for() -> None:
+    files = (ROOT / "docs/files.md").read_text()
+    lines = files.split("```")[1].splitlines()[1:]
+    assert "model/native/" in lines
+    assert [line for line in lines if not line.endswith("/") and not re.fullmatch(r" *\S+ {2,}\S.*", line)] == []
     mirrored = re.findall(r"  ((?:model|service|deploy|benchmarks)/[\w/]+\.py)$", files, re.MULTILINE)
     assert mirrored
     assert [name for name in mirrored if not (ROOT / name).is_file()] == []
