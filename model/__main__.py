@@ -61,6 +61,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output-dir", type=Path, help="write one file per recording here, not to standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args(arguments)
+    _check(args, parser)
+    return args
+
+
+def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse what argparse cannot see by itself; `args.layout` is how subtitles are cut."""
     try:
         args.layout = Layout(
             max_line_width=args.max_line_width,
@@ -76,7 +82,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     names = Counter(file.stem for file in args.files) if args.output_dir else Counter()
     if twice := [str(file) for file in args.files if names[file.stem] > 1]:
         parser.error(f"--output-dir would have several files of one name, of {', '.join(twice)}")
-    return args
 
 
 def _add_word_options(parser: argparse.ArgumentParser) -> None:

@@ -29,17 +29,45 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     import torch
 
     from model.capabilities import can_translate
-    from model.compute import choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
+    from model.compute import choose_device
     from model.native.quantize import cross_kv_name, decoder_name
-    from model.network.padding_store import learned_folder
-    from model.transcriber import Transcriber
-    from model.weights import load_weights
 
     if args.threads:
         torch.set_num_threads(args.threads)
     device = choose_device(args.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # or pinned memory, streams and kernels would go by the first card as well
+    transcriber, sha256 = _load(args, device)
+    model = transcriber.model
+    transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
+    max_rows = args.max_rows or choose_rows(transcriber.dims, device, model.dtype, args.memory_share, model.cross_kv)
+    engine = make_engine(transcriber, max_rows, args.cuda_graphs)
+    info = ModelInfo(
+        name=transcriber.name,
+        languages=transcriber.tokenizer.language_codes or ("en",),
+        can_translate=can_translate(model.dims),
+        device=str(device),
+        compute_type=model.compute_type,
+        encoder_context=model.encoder_context,
+        cross_kv=cross_kv_name(model),
+        decoder=decoder_name(model),
+        max_rows=max_rows,
+        steps="captured" if model.captures_steps else "plain",
+        plain_because=transcriber.left_out.get("cuda_graphs"),
+        torch_because=transcriber.left_out.get("cross_attention"),
+        native_because=transcriber.left_out.get("native"),
+        sha256=sha256,
+    )
+    return engine, info
+
+
+def _load(args: argparse.Namespace, device: "torch.device") -> tuple["Transcriber", str | None]:
+    """The model, laid out for the device as the command line asks, and the hash of its weights."""
+    from model.compute import choose_compute_type, choose_cross_kv, choose_encoder_context
+    from model.network.padding_store import learned_folder
+    from model.transcriber import Transcriber
+    from model.weights import load_weights
+
     compute_type = choose_compute_type(args.compute_type, device)
     cross_kv = choose_cross_kv(args.cross_kv, compute_type)
     try:
@@ -51,27 +79,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     transcriber = Transcriber.from_weights(
         weights, device, compute_type, context, cross_kv, args.cross_attention, args.cuda_graphs, folder
     )
-    model = transcriber.model
-    transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
-    max_rows = args.max_rows or choose_rows(transcriber.dims, device, model.dtype, args.memory_share, cross_kv)
-    engine = make_engine(transcriber, max_rows, args.cuda_graphs)
-    info = ModelInfo(
-        name=weights.name,
-        languages=transcriber.tokenizer.language_codes or ("en",),
-        can_translate=can_translate(model.dims),
-        device=str(device),
-        compute_type=compute_type,
-        encoder_context=context,
-        cross_kv=cross_kv_name(model),
-        decoder=decoder_name(model),
-        max_rows=max_rows,
-        steps="captured" if model.captures_steps else "plain",
-        plain_because=transcriber.left_out.get("cuda_graphs"),
-        torch_because=transcriber.left_out.get("cross_attention"),
-        native_because=transcriber.left_out.get("native"),
-        sha256=weights.sha256,
-    )
-    return engine, info
+    return transcriber, weights.sha256
 
 
 def make_engine(transcriber: "Transcriber", max_rows: int, cuda_graphs: str) -> "Engine":
