@@ -82,7 +82,7 @@ class Worker:
             finally:
                 os.close(fd)
             if len(samples) != message.n_samples or len(samples) == 0:
-                self._channel.send(Failed(message.request_id, "internal_error", "the waveform came incomplete"))
+                self._channel.send(Failed(message.request_id, "internal_error", "The waveform came incomplete."))
                 return
             for answer in self._engine.submit(message, samples, time.monotonic()):
                 self._channel.send(answer)

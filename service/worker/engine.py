@@ -87,7 +87,7 @@ class Engine:
         try:
             job = Job(self._transcriber, request, samples, max_rows=self.batch.max_rows, submitted=now)
         except OptionError as error:
-            return [Failed(request.request_id, "invalid_value", str(error), error.param)]
+            return [Failed(request.request_id, "invalid_value", f"{error}.", error.param)]
         except Exception as error:
             return [Failed(request.request_id, "internal_error", fault_of(error, self._device).reason)]
         self._jobs[job.request_id] = job
@@ -113,7 +113,7 @@ class Engine:
     def iterate(self, now: float) -> list[Message]:
         """One turn: drop who is late, start who is next, advance every row by a token."""
         messages = [
-            self._fail(request_id, "deadline_exceeded", "the deadline passed before the work was done")
+            self._fail(request_id, "deadline_exceeded", "The deadline passed before the work was done.")
             for request_id in self._scheduler.late(now)
         ]
         self.seats.turn(now)

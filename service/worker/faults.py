@@ -30,7 +30,7 @@ def fault_of(error: Exception, device: torch.device) -> Fault:
     exhausted = isinstance(error, torch.OutOfMemoryError)
     if not exhausted and is_lost(device):
         raise DeviceLostError("the device does not answer any more") from error
-    return Fault(f"the request failed inside the model ({type(error).__name__})", exhausted)
+    return Fault(f"The request failed inside the model ({type(error).__name__}).", exhausted)
 
 
 def twice(work: Callable[[], Result]) -> Result:

@@ -110,6 +110,7 @@ def test_what_the_model_cannot_do_is_refused_at_once(model, options) -> None:
     (answer,) = submit(engine, request_of("a", 2.0, **options))
     assert isinstance(answer, Failed)
     assert (answer.code, [answer.param]) == ("invalid_value", list(options))
+    assert answer.message.endswith(".")
     assert not engine.busy
 
 
