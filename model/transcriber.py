@@ -169,7 +169,7 @@ class Transcriber:
 
         Some 40 ms of a CPU for 30 s of sound.
         """
-        silent = options.guards and pauses(result.tokens, self.tokenizer.timestamp_begin, window)
+        silent = options.guards and (result.looked or pauses(result.tokens, self.tokenizer.timestamp_begin, window))
         if not silent and not is_doubtful(result, options):
             return result
         sound = samples[window.seek * HOP_LENGTH : (window.seek + window.n_frames) * HOP_LENGTH]

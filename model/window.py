@@ -100,6 +100,9 @@ class DecodingResult:
     """Words that most of the witnesses have too, where there were any."""
     unconfirmed: tuple[Place, ...] = ()
     """Around what was left out because other attempts have nothing in its place."""
+    looked: tuple[float, ...] = ()
+    """Seconds of the window at which the decoder looked when it wrote each token of text, where there was a reason to
+    ask (`model.guards.missed`)."""
     speech: tuple[float, ...] = ()
     """Speech probability of each 32 ms of the window, where there was a reason to ask (`model.guards.doubt`)."""
 

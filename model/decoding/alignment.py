@@ -23,12 +23,13 @@ from torch import Tensor
 
 from model.decoding.inference import Inference
 from model.dims import FRAMES_PER_SECOND, ModelDimensions
+from model.guards.missed import drags
 from model.native.alignment import find_frames
 from model.native.inference import NativeInference
 from model.options import TranscribeOptions
 from model.tokenizer import Tokenizer
 from model.transfer import send
-from model.window import DecodingResult, TokenTimes, Window, finished_tokens, is_silent
+from model.window import SURE_LOGPROB, DecodingResult, TokenTimes, Window, finished_tokens, is_silent
 
 _REACH = 3
 """Frames to each side of a median of seven."""
@@ -57,6 +58,15 @@ class Aligner:
             return replace(result, token_times=TokenTimes((0.0,), ()))
         start = self._tokenizer.sot_sequence(result.language, options.task)
         return replace(result, token_times=self._align(text, start, slot, window.n_frames))
+
+    def add_looks(
+        self, result: DecodingResult, slot: int, window: Window, options: TranscribeOptions
+    ) -> DecodingResult:
+        """The result with what was `looked_at`, if nobody doubts it and a segment of it lasts too long for its text."""
+        is_doubted = result.failed or result.avg_logprob < SURE_LOGPROB
+        if not options.guards or is_doubted or not drags(result.tokens, self._tokenizer.timestamp_begin):
+            return result
+        return replace(result, looked=tuple(self.looked_at(result, slot, window, options)))
 
     def looked_at(self, result: DecodingResult, slot: int, window: Window, options: TranscribeOptions) -> list[float]:
         """Seconds from the window's start at which the decoder looks most for each text token, in no order of time."""

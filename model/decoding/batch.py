@@ -190,7 +190,8 @@ class DecodingBatch:
                 rung = decoding.next_rung(self.tokenizer)
                 if rung is None:
                     result = decoding.kept(self.tokenizer)
-                    result = self._aligner.add_times(result, decoding.slot, decoding.window, decoding.options)
+                    asked = decoding.slot, decoding.window, decoding.options
+                    result = self._aligner.add_looks(self._aligner.add_times(result, *asked), *asked)
                     self._ended.append((decoding.slot, result))
                     self._remove_rows(decoding, keep=0)
                     del self._decodings[decoding.slot]

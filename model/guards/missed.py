@@ -2,7 +2,9 @@
 
 Between two segments, or behind the last one, a text may leave out whole sentences, most of all after a pause: the model
 takes up again where somebody speaks later. `pauses` says where a text is silent for long, which the voice activity
-detector is then asked about, and `resumption` where to begin to hear again what it heard there. Text is also written
+detector is then asked about, and `resumption` where to begin to hear again what it heard there. What is said several
+times may be written once, in a segment as long as all of it: where one `drags`, the decoder's attention says where its
+last words were heard, and what it goes on for behind them (`unheard`) is such a pause as well. Text is also written
 before it is said: where too little is said for it (`early`), the speech behind it is its own and was not missed, and a
 text that comes again with that speech was said once (`Echoes`).
 """
@@ -19,6 +21,10 @@ from model.window import TIMESTAMP_SECONDS, Window, ends_with_time, segment_ends
 _TIME_FRAMES = round(TIMESTAMP_SECONDS * FRAMES_PER_SECOND)
 _LEAST_PAUSE = 300
 """Frames from which on a text is silent for long."""
+_TOKEN_FRAMES = 30
+"""What a token of text takes to say, or less."""
+_LAST_TOKENS, _LAST_SECONDS = 5, 1.0
+"""Tokens at the end of a segment, and what they take to say; up to three look at where the same is said again."""
 _LEAST_SPEECH = 2.0
 """Seconds of speech in it that are worth another window."""
 _SILENCE = 0.5
@@ -31,8 +37,7 @@ _FASTEST = 30.0
 
 def pauses(tokens: Sequence[int], timestamp_begin: int, window: Window) -> list[Stretch]:
     """Where the text of a window is silent for long and is not heard again in any case: frames of the window."""
-    cuts = segment_ends(tokens, timestamp_begin)
-    parts = [tokens[start:stop] for start, stop in pairwise([0, *cuts])] if cuts else [tokens]
+    parts = _parts(tokens, timestamp_begin)
     spans = [[(part[i] - timestamp_begin) * _TIME_FRAMES for i in (0, -1)] for part in parts if part]
     if not spans or min(min(span) for span in spans) < 0:
         return []  # a text without timestamps at its ends
@@ -41,6 +46,42 @@ def pauses(tokens: Sequence[int], timestamp_begin: int, window: Window) -> list[
     if ends_with_time(tokens, timestamp_begin):
         starts.append(window.n_frames)
     return [(end, start) for end, start in zip(ends, starts, strict=False) if start - end >= _LEAST_PAUSE]
+
+
+def drags(tokens: Sequence[int], timestamp_begin: int) -> bool:
+    """Whether a segment of the window lasts long beyond what it takes to say its text."""
+    return any(_is_long(part, timestamp_begin) for part in _parts(tokens, timestamp_begin))
+
+
+def unheard(tokens: Sequence[int], looked: Sequence[float], timestamp_begin: int) -> list[Stretch]:
+    """What such segments go on for behind their last words: frames of the window, each up to its segment's end.
+
+    `looked`: where in the audio the decoder looked when it wrote each token of text, in seconds.
+    """
+    stretches: list[Stretch] = []
+    seconds = iter(looked)
+    for part in _parts(tokens, timestamp_begin):
+        heard = [next(seconds) for token in part if token < timestamp_begin]
+        if _is_long(part, timestamp_begin):
+            last = sorted(heard[-_LAST_TOKENS:])
+            latest = last[:2][-1] + _LAST_SECONDS
+            said = round(max(one for one in last if one <= latest) * FRAMES_PER_SECOND)
+            stretches.append((said, (part[-1] - timestamp_begin) * _TIME_FRAMES))
+    return [(said, end) for said, end in stretches if end - said >= _LEAST_PAUSE]
+
+
+def _is_long(part: Sequence[int], timestamp_begin: int) -> bool:
+    """Whether a segment lasts longer than its text by a long pause; not without text, or a timestamp at both ends."""
+    n_text = sum(token < timestamp_begin for token in part)
+    if not n_text or min(part[0], part[-1]) < timestamp_begin:
+        return False
+    return (part[-1] - part[0]) * _TIME_FRAMES - n_text * _TOKEN_FRAMES >= _LEAST_PAUSE
+
+
+def _parts(tokens: Sequence[int], timestamp_begin: int) -> list[Sequence[int]]:
+    """The tokens of each segment; all of them where no pair of timestamps cuts the window."""
+    cuts = segment_ends(tokens, timestamp_begin)
+    return [tokens[start:stop] for start, stop in pairwise([0, *cuts])] if cuts else [tokens]
 
 
 def early(segments: Sequence[Segment], speech: Sequence[float]) -> list[bool]:

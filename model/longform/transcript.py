@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from model.dims import FRAMES_PER_SECOND, N_FRAMES, SAMPLE_RATE, ModelDimensions
 from model.guards.invention import judge, rest_of
-from model.guards.missed import Echoes, early, pauses, resumption
+from model.guards.missed import Echoes, early, pauses, resumption, unheard
 from model.guards.omissions import echoed, left_out
 from model.guards.presence import is_speech_after_all, reason_to_skip
 from model.longform.clips import clip_frames, count_frames
@@ -209,20 +209,23 @@ class Transcript:
         return [clamped(one, one.start, min(one.end, stop)) for one in segments if one.start < stop]
 
     def _missed(self, window: Window, result: DecodingResult) -> int | None:
-        """The frame from which to hear again what the text passes over; not twice in a row, and None for nothing.
+        """The frame from which to hear again what the text passes over; None for nothing.
 
-        A loop stands for noise, but where it goes round a sentence that was heard.
+        What its own timestamps say is missing is not looked for twice in a row. A loop stands for noise, but where it
+        goes round a sentence that was heard.
         """
         if (
             not result.speech
             or (result.looped and not result.circling)
-            or self._hears_again
             or self._options.hallucination_silence_threshold is not None
         ):
             return None
         written, _ = self._reader.read(window, result)
         flags = zip(written, early(written, result.speech), strict=True)
         waiting = {round(one.end * FRAMES_PER_SECOND) - window.seek for one, is_early in flags if is_early}
-        silent = pauses(result.tokens, self._tokenizer.timestamp_begin, window)
-        frame = resumption([pause for pause in silent if pause[0] not in waiting], result.speech)
+        begin = self._tokenizer.timestamp_begin
+        silent = [] if self._hears_again else pauses(result.tokens, begin, window)
+        if result.looked:
+            silent += unheard(result.tokens, result.looked, begin)
+        frame = resumption([pause for pause in sorted(silent) if waiting.isdisjoint(pause)], result.speech)
         return None if frame is None else window.seek + frame

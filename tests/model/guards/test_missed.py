@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from model.dims import DIMENSIONS, FRAMES_PER_SECOND
-from model.guards.missed import pauses, resumption
+from model.guards.missed import drags, pauses, resumption, unheard
 from model.longform.recording import Recording
 from model.options import TranscribeOptions
 from model.segments import Skipped
@@ -81,6 +81,28 @@ def test_the_first_pause_with_speech_counts() -> None:
     assert resumption([], _speech((0, 30))) is None
 
 
+TIMES_AWRY = [0.5 + 0.25 * i for i in range(len(LONG) - 4)] + [13.0, 3.5, 3.7, 13.8, 9.0]
+"""Where the decoder looks in a sentence that is said again from 9 s on, three of its last tokens at the later ones."""
+
+
+@pytest.mark.parametrize(
+    ("tokens", "looked", "found"),
+    [
+        ((BEGIN, *LONG, BEGIN + 900), TIMES_AWRY, [(370, 1800)]),
+        ((BEGIN, *LONG, BEGIN + 550), [0.5 + 0.7 * i for i in range(len(LONG))], []),  # said slowly
+        ((BEGIN, *LONG, BEGIN + 250), TIMES_AWRY, None),
+        (_tokens((0, 5), (6, 7)), [0.4, 0.8, 6.2, 6.4], [(80, 500)]),
+        (_tokens((0, 4.5), (5, 20)), [0.4, 0.8, 5.5, 6.0], [(80, 450), (600, 2000)]),
+        ((BEGIN, *LONG), TIMES_AWRY, None),  # nobody knows where it ends
+        (HELLO, [0.4, 0.8], None),
+        ((), [], None),
+    ],
+)
+def test_what_a_segment_goes_on_for_behind_its_last_words(tokens, looked, found) -> None:
+    assert drags(tokens, BEGIN) == (found is not None)
+    assert unheard(tokens, looked, BEGIN) == (found or [])
+
+
 def _recording(**options) -> Recording:
     return Recording(DIMENSIONS["base"], TOKENIZER, replace(OPTIONS, **options), n_samples=60 * 16_000)
 
@@ -94,6 +116,20 @@ def test_what_comes_after_missed_speech_is_decoded_again_with_it() -> None:
     lane, window = recording.take()
     assert window.seek == pytest.approx(980, abs=4)
     assert window.prompt == HELLO or window.prompt[1:-1] == HELLO
+
+
+def test_a_sentence_that_is_said_again_and_written_once_is_heard_again_each_time() -> None:
+    recording, seeks = _recording(), []
+    for _ in range(3):
+        lane, window = recording.take()
+        seeks.append(window.seek)
+        length = window.n_frames / 100
+        speech = _speech(*((a, a + 4) for a in (0, 5, 10) if a < length), seconds=length)
+        looked = tuple(0.5 + 0.2 * i for i in range(len(LONG)))
+        recording.feed(lane, _result((BEGIN, *LONG, BEGIN + 700), speech=speech, looked=looked))
+    assert seeks == [0, pytest.approx(480, abs=4), pytest.approx(960, abs=8)]
+    first, second, _ = recording.result().segments
+    assert (first.start, first.end, second.start, second.end) == (0.0, *(s / 100 for s in (seeks[1], *seeks[1:])))
 
 
 def test_words_end_where_hearing_begins_again_though_they_are_found_behind_it() -> None:
