@@ -154,7 +154,7 @@ def warm_up(engine: "Engine", windows: int) -> None:
     while engine.busy:
         for message in engine.iterate(0.0):
             if isinstance(message, Failed):
-                raise RuntimeError(f"in the warm-up {message.message}")
+                raise RuntimeError(f"in the warm-up: {message.message}")
     engine.reset_stats()
 
 
