@@ -87,12 +87,17 @@ def test_every_module_says_what_it_is() -> None:
     assert silent == []
 
 
-def test_no_file_is_long() -> None:
-    long = {
-        name: lines
-        for name in tracked()
-        if name.endswith(".py") and (lines := (ROOT / name).read_text().count("\n")) > 400
-    }
+def test_no_file_and_no_function_is_long() -> None:
+    long = {}
+    for name in filter(partial(re.fullmatch, r".*\.py"), tracked()):
+        text = (ROOT / name).read_text()
+        if text.count("\n") > (400 if name.startswith("tests/") else 260):
+            long[name] = text.count("\n")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > 45:
+                    long[f"{name}: {node.name}"] = lines
     assert long == {}
 
 
@@ -168,6 +173,26 @@ def test_documents_link_only_to_files_that_exist() -> None:
     for name in filter(partial(re.fullmatch, r"(docs/.*|[A-Z]+)\.md"), tracked()):
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / name).read_text()):
             assert (ROOT / name).parent.joinpath(target).exists(), f"{name}: {target}"
+
+
+def test_what_is_named_in_the_code_and_in_documents_exists() -> None:
+    wrong = []
+    for name in tracked():
+        if not name.endswith((".py", ".md")) or name in ("CHANGELOG.md", "benchmarks/LOG.md"):  # of what was then
+            continue
+        text = (ROOT / name).read_text()
+        for dotted in re.findall(
+            r"`((?:model|service|benchmarks|deploy|tests)(?:\.\w+){2,}(?<!\.json))(?:\(\))?`", text
+        ):
+            module, rest = ROOT, dotted.split(".")
+            while rest and ((module / rest[0]).is_dir() or (module / f"{rest[0]}.py").is_file()):
+                module /= rest.pop(0)
+            source = module.with_suffix(".py") if module.with_suffix(".py").is_file() else module / "__init__.py"
+            if rest and not re.search(rf"(?m)^(?:class |def |async def )?{rest[0]}\b", source.read_text()):
+                wrong.append(f"{name}: {dotted}")
+        paths = re.findall(r"`((?:model|service|benchmarks|deploy|tests|docs)/[\w./-]+\.(?:py|c|h|md|sh))`", text)
+        wrong += [f"{name}: {path}" for path in paths if not (ROOT / path).exists()]
+    assert wrong == []
 
 
 def test_operations_names_only_metrics_and_settings_that_exist() -> None:
