@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.dims import SAMPLE_RATE
+from service import logs
 from service.children.audio_process import AudioProcess, ChildStartError
 from service.children.free_children import FreeChildren
 from service.errors import InvalidAudio, ServiceError, TooLarge, Unavailable
@@ -32,8 +33,6 @@ from service.wire import memory
 from service.wire.audio_messages import AudioDecoded, AudioRefused, DecodeAudio, SampleFormat
 from service.wire.channel import ChannelClosed
 from service.wire.messages import Message
-
-_log = logging.getLogger(__name__)
 
 CHILD_COMMAND = (sys.executable, "-m", "service.audio_child")
 _SAMPLE_BYTES: dict[SampleFormat, int] = {"int16": 2, "float32": 4}
@@ -219,7 +218,7 @@ class AudioPool:
                 self._free.give(child)
                 status = await child.ended()
                 self._free.remove(child)
-                _log.warning("audio child ended", extra={"exit_status": status})
+                logs.event("audio_child_ended", level=logging.WARNING, exit_status=status)
             self.restarts += 1
             failures = 0 if child is not None and child.used else failures + 1
             if child is None or failures > 1:
@@ -232,7 +231,7 @@ class AudioPool:
         try:
             child = await AudioProcess.start(self._command)
         except ChildStartError as error:
-            _log.error("audio child did not start", extra={"reason": str(error)})
+            logs.event("audio_child_not_started", level=logging.ERROR, reason=str(error))
             return None
         self.sandbox = child.sandbox
         return child

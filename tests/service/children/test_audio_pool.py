@@ -289,9 +289,11 @@ def test_children_that_cannot_start_are_tried_ever_more_slowly(
         await pool.stop()
         assert children() == []
 
-    with caplog.at_level(logging.ERROR, audio.__name__):
+    with caplog.at_level(logging.ERROR, "service"):
         asyncio.run(scenario())
-    assert reason in str(getattr(caplog.records[0], "reason", ""))
+    line = caplog.records[0]
+    assert line.message == "audio_child_not_started"
+    assert reason in line.fields["reason"]
 
 
 def test_a_command_that_does_not_exist_is_a_failed_start() -> None:
