@@ -16,10 +16,10 @@ from starlette.responses import Response
 from model.options import TranscribeOptions
 from model.segments import Transcription
 from service.errors import DeadlineExceeded, Unavailable
-from service.http.admission import Admission, Permit
+from service.http.admission import Admission
 from service.http.fields import FIELDS, Field
 from service.http.formats import Timings, language_response, transcription_response
-from service.http.jobs import Jobs, until_disconnected
+from service.http.jobs import Jobs, Visit, until_disconnected
 from service.http.metrics import Metrics
 from service.http.middleware import RequestContext
 from service.http.multipart import Form
@@ -29,9 +29,8 @@ from service.http.upload import UploadLimits, receive_form
 from service.lifecycle import Lifecycle
 from service.ports import Workers
 from service.settings import Settings
-from service.wire.messages import ModelInfo
 
-_Work = Callable[[Form, Permit, ModelInfo, RequestContext, float], Coroutine[Any, Any, Response]]
+_Work = Callable[[Form, Visit], Coroutine[Any, Any, Response]]
 
 
 class Endpoints:
@@ -83,68 +82,51 @@ class Endpoints:
         with self._admission.enter(context.key_id) as permit:
             try:
                 async with asyncio.timeout_at(deadline) as timeout:
-                    return await self._receive_and_work(request, work, known, permit, model, context, deadline)
+                    visit = Visit(permit, context, model, deadline)
+                    return await self._receive_and_work(request, visit, work, known)
             except TimeoutError:
                 if not timeout.expired():
                     raise
                 raise DeadlineExceeded(f"The request was not done within {self._timeout_seconds:g} seconds.") from None
 
     async def _receive_and_work(
-        self,
-        request: Request,
-        work: _Work,
-        known: Mapping[str, Field],
-        permit: Permit,
-        model: ModelInfo,
-        context: RequestContext,
-        deadline: float,
+        self, request: Request, visit: Visit, work: _Work, known: Mapping[str, Field]
     ) -> Response:
-        headers = request.scope["headers"]
+        headers, context = request.scope["headers"], visit.context
         check_query(request.scope["query_string"], known)
         lists = [name for name, field in known.items() if field.schema["type"] == "array"]
-        with await receive_form(request.receive, headers, self._limits, permit.hold_bytes, lists) as form:
+        with await receive_form(request.receive, headers, self._limits, visit.permit.hold_bytes, lists) as form:
             context.passed("upload", context.arrival, time.monotonic(), bytes=form.file_bytes)
             context.notes["bytes"] = form.file_bytes
             self._metrics.upload_bytes.inc(form.file_bytes)
-            return await until_disconnected(request.receive, work(form, permit, model, context, deadline))
+            return await until_disconnected(request.receive, work(form, visit))
 
-    async def _transcribe(
-        self, form: Form, permit: Permit, model: ModelInfo, context: RequestContext, deadline: float
-    ) -> Response:
-        asked = parse_transcribe(form.fields, model)
-        context.notes["response_format"] = asked.response_format
-        result, timings = await self._result(form, asked.options, permit, model, context, deadline)
+    async def _transcribe(self, form: Form, visit: Visit) -> Response:
+        asked = parse_transcribe(form.fields, visit.model)
+        visit.context.notes["response_format"] = asked.response_format
+        result, timings = await self._result(form, asked.options, visit)
         return transcription_response(
             result,
             asked.response_format,
             asked.layout,
-            model=model.name,
-            request_id=context.request_id,
+            model=visit.model.name,
+            request_id=visit.context.request_id,
             timings=timings,
             language_probabilities=asked.language_probabilities,
         )
 
-    async def _openai(
-        self, task: Task, form: Form, permit: Permit, model: ModelInfo, context: RequestContext, deadline: float
-    ) -> Response:
-        asked = parse_openai(form.fields, model, task)
-        context.notes["response_format"] = asked.response_format
-        result, _ = await self._result(form, asked.ours.options, permit, model, context, deadline)
+    async def _openai(self, task: Task, form: Form, visit: Visit) -> Response:
+        asked = parse_openai(form.fields, visit.model, task)
+        visit.context.notes["response_format"] = asked.response_format
+        result, _ = await self._result(form, asked.ours.options, visit)
         return openai_response(result, asked)
 
-    async def _result(
-        self,
-        form: Form,
-        options: TranscribeOptions,
-        permit: Permit,
-        model: ModelInfo,
-        context: RequestContext,
-        deadline: float,
-    ) -> tuple[Transcription, Timings]:
+    async def _result(self, form: Form, options: TranscribeOptions, visit: Visit) -> tuple[Transcription, Timings]:
         """The transcription and where its time went, noted and counted."""
-        context.notes["task"] = options.task
-        result, timings, first = await self._jobs.transcribe(form, options, permit, context, deadline)
-        context.notes.update(
+        notes = visit.context.notes
+        notes["task"] = options.task
+        result, timings, first = await self._jobs.transcribe(form, options, visit)
+        notes.update(
             language=result.language,
             segments=len(result.segments),
             queue_seconds=timings.queue,
@@ -153,7 +135,7 @@ class Endpoints:
         if first is not None:
             self._metrics.first_segment.observe(first)
         self._metrics.count_result(
-            model=model.name,
+            model=visit.model.name,
             task=options.task,
             language=result.language,
             audio_seconds=result.duration,
@@ -161,16 +143,14 @@ class Endpoints:
         )
         return result, timings
 
-    async def _detect_language(
-        self, form: Form, permit: Permit, model: ModelInfo, context: RequestContext, deadline: float
-    ) -> Response:
-        check_detect(form.fields, model)
-        detected, seconds = await self._jobs.detect_language(form, permit, context, deadline)
-        context.notes["language"] = detected.language
+    async def _detect_language(self, form: Form, visit: Visit) -> Response:
+        check_detect(form.fields, visit.model)
+        detected, seconds = await self._jobs.detect_language(form, visit)
+        visit.context.notes["language"] = detected.language
         return language_response(
             detected.language,
             detected.probabilities,
             duration=seconds,
-            model=model.name,
-            request_id=context.request_id,
+            model=visit.model.name,
+            request_id=visit.context.request_id,
         )

@@ -23,7 +23,7 @@ from service.http.middleware import RequestContext
 from service.http.multipart import Form
 from service.http.upload import ClientDisconnected
 from service.ports import Audio, AudioDecoder, Workers
-from service.wire.messages import DetectLanguage, Finished, LanguageDetected, SegmentsReady, Transcribe
+from service.wire.messages import DetectLanguage, Finished, LanguageDetected, ModelInfo, SegmentsReady, Transcribe
 
 T = TypeVar("T")
 
@@ -51,6 +51,18 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request from when it was let in: what goes with it wherever it is."""
+
+    permit: Permit
+    context: RequestContext
+    model: ModelInfo
+    """What will answer it."""
+    deadline: float
+    """On the monotonic clock."""
+
+
 @dataclass(slots=True)
 class _Progress:
     """What a worker has said about a job so far."""
@@ -68,8 +80,9 @@ class Jobs:
         self._audio_pool, self._worker_pool = audio_pool, worker_pool
         self._number = 0
 
-    async def decode(self, form: Form, permit: Permit, context: RequestContext) -> tuple[Audio, float]:
+    async def decode(self, form: Form, visit: Visit) -> tuple[Audio, float]:
         """The upload as samples, charged to the permit, and the seconds that took; the caller closes the samples."""
+        context, permit = visit.context, visit.permit
         context.stage, started = "decode_audio", time.monotonic()
         try:
             audio = await self._audio_pool.decode(form.fd)
@@ -87,16 +100,17 @@ class Jobs:
         return audio, seconds
 
     async def transcribe(
-        self, form: Form, options: TranscribeOptions, permit: Permit, context: RequestContext, deadline: float
+        self, form: Form, options: TranscribeOptions, visit: Visit
     ) -> tuple[Transcription, Timings, float | None]:
         """The transcription, where its time went, and seconds from arrival to its first segment."""
-        audio, decode_seconds = await self.decode(form, permit, context)
+        context = visit.context
+        audio, decode_seconds = await self.decode(form, visit)
         with contextlib.closing(audio):
-            job = Transcribe(self._job_id(context), audio.sample_format, audio.n_samples, options, deadline)
+            job = Transcribe(self._job_id(context), audio.sample_format, audio.n_samples, options, visit.deadline)
             progress = await self._run(job, audio, context)
         if progress.finished is None:
             raise InternalError("The worker ended without a result.")
-        permit.finish()
+        visit.permit.finish()
         finished, first = progress.finished, progress.first_segment_at
         timings = Timings(
             queue=finished.queue_seconds,
@@ -110,17 +124,15 @@ class Jobs:
             None if first is None else first - context.arrival,
         )
 
-    async def detect_language(
-        self, form: Form, permit: Permit, context: RequestContext, deadline: float
-    ) -> tuple[LanguageDetected, float]:
+    async def detect_language(self, form: Form, visit: Visit) -> tuple[LanguageDetected, float]:
         """The detected language, and the recording's length in seconds."""
-        audio, _ = await self.decode(form, permit, context)
+        audio, _ = await self.decode(form, visit)
         with contextlib.closing(audio):
-            job = DetectLanguage(self._job_id(context), audio.sample_format, audio.n_samples, deadline)
-            progress = await self._run(job, audio, context)
+            job = DetectLanguage(self._job_id(visit.context), audio.sample_format, audio.n_samples, visit.deadline)
+            progress = await self._run(job, audio, visit.context)
         if progress.detected is None:
             raise InternalError("The worker ended without a result.")
-        permit.finish(CHUNK_LENGTH)  # nothing is heard of what follows the first window
+        visit.permit.finish(CHUNK_LENGTH)  # nothing is heard of what follows the first window
         return progress.detected, audio.seconds
 
     def _job_id(self, context: RequestContext) -> str:
