@@ -119,22 +119,22 @@ class AvReader:
                 yield from _converted(converter, frame)
         yield from _converted(converter, None)
 
-    def _samples(self, frames: list[av.AudioFrame]) -> npt.NDArray[np.float32]:
-        """(frames, channels) of frames of one shape, scaled to 1.0 unless the file is kept as int16.
-
-        All of them at once: a codec's frame is 20 ms, and an hour has many.
-        """
-        kind = self._first.format.packed.name
-        planes = range(self.channels if self._first.format.is_planar else 1)
-        each = self.channels // len(planes)
-        joined = [np.concatenate([_plane(frame, i, frame.samples * each) for frame in frames]) for i in planes]
-        array = np.stack(joined, axis=1) if len(joined) > 1 else joined[0].reshape(-1, self.channels)
-        if self.is_int16:
-            return array
-        samples = array.astype(np.float32)
+    def _samples(self, frames: list[av.AudioFrame]) -> Block:
+        """(frames, channels) of frames of one shape, scaled to 1.0 unless the file is kept as int16."""
+        kind, planar = self._first.format.packed.name, self._first.format.is_planar
+        dtype, count = np.dtype(_DTYPES[kind]), sum(frame.samples for frame in frames)
+        samples: npt.NDArray[Any] = np.empty((count, self.channels), np.int16 if self.is_int16 else np.float32)
+        at = 0
+        for frame in frames:
+            part = samples[at : at + frame.samples]
+            for index, target in enumerate(part.T if planar else [part]):
+                target[...] = _plane(frame, index, dtype, target.size).reshape(target.shape)
+            at += frame.samples
         if kind == "u8":
             samples -= np.float32(128.0)
-        return samples / np.float32(_FULL_SCALE[kind])
+        if not self.is_int16 and _FULL_SCALE[kind] != 1.0:
+            samples /= np.float32(_FULL_SCALE[kind])
+        return samples
 
     def __enter__(self) -> Self:
         return self
@@ -202,11 +202,11 @@ def _converted(converter: av.AudioResampler | None, frame: av.AudioFrame | None)
         return []
 
 
-def _plane(frame: av.AudioFrame, index: int, count: int) -> npt.NDArray[Any]:
+def _plane(frame: av.AudioFrame, index: int, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
     """One channel, or all of them interleaved, as the decoder left it.
 
     Not by `AudioFrame.to_ndarray`: in PyAV 18.1 it counts planes until a null pointer, which is past the end of the
     array from 8 planar channels on, and crashes.
     """
     plane: Any = AudioPlane(frame, index)
-    return np.frombuffer(plane, np.dtype(_DTYPES[frame.format.packed.name]), count)
+    return np.frombuffer(plane, dtype, count)
