@@ -15,6 +15,13 @@ def test_defaults_hold_without_an_environment(monkeypatch):
     assert settings.docs_enabled
 
 
+def test_the_longest_recording_may_have_six_channels(monkeypatch):
+    for name in ("WHISPER_MAX_AUDIO_SECONDS", "WHISPER_MAX_DECODED_BYTES"):
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings()
+    assert settings.max_decoded_bytes >= settings.max_audio_seconds * 48_000 * 6 * 4
+
+
 def test_lists_come_from_commas(monkeypatch):
     monkeypatch.setenv("WHISPER_DEVICES", "cuda:0, cuda:1")
     monkeypatch.setenv("WHISPER_API_KEYS", "first-key,second-key")
