@@ -95,14 +95,14 @@ _SIGNATURES: tuple[tuple[int, bytes, Container], ...] = (
 
 def identify(file: BinaryIO) -> Container | None:
     """The container of a seekable file, or None for one that is not accepted; the position is left anywhere."""
-    offset = _after_id3_tags(file)
+    offset = after_id3_tags(file)
     file.seek(offset)
     head = file.read(_HEAD_BYTES)
     return _of_chunked(head) or _of_signature(head) or _of_frames(head) or (MP3 if offset and head else None)
 
 
-def _after_id3_tags(file: BinaryIO) -> int:
-    """The offset behind the ID3v2 tags that MP3, AAC and FLAC files may start with (ID3v2.4, section 3.1)."""
+def after_id3_tags(file: BinaryIO) -> int:
+    """The offset behind the ID3v2 tags that a file may start with (id3.org ID3v2.4, 3.1); moves the position."""
     offset = 0
     for _ in range(_MAX_TAGS):
         file.seek(offset)

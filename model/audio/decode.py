@@ -27,7 +27,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from model.audio.containers import OGG, Container, identify
+from model.audio.containers import AAC, MP3, OGG, Container, after_id3_tags, identify
 from model.audio.downmix import ChannelStatistics, Downmix
 from model.audio.ffmpeg import AvReader
 from model.audio.libsndfile import SoundFileReader
@@ -80,10 +80,20 @@ def decode_audio(source: AudioSource, limits: AudioLimits = DEFAULT_LIMITS) -> W
         container = identify(file)
         if container is None:
             raise InvalidAudioError(_unrecognised(file))
+        file = _without_tags(file, container)
         parts = links(file) if container is OGG else []
         if len(parts) > 1:
             return Waveform(_chained(file, parts, limits))
         return Waveform(_heard(file, container, limits))
+
+
+def _without_tags(file: BinaryIO, container: Container) -> BinaryIO:
+    """The file from behind ID3 tags, which programs put before kinds of files too whose readers know of none."""
+    start = 0 if container in (MP3, AAC) else after_id3_tags(file)
+    if start == 0:
+        return file
+    file.seek(start)
+    return io.BytesIO(file.read())
 
 
 def _heard(file: BinaryIO, container: Container, limits: AudioLimits) -> Samples:

@@ -4,6 +4,7 @@ import io
 import random
 import struct
 
+import numpy as np
 import pytest
 from av.format import ContainerFormat
 
@@ -70,6 +71,20 @@ def test_tags_before_the_sound_are_passed_over() -> None:
     assert identified(tag + ADTS) is containers.AAC
     assert identified(tag + silent_flac(1.0)) is containers.FLAC
     assert identified(id3(30) + id3(30) + MP3) is containers.MP3
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *(sndfile(SPEECH, 16_000, kind) for kind in ("WAV", "AIFF", "CAF", "FLAC", "OGG")),
+        ffmpeg(SPEECH, 16_000, "mp4", "aac"),
+        ffmpeg(SPEECH, 48_000, "webm", "libopus"),
+        ffmpeg(SPEECH, 16_000, "asf", "wmav2", bit_rate=64_000),
+    ],
+    ids=["wav", "aiff", "caf", "flac", "ogg", "mp4", "webm", "wma"],
+)
+def test_tags_cost_no_sound_where_they_do_not_belong(file: bytes) -> None:
+    np.testing.assert_array_equal(decode_audio(id3(20_000) + file).samples, decode_audio(file).samples)
 
 
 @pytest.mark.parametrize("options", [{}, {"mpegts_m2ts_mode": "1"}], ids=["ts", "m2ts"])
