@@ -69,6 +69,10 @@ class FixedView(Attention, Protocol):
     tokens: Tensor
     positions: Tensor
 
+    def hidden_states(self, decoder: TextDecoder, tokens: Tensor) -> Tensor:
+        """(rows, n_state) after these tokens (rows,), each at its position."""
+        ...
+
 
 class StepGraphs:
     """Steps of one decoder over one memory, by shape."""
@@ -179,7 +183,7 @@ class StepGraphs:
     def _run(self, shape: Shape) -> Tensor:
         """What is captured: logits (rows, n_vocab) of the buffer's rows."""
         view = self._view(self._cache, shape, self._inputs)
-        return self._decoder.logits(self._decoder(view.tokens, view.positions, view))
+        return self._decoder.logits(view.hidden_states(self._decoder, view.tokens))
 
     def _run_on(self, shape: Shape, selection: Selection, drawing: bool) -> Tensor:
         """What is captured where the tokens stay on the device: (2, rows) of `Selection.choose`.
@@ -188,7 +192,7 @@ class StepGraphs:
         """
         rows = self._inputs[: 2 * shape.rows].view(2, -1)
         view = self._view(self._cache, shape, self._inputs[2 * shape.rows :])
-        logits = self._decoder.logits(self._decoder(selection.last(rows), view.positions, view))
+        logits = self._decoder.logits(view.hidden_states(self._decoder, selection.last(rows)))
         return selection.choose(logits, rows, drawing=drawing)
 
 
@@ -203,6 +207,10 @@ class FixedStepView:
         unseen = torch.arange(n_ctx, device=inputs.device) > self.positions[:, None]
         mask = torch.zeros(unseen.shape, device=inputs.device, dtype=cache.keys.dtype)
         self._mask = mask.masked_fill_(unseen, -torch.inf)[:, None, None]
+
+    def hidden_states(self, decoder: TextDecoder, tokens: Tensor) -> Tensor:
+        """See `FixedView`."""
+        return decoder(tokens, self.positions, self)  # type: ignore[no-any-return]
 
     def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(rows, n_state) each. Over the whole text context, for its part that counts differs from row to row."""

@@ -79,7 +79,9 @@ def _attend(query: Tensor, memory: Memory, asked: Asked, processors: int) -> Ten
     block = _BLOCK_BYTES // memory.keys.element_size()
     blocks = triton.cdiv(memory.keys.shape[2], block)
     parts = parts_of(groups * n_head, blocks, processors)
-    found = query.new_empty(groups * width, n_head, parts, size, dtype=torch.float32)
+    answer = torch.empty(rows, n_head * size, device=query.device, dtype=query.dtype)
+    is_whole = parts == 1 and width == 1 and groups == rows
+    found = answer if is_whole else query.new_empty(groups * width, n_head, parts, size, dtype=torch.float32)
     sums = query.new_empty(2, groups * width, n_head, parts, dtype=torch.float32)
     _attend_part[(groups, n_head, parts)](
         query, memory.keys, memory.values, memory.key_scales, memory.value_scales,
@@ -87,9 +89,10 @@ def _attend(query: Tensor, memory: Memory, asked: Asked, processors: int) -> Ten
         size**-0.5 * _LOG2_E, triton.cdiv(blocks, parts) * block,
         query.stride(0), memory.keys.stride(0), memory.keys.stride(1), memory.keys.shape[2], width,
         WIDTH=max(_LEAST_WIDTH, triton.next_power_of_2(width)), SIZE=size, BLOCK=block,
-        SCALED=memory.key_scales is not None,
+        SCALED=memory.key_scales is not None, WHOLE=is_whole,
     )  # fmt: skip
-    answer = torch.empty(rows, n_head * size, device=query.device, dtype=query.dtype)
+    if is_whole:
+        return answer
     most = triton.next_power_of_2(blocks)  # not of these parts: one kernel for any number of them
     _join_parts[(rows, n_head)](found, sums[0], sums[1], asked.places, answer, parts, PARTS=most, SIZE=size)
     return answer
@@ -99,16 +102,22 @@ def _attend(query: Tensor, memory: Memory, asked: Asked, processors: int) -> Ten
 def _attend_part(
     query, keys, values, key_scales, value_scales, slots, lengths, members, found, tops, sums,
     scale, positions_each, query_stride, slot_stride, head_stride, n_ctx, width,
-    WIDTH: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, SCALED: tl.constexpr,
+    WIDTH: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, SCALED: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    """A part of one head of one group: its rows' answers, their largest score and the sum of their weights."""
+    """A part of one head of one group: its rows' answers, their largest score and the sum of their weights.
+
+    `WHOLE`: each group is the row of its own number, and the part is all of it; `found` is then the answer itself.
+    """
     group, head, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     slot = tl.load(slots + group).to(tl.int64)
+    within = tl.arange(0, SIZE)
     if slot < 0:
+        if WHOLE:
+            nothing = tl.zeros([SIZE], tl.float32)
+            tl.store(found + (group * tl.num_programs(1) + head) * SIZE + within, nothing.to(found.dtype.element_ty))
         return
     place = tl.arange(0, WIDTH)
     row = tl.load(members + group * width + place, mask=place < width, other=-1)
-    within = tl.arange(0, SIZE)
     q = tl.load(
         query + row[:, None] * query_stride + (head * SIZE + within)[None, :], mask=row[:, None] >= 0, other=0.0
     )
@@ -136,10 +145,42 @@ def _attend_part(
         product = tl.dot(weights.to(q.dtype), v.to(q.dtype), input_precision="ieee")
         answer = answer * shrink[:, None] + product
         top = larger
-    target = ((group * width + place) * tl.num_programs(1) + head) * tl.num_programs(2) + part
-    tl.store(found + target[:, None] * SIZE + within[None, :], answer, mask=row[:, None] >= 0)
-    tl.store(tops + target, top, mask=row >= 0)
-    tl.store(sums + target, total, mask=row >= 0)
+    if WHOLE:
+        answer = answer / tl.where(total > 0, total, 1.0)[:, None]
+        target = (row * tl.num_programs(1) + head)[:, None] * SIZE + within[None, :]
+        tl.store(found + target, answer.to(found.dtype.element_ty), mask=row[:, None] >= 0)
+    else:
+        target = ((group * width + place) * tl.num_programs(1) + head) * tl.num_programs(2) + part
+        tl.store(found + target[:, None] * SIZE + within[None, :], answer, mask=row[:, None] >= 0)
+        tl.store(tops + target, top, mask=row >= 0)
+        tl.store(sums + target, total, mask=row >= 0)
+
+
+def remember(key: Tensor, value: Tensor, memory: Memory, slots: Tensor, positions: Tensor) -> None:
+    """Write keys and values (rows, n_head * head) into their slots (rows,), each at its position (rows,).
+
+    They may be parts of a wider tensor, of one and the same.
+    """
+    n_head, size = memory.keys.shape[1], memory.keys.shape[3]
+    with torch.cuda.device_of(key):  # type: ignore[no-untyped-call]
+        _remember[(key.shape[0], n_head)](
+            key, value, memory.keys, memory.values, slots, positions,
+            key.stride(0), memory.keys.stride(0), memory.keys.stride(1), SIZE=size,
+        )  # fmt: skip
+
+
+@triton.jit(do_not_specialize_on_alignment=["slots", "positions"])
+def _remember(
+    key, value, keys, values, slots, positions, stride, slot_stride, head_stride, SIZE: tl.constexpr
+):  # fmt: skip
+    """One head of one row."""
+    row, head = tl.program_id(0), tl.program_id(1)
+    within = tl.arange(0, SIZE)
+    source = row * stride + head * SIZE + within
+    target = tl.load(slots + row).to(tl.int64) * slot_stride + head * head_stride
+    target += tl.load(positions + row) * SIZE + within
+    tl.store(keys + target, tl.load(key + source))
+    tl.store(values + target, tl.load(value + source))
 
 
 @triton.jit(do_not_specialize=["n_parts"], do_not_specialize_on_alignment=["places", "tops", "sums"])

@@ -9,10 +9,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from model.gpu import few_rows
 from model.gpu.shapes import AskedShape, Shape
-from model.gpu.split_attention import Asked, Memory, attend
+from model.gpu.split_attention import Asked, Memory, attend, remember
 from model.network.audio_memory import AudioMemory
 from model.network.cache import KVCache
+from model.network.whisper import TextDecoder
 
 
 class SplitStepView:
@@ -31,13 +33,18 @@ class SplitStepView:
         own = torch.arange(rows, device=inputs.device)
         self._text = Asked(self._slots, self.positions + 1, own[:, None], own)
 
+    def hidden_states(self, decoder: TextDecoder, tokens: Tensor) -> Tensor:
+        """See `model.gpu.graphs.FixedView`."""
+        if few_rows.takes(decoder, len(tokens)):
+            return few_rows.hidden_states(decoder, tokens, self.positions, self)
+        return decoder(tokens, self.positions, self)  # type: ignore[no-any-return]
+
     def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(rows, n_state) each, over what each row holds."""
-        rows, n_head = query.shape[0], self._cache.n_head
-        keys, values = self._cache.keys[layer], self._cache.values[layer]
-        keys[self._slots, :, self.positions] = key.view(rows, n_head, -1)
-        values[self._slots, :, self.positions] = value.view(rows, n_head, -1)
-        return attend(query, Memory(keys, values), self._text, processors=self._processors)
+        memory = Memory(self._cache.keys[layer], self._cache.values[layer])
+        remember(key, value, memory, self._slots, self.positions)
+        # In one part: a text is short, and what joins parts takes as long as the rest of it.
+        return attend(query, memory, self._text, processors=1)
 
     def cross_attention(self, layer: int, query: Tensor) -> Tensor:
         """(rows, n_state) in and out."""

@@ -1,4 +1,4 @@
-"""`model.gpu.split_attention` beside torch: on a GPU where there is one, else in Triton's interpreter.
+"""The kernels of `model.gpu` beside torch: on a GPU where there is one, else in Triton's interpreter.
 
 Run by `tests.model.gpu.test_split_attention` in a process of its own, since Triton must know before it is imported.
 """
@@ -19,6 +19,7 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 from model.decoding.batch import DecodingBatch
 from model.decoding.inference import PyTorchInference
 from model.dims import ModelDimensions
+from model.gpu import few_rows
 from model.gpu.shapes import AskedShape
 from model.gpu.split_attention import Asked, Memory, attend
 from model.gpu.split_check import deviation
@@ -176,6 +177,60 @@ def test_steps_give_what_torchs_steps_give(monkeypatch) -> None:
         step = {"lengths": lengths, "windows": windows}
         tokens = [draw.randrange(50_000) for _ in windows]
         torch.testing.assert_close(split.step(tokens, **step), torchs.step(tokens, **step), atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16])
+@pytest.mark.parametrize(
+    ("size", "width", "normed", "gelu", "added"),
+    [
+        (32, 96, True, False, False),
+        (48, 40, True, True, False),
+        (320, 32, False, False, True),
+        (512, 16, True, False, True),
+    ],
+)
+def test_a_product_with_what_stands_around_it_gives_what_torch_gives(rows, size, width, normed, gelu, added) -> None:
+    generator = torch.Generator().manual_seed(rows)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    x = (5.0 + 3.0 * draw(rows, size + 16)).half()[:, :size]  # a part of something wider, far from 0
+    linear, norm = torch.nn.Linear(size, width).half(), torch.nn.LayerNorm(size).half()
+    linear.weight.data, linear.bias.data = (size**-0.5 * draw(width, size)).half(), draw(width).half()
+    norm.weight.data, norm.bias.data = (1.0 + 0.3 * draw(size)).half(), draw(size).half()
+    onto = draw(rows, width).half() if added else None
+    wanted = x.float()
+    if normed:
+        wanted = F.layer_norm(wanted, (size,), norm.weight.float(), norm.bias.float())
+    wanted = F.linear(wanted, linear.weight.float(), linear.bias.float())
+    wanted = F.gelu(wanted) if gelu else wanted
+    wanted = wanted if onto is None else wanted + onto.float()
+    ours = few_rows.project(
+        x.to(DEVICE), linear.to(DEVICE), norm=norm.to(DEVICE) if normed else None, gelu=gelu,
+        onto=None if onto is None else onto.to(DEVICE),
+    )  # fmt: skip
+    torch.testing.assert_close(ours.cpu().float(), wanted, atol=2e-2, rtol=4e-3)
+
+
+def test_steps_of_few_rows_give_what_torchs_operators_give(monkeypatch) -> None:
+    taken = []
+    hidden_states = few_rows.hidden_states
+    monkeypatch.setattr(few_rows, "hidden_states", lambda *a: (taken.append(len(a[1])), hidden_states(*a))[1])
+    rounded = {name: tensor.half() for name, tensor in tiny.tensors(DIMS).items()}
+    features = torch.randn(3, 150, DIMS.n_audio_state, generator=torch.Generator().manual_seed(3)).half()
+    answers = []
+    for dtype, attention in ((torch.float32, "torch"), (torch.float16, "triton")):
+        model = Whisper.from_tensors(DIMS, rounded, DEVICE, dtype)
+        inference = PyTorchInference(model, n_windows=3, n_rows=20, cross_attention=attention)
+        inference.fill_windows(features.to(DEVICE, dtype), range(3))
+        prompts = [(50_258, 7, 9, 11), (50_258, 8, 9, 11)]
+        said = [inference.prefill_many(prompts, row=0, windows=[2, 0], keep=[(0, 3)] * 2).flatten(0, 1)]
+        said += [inference.step([13, 14], lengths=[length] * 2, windows=[2, 0]) for length in (4, 5)]
+        said.append(inference.step([15] * 17, lengths=[6, 6, *[0] * 15], windows=[2, 0, *[1] * 15]))
+        answers.append(torch.cat(said).cpu())
+    assert taken == [8, 2, 2], "not the step of 24 rows"
+    assert float((answers[1] - answers[0]).abs().max()) < 0.05 * float(answers[0].std())
 
 
 def test_short_prompts_are_steps_of_their_tokens_and_give_what_torchs_prompts_give(monkeypatch) -> None:
