@@ -7,7 +7,8 @@ differs or raises is not used. What breaks the device itself, as an illegal acce
 then `cuda_graphs=false` leaves the fast path alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ def reason_against(model: Whisper, tokenizer: Tokenizer) -> str | None:
     """Why the fast path cannot be used for a model on its GPU; None where it can."""
     try:
         farthest = deviation(model, tokenizer, CudaBackend(model.device), SideStream(model.device))
-        if not choices_agree(model.dims, tokenizer, model.device):
+        if not choices_agree(model.dims, tokenizer, model.device, in_triton=model.cross_attention == "triton"):
             return "tokens chosen on the device are not those chosen on the host"
     except Exception as error:  # whatever is missing or too old there: the plain path is known to work
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -154,17 +155,35 @@ class _Rows:
 
 
 @torch.inference_mode()
-def choices_agree(dims: ModelDimensions, tokenizer: Tokenizer, device: torch.device) -> bool:
-    """Whether the grammar and the draws of `model.search.selection` are on a device what they are on the host."""
+def choices_agree(
+    dims: ModelDimensions, tokenizer: Tokenizer, device: torch.device, *, in_triton: bool = False
+) -> bool:
+    """Whether the grammar and the draws of `model.search.selection` are on a device what they are on the host.
+
+    `in_triton`: those of `model.gpu.greedy_choice` as well, which draws nothing.
+    """
     generator = torch.Generator().manual_seed(0)
     # Steep: where all tokens are about as probable, a draw falls now and then so near to the border of two of them that
     # the last bit of a sum decides.
     every = [torch.randn(2, dims.n_vocab, generator=generator) * 10 for _ in range(4)]
-    return _choices(dims, tokenizer, device, every) == _choices(dims, tokenizer, torch.device("cpu"), every)
+    choose = partial(Selection.choose, drawing=True)
+    wanted = _choices(dims, tokenizer, torch.device("cpu"), every, choose)
+    if _choices(dims, tokenizer, device, every, choose) != wanted:
+        return False
+    if not in_triton:
+        return True
+    from model.gpu import greedy_choice
+
+    greedy = _choices(dims, tokenizer, device, every, greedy_choice.choose)
+    return [said[0] for said in greedy] == [said[0] for said in wanted]
 
 
 def _choices(
-    dims: ModelDimensions, tokenizer: Tokenizer, device: torch.device, every: Sequence[Tensor]
+    dims: ModelDimensions,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    every: Sequence[Tensor],
+    choose: Callable[[Selection, Tensor, Tensor], Tensor],
 ) -> list[list[float]]:
     """What a row without a draw and one with draws say."""
     options, rules = TranscribeOptions(), Rules(dims, tokenizer, device)
@@ -178,5 +197,5 @@ def _choices(
             first_to=rules.first_time_to(options),
         )
     places = [selection.rows(range(2), [count] * 2) for count in range(len(every))]
-    chosen = [selection.choose(x.to(device), p, drawing=True) for x, p in zip(every, places, strict=True)]
+    chosen = [choose(selection, x.to(device), p) for x, p in zip(every, places, strict=True)]
     return [one[0].tolist() for one in chosen]

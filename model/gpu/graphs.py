@@ -73,6 +73,10 @@ class FixedView(Attention, Protocol):
         """(rows, n_state) after these tokens (rows,), each at its position."""
         ...
 
+    def choose(self, selection: Selection, logits: Tensor, rows: Tensor, *, drawing: bool) -> Tensor:
+        """See `Selection.choose`."""
+        ...
+
 
 class StepGraphs:
     """Steps of one decoder over one memory, by shape."""
@@ -193,7 +197,7 @@ class StepGraphs:
         rows = self._inputs[: 2 * shape.rows].view(2, -1)
         view = self._view(self._cache, shape, self._inputs[2 * shape.rows :])
         logits = self._decoder.logits(view.hidden_states(self._decoder, selection.last(rows)))
-        return selection.choose(logits, rows, drawing=drawing)
+        return view.choose(selection, logits, rows, drawing=drawing)
 
 
 class FixedStepView:
@@ -211,6 +215,10 @@ class FixedStepView:
     def hidden_states(self, decoder: TextDecoder, tokens: Tensor) -> Tensor:
         """See `FixedView`."""
         return decoder(tokens, self.positions, self)  # type: ignore[no-any-return]
+
+    def choose(self, selection: Selection, logits: Tensor, rows: Tensor, *, drawing: bool) -> Tensor:
+        """See `FixedView`."""
+        return selection.choose(logits, rows, drawing=drawing)
 
     def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(rows, n_state) each. Over the whole text context, for its part that counts differs from row to row."""

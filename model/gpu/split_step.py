@@ -9,12 +9,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from model.gpu import few_rows
+from model.gpu import few_rows, greedy_choice
 from model.gpu.shapes import AskedShape, Shape
 from model.gpu.split_attention import Asked, Memory, attend, remember
 from model.network.audio_memory import AudioMemory
 from model.network.cache import KVCache
 from model.network.whisper import TextDecoder
+from model.search.selection import Selection
 
 
 class SplitStepView:
@@ -38,6 +39,12 @@ class SplitStepView:
         if few_rows.takes(decoder, len(tokens)):
             return few_rows.hidden_states(decoder, tokens, self.positions, self)
         return decoder(tokens, self.positions, self)  # type: ignore[no-any-return]
+
+    def choose(self, selection: Selection, logits: Tensor, rows: Tensor, *, drawing: bool) -> Tensor:
+        """See `model.gpu.graphs.FixedView`."""
+        if drawing:
+            return selection.choose(logits, rows, drawing=True)
+        return greedy_choice.choose(selection, logits, rows)
 
     def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(rows, n_state) each, over what each row holds."""

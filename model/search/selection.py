@@ -14,6 +14,7 @@ to feed, the grammar's limits (`model.search.rules`) and the next token, and wri
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,6 +26,22 @@ from model.transfer import pinned, send
 
 _TEMPERATURE, _TIMED, _FIRST_TO, _UNIFORMS = 0, 1, 2, 3
 """Columns of the settings; the uniform numbers follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What is known of each home, for whoever chooses in the place of `Selection.choose`."""
+
+    said: Tensor
+    """(homes, n), whole numbers: token i at column i + 2, and before them two that are none."""
+    last_times: Tensor
+    """(homes, n), whole numbers: the last timestamp among the first i tokens at column i, -1 where there is none."""
+    settings: Tensor
+    """(homes, n), float32: temperature, whether it has timestamps, one more than its highest first one, and draws."""
+    suppressed: Tensor
+    """(homes, n_vocab), truth values: what it never says."""
+    timestamp_begin: int
+    eot: int
 
 
 class Selection:
@@ -45,6 +62,13 @@ class Selection:
         """The last timestamp among the first i tokens at column i."""
         self._settings = torch.zeros(homes, _UNIFORMS + self._most + 1, device=device)
         self._suppressed = torch.zeros(homes, dims.n_vocab, dtype=torch.bool, device=device)
+
+    @property
+    def tables(self) -> Tables:
+        """The memory itself, not a copy."""
+        return Tables(
+            self._said, self._last_times, self._settings, self._suppressed, timestamp_begin=self._begin, eot=self._eot
+        )
 
     def begin(
         self, home: int, suppressed: tuple[int, ...], *, temperature: float, seed: int | None, first_to: int | None

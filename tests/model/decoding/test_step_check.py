@@ -81,7 +81,7 @@ def test_every_failure_is_a_reason(on_gpu, monkeypatch) -> None:
     monkeypatch.setattr(step_check, "deviation", lambda *_: 3.25)
     assert reason_against(MODEL, TOKENIZER) == "its answers are off by 3.2"
     monkeypatch.setattr(step_check, "deviation", lambda *_: 0.0)
-    monkeypatch.setattr(step_check, "choices_agree", lambda *_: False)
+    monkeypatch.setattr(step_check, "choices_agree", lambda *_, **__: False)
     assert "not those chosen on the host" in str(reason_against(MODEL, TOKENIZER))
 
 

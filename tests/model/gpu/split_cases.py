@@ -18,8 +18,9 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 from model.decoding.batch import DecodingBatch
 from model.decoding.inference import PyTorchInference
+from model.decoding.step_check import choices_agree
 from model.dims import ModelDimensions
-from model.gpu import few_rows
+from model.gpu import few_rows, greedy_choice
 from model.gpu.shapes import AskedShape
 from model.gpu.split_attention import Asked, Memory, attend
 from model.gpu.split_check import deviation
@@ -27,6 +28,8 @@ from model.gpu.split_step import audio_of
 from model.network.audio_memory import AudioMemory
 from model.network.whisper import Whisper
 from model.options import TranscribeOptions
+from model.search.rules import Rules
+from model.search.selection import Selection
 from model.transcriber import Transcriber
 from model.transfer import send
 from model.window import DecodingResult, Window
@@ -231,6 +234,48 @@ def test_steps_of_few_rows_give_what_torchs_operators_give(monkeypatch) -> None:
         answers.append(torch.cat(said).cpu())
     assert taken == [8, 2, 2], "not the step of 24 rows"
     assert float((answers[1] - answers[0]).abs().max()) < 0.05 * float(answers[0].std())
+
+
+def test_the_most_probable_token_is_the_one_that_torch_chooses(monkeypatch) -> None:
+    """Rows of every kind, through all states of the grammar, padding among them."""
+    if DEVICE.type == "cpu":
+        monkeypatch.setattr(greedy_choice, "_BLOCK", 16384)  # as few programs as show how they are joined
+    tokenizer, n_vocab = Transcriber(MODEL, "tiny-random").tokenizer, DIMS.n_vocab
+    rules = Rules(DIMS, tokenizer, DEVICE)
+    every = [
+        TranscribeOptions(),
+        TranscribeOptions(without_timestamps=True),
+        TranscribeOptions(max_initial_timestamp=None, suppress_tokens=()),
+        TranscribeOptions(suppress_tokens=tuple(range(n_vocab))),  # nothing is left
+    ]
+    both = [Selection(DIMS, tokenizer, rules, n_rows=8, device=DEVICE) for _ in range(2)]
+    for home in range(8):
+        options = every[0 if home > 3 else home]
+        for selection in both:
+            first_to = rules.first_time_to(options)
+            selection.begin(home, rules.suppressed(options), temperature=0.0, seed=None, first_to=first_to)
+    draw = random.Random(0)
+    generator = torch.Generator().manual_seed(0)
+    homes, times = [5, 0, 1, 2, 3, 4, 8, 8], 0
+    for count in range(12):
+        logits = 3 * torch.randn(len(homes), n_vocab, generator=generator)
+        for row in logits:  # now text, now timestamps, single ones or all together, now equal ones
+            row[tokenizer.timestamp_begin :] += draw.choice([-9.0, 0.0, 3.0, 9.0])
+            row[draw.sample(range(1000, 50_000), 2)] = draw.choice([0.0, 20.0])
+            row[tokenizer.timestamp_begin + draw.randrange(1500)] += draw.choice([0.0, 20.0])
+        counts = [count] * 6 + [0, 0]
+        asked = both[0].rows(homes, counts)
+        theirs = both[0].choose(logits.to(DEVICE), asked, drawing=False)[:, :6].cpu()
+        ours = greedy_choice.choose(both[1], logits.to(DEVICE), asked)[:, :6].cpu()
+        assert ours[0].tolist() == theirs[0].tolist()
+        torch.testing.assert_close(ours[1], theirs[1], atol=1e-4, rtol=1e-5, equal_nan=True)
+        for one, other in zip(*((x.tables.said[:8], x.tables.last_times[:8]) for x in both), strict=True):
+            assert torch.equal(one, other)
+        times += int((theirs[0] >= tokenizer.timestamp_begin).sum())
+    assert 15 < times < 60
+    assert choices_agree(DIMS, tokenizer, DEVICE, in_triton=True)
+    monkeypatch.setattr(greedy_choice, "choose", lambda selection, x, p: selection.choose(-x, p, drawing=False))
+    assert not choices_agree(DIMS, tokenizer, DEVICE, in_triton=True)
 
 
 def test_short_prompts_are_steps_of_their_tokens_and_give_what_torchs_prompts_give(monkeypatch) -> None:

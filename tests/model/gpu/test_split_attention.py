@@ -90,6 +90,22 @@ def test_products_of_few_rows_compile_for_cards_that_are_not_here(
     assert "cp.async" in code, "memory is not read ahead"
 
 
+def test_the_choice_of_tokens_compiles_for_cards_that_are_not_here(tmp_path: Path, monkeypatch) -> None:
+    from model.gpu.greedy_choice import _settle, _survey
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    pointers = dict.fromkeys(("rows", "said", "last_times"), "i64") | {
+        "settings": "fp32",
+        "found": "fp32",
+        "places": "i32",
+    }
+    for kernel, own, constants in (
+        (_survey, {"logits": "fp32", "suppressed": "i1"}, {"BLOCK": 2048}),
+        (_settle, {"chosen": "fp32"}, {"BLOCKS": 32}),
+    ):
+        assert "ld.global" in _ptx(kernel, 90, pointers | own, constants, set(), {})
+
+
 def _ptx(kernel, capability: int, pointers: dict, constants: dict, even: set, others: dict, **options: int) -> str:
     """Of whole numbers those that are `even` are multiples of 16, as all pointers are."""
     import triton
