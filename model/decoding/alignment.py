@@ -62,9 +62,12 @@ class Aligner:
     def add_looks(
         self, result: DecodingResult, slot: int, window: Window, options: TranscribeOptions
     ) -> DecodingResult:
-        """The result with what was `looked_at`, if nobody doubts it and a segment of it lasts too long for its text."""
-        is_doubted = result.failed or result.avg_logprob < SURE_LOGPROB
-        if not options.guards or is_doubted or not drags(result.tokens, self._tokenizer.timestamp_begin):
+        """The result with what was `looked_at`, if the model is sure of it and a segment lasts too long for its text.
+
+        Said again and again it may have failed all the same, for its compression.
+        """
+        sure = options.guards and result.avg_logprob >= SURE_LOGPROB
+        if not sure or not drags(result.tokens, self._tokenizer.timestamp_begin):
             return result
         return replace(result, looked=tuple(self.looked_at(result, slot, window, options)))
 

@@ -110,17 +110,6 @@ def test_speech_that_the_model_takes_for_silence_is_heard_as_speech(base, clips)
     assert not guarded.warnings
 
 
-@pytest.mark.weights
-def test_a_sentence_that_is_said_three_times_is_written_three_times(base, clips) -> None:
-    sentence = _samples(clips / "nl-teleurstelling.webm")
-    samples = np.concatenate([sentence, np.zeros(16_000, np.float32)] * 3)
-    unguarded = base.transcribe(samples, language="nl", guards=False)
-    assert [segment.text for segment in unguarded.segments] == [" Maar er stond hen een teleurstelling te wachten."]
-    guarded = base.transcribe(samples, language="nl")
-    assert [segment.text for segment in guarded.segments] == [segment.text for segment in unguarded.segments] * 3
-    assert [segment.start for segment in guarded.segments] == pytest.approx([0.0, 4.8, 9.5], abs=0.7)
-
-
 @pytest.mark.oracle
 @pytest.mark.weights
 def test_sampled_tokens_equal_the_reference_on_the_same_seeds(base, reference, clips, monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""Whether a text that says a sentence twice heard it twice: by where the decoder looks, in real speech."""
+"""Whether a sentence was heard as often as it is written: by where the decoder looks, in real speech."""
 
 import numpy as np
 import pytest
@@ -52,3 +52,13 @@ def test_nothing_is_asked_of_a_text_that_nobody_doubts_or_that_is_a_loop_in_any_
     samples, tokens = sentence
     assert not _told(base, [*[PAUSE] * 9, samples], tokens, compression_ratio=2.0).circling
     assert not _told(base, [*[PAUSE] * 9, samples], tokens, logprobs=(-0.9,) * (2 * len(tokens) + 4)).circling
+
+
+@pytest.mark.weights
+def test_a_sentence_that_is_said_three_times_is_written_three_times(base) -> None:
+    samples = np.concatenate([decode_audio(AUDIO / "nl-teleurstelling.webm").samples, PAUSE] * 3)
+    unguarded = base.transcribe(samples, language="nl", guards=False)
+    assert [segment.text for segment in unguarded.segments] == [" Maar er stond hen een teleurstelling te wachten."]
+    guarded = base.transcribe(samples, language="nl")
+    assert [segment.text for segment in guarded.segments] == [segment.text for segment in unguarded.segments] * 3
+    assert [segment.start for segment in guarded.segments] == pytest.approx([0.0, 4.8, 9.5], abs=0.7)
