@@ -22,6 +22,8 @@ _NOBODY = 0.3
 """Speech probability below which nobody speaks: of 333 clips of speech in as much white noise, two stay below."""
 _LEAST_SECONDS, _LEAST_SHARE = 0.2, 0.1
 """Speech that a window must have, in seconds and as a share of it, for a text that failed to be kept."""
+_FREE_SECONDS = 5.0
+"""Seconds of a window that ask for no share: a command of one word stands in so many (benchmarks/LOG.md)."""
 _MOSTLY = 0.5
 """Share of a window that must be speech to the detector for it not to be silence."""
 _LITTLE = 0.3
@@ -66,7 +68,7 @@ def _is_voiceless(result: DecodingResult, options: TranscribeOptions) -> bool:
         return False
     if max(probabilities) < _NOBODY:
         return True
-    least = max(_LEAST_SECONDS, _LEAST_SHARE * len(probabilities) * CHUNK_SECONDS)
+    least = max(_LEAST_SECONDS, _LEAST_SHARE * (len(probabilities) * CHUNK_SECONDS - _FREE_SECONDS))
     scarce = _spoken(result) * CHUNK_SECONDS < least
     return scarce and (result.failed or sounds_silent(result, options))
 

@@ -17,6 +17,7 @@ BEGIN = TOKENIZER.timestamp_begin
 OPTIONS = TranscribeOptions(language="en")
 WINDOW = Window(0, 0, 3000, "en")
 SILENT, DOUBTFUL, SPOKEN = (0.02,) * 900, (0.02,) * 890 + (0.6,) * 5, (0.9,) * 900
+WORD, MUSIC = (0.02,) * 60 + (0.9,) * 12 + (0.02,) * 70, (0.9,) * 57 + (0.02,) * 880
 HALF = (0.02,) * 450 + (0.9,) * 450
 
 
@@ -40,6 +41,8 @@ SILENCE = _result(no_speech_prob=0.7, logprob=-1.1, end=30.0, speech=SPOKEN)
         (_result(no_speech_prob=0.7, speech=DOUBTFUL), True),
         (_result(failed=True, speech=DOUBTFUL), True),
         (_result(failed=True, no_speech_prob=0.7, speech=SPOKEN), False),
+        (_result(failed=True, speech=WORD), False),  # a command among seconds of silence
+        (_result(failed=True, speech=MUSIC), True),
         (_result(failed=True), False),  # the detector was not asked
         (_result(repeating=True, speech=SILENT), True),
         (_result(repeating=True, speech=DOUBTFUL), False),
