@@ -84,7 +84,7 @@ def test_the_torch_locks_agree_and_meet_the_floor() -> None:
 def test_continuous_integration_runs_the_commands_that_people_run() -> None:
     targets = re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text())
     called = re.findall(r"(?m)^ *make ([a-z]+)", (ROOT / ".ci/run").read_text())
-    assert called == ["lint", "test", "faults", "image", "stack"]
+    assert sorted(called) == ["faults", "image", "lint", "stack", "test"]
     assert set(called) | {"serve"} <= set(targets)
 
 
