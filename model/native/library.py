@@ -29,7 +29,7 @@ class OutdatedLibraryError(Exception):
 
 
 class Dims(ctypes.Structure):
-    """`Dims` of decoder.c."""
+    """`Dims` of decoder_state.h."""
 
     _fields_ = tuple(
         (name, c_int32)
@@ -40,7 +40,7 @@ class Dims(ctypes.Structure):
 
 
 class Memory(ctypes.Structure):
-    """`Memory` of decoder.c: pointers to what the caller keeps."""
+    """`Memory` of decoder_state.h: pointers to what the caller keeps."""
 
     _fields_ = tuple(
         (name, c_void_p)
