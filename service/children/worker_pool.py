@@ -5,6 +5,7 @@ holds no tensor. Which worker runs which job is for `service.children.dispatcher
 """
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -149,18 +150,18 @@ class WorkerPool:
             worker = WorkerProcess(name, self._arguments(name.partition("/")[0]), self._clock())
         except OSError as error:
             # No descriptor, process or memory for it: as with any start that fails, there may be soon.
-            logs.event("worker_not_started", level=40, device=name, error=error)
+            logs.event("worker_not_started", level=logging.ERROR, device=name, error=error)
             return False
         self._workers[name] = worker
         try:
             reason = await self._serve(worker)
         except Exception as error:
-            logs.event("worker_not_understood", level=40, device=name, error=error)
+            logs.event("worker_not_understood", level=logging.ERROR, device=name, error=error)
             worker.kill()
             reason = "it was not understood"
         await worker.end(_EXIT_SECONDS)
         logs.event(
-            "worker_ended", level=40, device=name, pid=worker.process.pid,
+            "worker_ended", level=logging.ERROR, device=name, pid=worker.process.pid,
             reason=worker.murder or reason,
             status=worker.process.returncode, restarts=self.restarts, detail=worker.failure,
             request_ids=" ".join(job.request_id.rpartition(".")[0] for job in worker.in_hand),
@@ -211,10 +212,10 @@ class WorkerPool:
                 ("native_not_used", message.native_because),
             ):
                 if reason is not None:
-                    logs.event(event, level=30, device=worker.device, reason=reason)
+                    logs.event(event, level=logging.WARNING, device=worker.device, reason=reason)
             self._dispatcher.dispatch()
         elif isinstance(message, WorkerStats) and message.out_of_memory > known:
-            logs.event("worker_out_of_memory", level=30, device=worker.device, count=message.out_of_memory)
+            logs.event("worker_out_of_memory", level=logging.WARNING, device=worker.device, count=message.out_of_memory)
         elif isinstance(message, Cancelled | Received):
             self._dispatcher.dispatch()  # it may have been what kept others waiting
 

@@ -7,6 +7,7 @@ bounded reading of the rest (`service.http.upload.linger`), then the connection 
 
 import asyncio
 import errno
+import logging
 import os
 import re
 import time
@@ -210,7 +211,7 @@ class RequestMiddleware:
         self._metrics.request_duration.labels(context.endpoint).observe(seconds)
         known: dict[str, Any] = {"request_id": context.request_id, "key_id": context.key_id, "code": context.code}
         trace.end(status=status, notes={**known, "stage": context.stage, **context.notes}, stages=context.stages)
-        level = 10 if context.endpoint in OPEN_PATHS else 20
+        level = logging.DEBUG if context.endpoint in OPEN_PATHS else logging.INFO
         logs.event(
             "request",
             level=level,
@@ -236,7 +237,7 @@ def _noted(error: Exception, context: RequestContext) -> ServiceError:
     """Log an error of ours; what the client is told of it: where something is used up, that it may come again."""
     known: dict[str, Any] = {"error": error, "request_id": context.request_id, "stage": context.stage}
     if isinstance(error, OSError) and error.errno in _USED_UP:
-        logs.event("out_of_resources", level=40, reason=os.strerror(error.errno), **known)
+        logs.event("out_of_resources", level=logging.ERROR, reason=os.strerror(error.errno), **known)
         return Unavailable("The server is out of file descriptors or memory.", retry_after_seconds=_RETRY_SECONDS)
-    logs.event("internal_error", level=40, **known)
+    logs.event("internal_error", level=logging.ERROR, **known)
     return InternalError("An internal error occurred.")

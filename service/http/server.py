@@ -94,7 +94,9 @@ class Server(uvicorn.Server):
             await super().startup(sockets)
         except (SystemExit, UnicodeError) as error:  # uvicorn has told of any but a host that cannot be a name
             if not self.lifespan.should_exit:
-                logs.event("not_listening", level=40, host=self.config.host, port=self.config.port, detail=_ADDRESS)
+                logs.event(
+                    "not_listening", level=logging.ERROR, host=self.config.host, port=self.config.port, detail=_ADDRESS
+                )
             if isinstance(error, UnicodeError):
                 await self.lifespan.shutdown()
                 raise SystemExit(STARTUP_FAILURE) from None
