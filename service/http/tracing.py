@@ -10,7 +10,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ from service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Span
     from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.trace import Tracer
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 """W3C Trace Context, section 3.2; version 00 has nothing after the flags, later ones may."""
@@ -129,10 +130,10 @@ class PassedOn:
 class RecordedTrace:
     """A server span that is open while the request is."""
 
-    def __init__(self, tracing: "Recorded", span: "Span") -> None:
+    def __init__(self, tracer: "Tracer", span: "Span", clock: Callable[[float], int]) -> None:
         from opentelemetry.trace import format_span_id, format_trace_id
 
-        self._tracing, self._span = tracing, span
+        self._tracer, self._span, self._clock = tracer, span, clock
         context = span.get_span_context()
         self.trace_id: str | None = format_trace_id(context.trace_id)
         span_id = format_span_id(context.span_id)
@@ -142,11 +143,11 @@ class RecordedTrace:
         """Close the span, with its stages as children."""
         from opentelemetry.trace import StatusCode, set_span_in_context
 
-        span, clock = self._span, self._tracing.wall_nanoseconds
+        span, clock = self._span, self._clock
         if span.is_recording():
             inside = set_span_in_context(span)
             for stage in stages:
-                child = self._tracing.tracer.start_span(stage.name, inside, start_time=clock(stage.start))
+                child = self._tracer.start_span(stage.name, inside, start_time=clock(stage.start))
                 child.set_attributes(_attributes(stage.notes))
                 child.end(clock(stage.end))
             span.set_attributes(_attributes(notes))
@@ -173,12 +174,7 @@ class Recorded:
         )
         self._provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
         self._propagator = TraceContextTextMapPropagator()
-        self.tracer = self._provider.get_tracer("service", __version__)
-        self._wall_minus_monotonic = time.time() - time.monotonic()
-
-    def wall_nanoseconds(self, monotonic: float) -> int:
-        """A monotonic time as nanoseconds since 1970."""
-        return int((monotonic + self._wall_minus_monotonic) * 1e9)
+        self._tracer = self._provider.get_tracer("service", __version__)
 
     def begin(self, name: str, headers: Headers, start: float) -> Trace:
         """A server span under the caller's."""
@@ -186,8 +182,9 @@ class Recorded:
         from opentelemetry.trace import SpanKind
 
         above = self._propagator.extract(incoming(headers), context=Context())
-        span: Any = self.tracer.start_span(name, above, SpanKind.SERVER, start_time=self.wall_nanoseconds(start))
-        return RecordedTrace(self, span)
+        clock = _wall_nanoseconds(time.time() - time.monotonic())  # the machine's clock may be set at any time
+        span: Any = self._tracer.start_span(name, above, SpanKind.SERVER, start_time=clock(start))
+        return RecordedTrace(self._tracer, span, clock)
 
     async def close(self) -> None:
         """Send what is left; a collector that does not answer is not waited for."""
@@ -197,6 +194,11 @@ class Recorded:
         end = time.monotonic() + _EXPORT_SECONDS
         while thread.is_alive() and time.monotonic() < end:  # noqa: ASYNC110  a thread has no event
             await asyncio.sleep(0.02)
+
+
+def _wall_nanoseconds(wall_minus_monotonic: float) -> Callable[[float], int]:
+    """Makes nanoseconds since 1970 of a monotonic time, all of a request by the same clock."""
+    return lambda monotonic: int((monotonic + wall_minus_monotonic) * 1e9)
 
 
 def _attributes(notes: Mapping[str, Any]) -> dict[str, Any]:

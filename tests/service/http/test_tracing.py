@@ -1,15 +1,19 @@
+import asyncio
 import contextlib
 import http.server
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.http import tracing
-from service.http.tracing import PassedOn, incoming, open_tracing
+from service.http.tracing import PassedOn, Recorded, Stage, incoming, open_tracing
 from service.settings import Settings, SettingsError
 from tests.fakes import script
 from tests.serving import ROOT, ServiceProcess, service, wait_until
@@ -75,6 +79,20 @@ def test_the_callers_trace_goes_through_without_a_collector() -> None:
         wait_until(lambda: len([line for line in lines() if line["event"] == "request"]) == 3)
         assert [line.get("trace_id") for line in lines() if line["event"] == "request"] == [TRACE, None, TRACE]
         assert lines()[0]["request_id"] == "mine"
+
+
+def test_spans_go_by_the_clock_as_it_was_set_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, day = InMemorySpanExporter(), 86_400
+    recorded = Recorded(exporter, ratio=1.0)
+    tomorrow = time.time() + day
+    monkeypatch.setattr(tracing, "time", SimpleNamespace(time=lambda: tomorrow, monotonic=time.monotonic))
+    start = time.monotonic()
+    recorded.begin("request", [], start).end(status=200, notes={}, stages=[Stage("upload", start, start + 1.0, {})])
+    asyncio.run(recorded.close())
+    spans = exporter.get_finished_spans()
+    assert [span.name for span in spans] == ["upload", "request"]
+    assert all(abs((span.start_time or 0) / 1e9 - tomorrow) < day / 2 for span in spans)
+    assert all(abs((span.end_time or 0) / 1e9 - tomorrow) < day / 2 for span in spans)
 
 
 class Collector:
