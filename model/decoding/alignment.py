@@ -64,10 +64,11 @@ class Aligner:
     ) -> DecodingResult:
         """The result with what was `looked_at`, if the model is sure of it and a segment lasts too long for its text.
 
-        Said again and again it may have failed all the same, for its compression.
+        Said again and again it may have failed all the same, for its compression. Not of a translation, whose words are
+        in another order than what was said.
         """
         sure = options.guards and result.avg_logprob >= SURE_LOGPROB
-        if not sure or not drags(result.tokens, self._tokenizer.timestamp_begin):
+        if not sure or options.task != "transcribe" or not drags(result.tokens, self._tokenizer.timestamp_begin):
             return result
         return replace(result, looked=tuple(self.looked_at(result, slot, window, options)))
 

@@ -4,7 +4,8 @@ Between two segments, or behind the last one, a text may leave out whole sentenc
 takes up again where somebody speaks later. `pauses` says where a text is silent for long, which the voice activity
 detector is then asked about, and `resumption` where to begin to hear again what it heard there. What is said several
 times may be written once, in a segment as long as all of it: where one `drags`, the decoder's attention says where its
-last words were heard, and what it goes on for behind them (`unheard`) is such a pause as well. Text is also written
+last words were heard, and what it goes on for behind them (`unheard`) is such a pause as well. Where its first words
+were heard long after it begins, what it has `passed_over` is a window for itself. Text is also written
 before it is said: where too little is said for it (`early`), the speech behind it is its own and was not missed, and a
 text that comes again with that speech was said once (`Echoes`).
 """
@@ -24,7 +25,7 @@ _LEAST_PAUSE = 300
 _TOKEN_FRAMES = 30
 """What a token of text takes to say, or less."""
 _LAST_TOKENS, _LAST_SECONDS = 5, 1.0
-"""Tokens at the end of a segment, and what they take to say; up to three look at where the same is said again."""
+"""Tokens at an end of a segment, and what they take to say; up to three look at where the same is said again."""
 _LEAST_SPEECH = 2.0
 """Seconds of speech in it that are worth another window."""
 _SILENCE = 0.5
@@ -68,6 +69,26 @@ def unheard(tokens: Sequence[int], looked: Sequence[float], timestamp_begin: int
             said = round(max(one for one in last if one <= latest) * FRAMES_PER_SECOND)
             stretches.append((said, (part[-1] - timestamp_begin) * _TIME_FRAMES))
     return [(said, end) for said, end in stretches if end - said >= _LEAST_PAUSE]
+
+
+def passed_over(
+    tokens: Sequence[int], looked: Sequence[float], speech: Sequence[float], timestamp_begin: int
+) -> int | None:
+    """The frame of the window at which speech ends that its first segment covers and begins behind; None for none.
+
+    `looked` as in `unheard`, `speech` as in `early`. What goes on without a silence up to the first words is theirs.
+    """
+    part = _parts(tokens, timestamp_begin)[0]
+    if not looked or not _is_long(part, timestamp_begin):
+        return None
+    first = sorted(looked[: min(_LAST_TOKENS, sum(token < timestamp_begin for token in part))])
+    earliest = first[-2:][0] - _LAST_SECONDS
+    before = speech[: int(min(one for one in first if one >= earliest) / CHUNK_SECONDS)]
+    gap = _onset(before[::-1])
+    heard = sum(probability >= THRESHOLD for probability in before[: len(before) - gap])
+    if not gap or heard * CHUNK_SECONDS < _LEAST_SPEECH:
+        return None
+    return round((len(before) - gap) * CHUNK_FRAMES) + _MARGIN
 
 
 def _is_long(part: Sequence[int], timestamp_begin: int) -> bool:

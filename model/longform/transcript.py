@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from model.dims import FRAMES_PER_SECOND, N_FRAMES, SAMPLE_RATE, ModelDimensions
 from model.guards.invention import judge, rest_of
-from model.guards.missed import Echoes, early, pauses, resumption, unheard
+from model.guards.missed import Echoes, early, passed_over, pauses, resumption, unheard
 from model.guards.omissions import echoed, left_out
 from model.guards.presence import is_speech_after_all, reason_to_skip
 from model.longform.clips import clip_frames, count_frames
@@ -66,6 +66,8 @@ class Transcript:
         self.language_probs: dict[str, float] = {}
         self._hears_again = False
         """Whether the window before was left early, for speech that its text passes over."""
+        self._is_split = False
+        """Whether the window was cut short, for speech that its text passed over."""
         self._echoes = Echoes()
         self.skipped: list[Skipped] = []
         """Windows without speech, in order."""
@@ -98,6 +100,10 @@ class Transcript:
         if (reason := reason_to_skip(result, window, options)) is not None:
             self.skipped.append(Skipped(reason, window.seek / FRAMES_PER_SECOND, self._seek / FRAMES_PER_SECOND))
             return ()
+        if (frame := self._passed_over(result)) is not None:
+            self._window, self._seek, self._is_split = replace(window, n_frames=frame), window.seek, True
+            return ()
+        self._is_split = False
         if self._latest not in (None, result.language):
             self._prompt_reset_since = len(self._tokens)
         self._latest = result.language
@@ -211,14 +217,9 @@ class Transcript:
     def _missed(self, window: Window, result: DecodingResult) -> int | None:
         """The frame from which to hear again what the text passes over; None for nothing.
 
-        What its own timestamps say is missing is not looked for twice in a row. A loop stands for noise, but where it
-        goes round a sentence that was heard.
+        What its own timestamps say is missing is not looked for twice in a row.
         """
-        if (
-            not result.speech
-            or (result.looped and not result.circling)
-            or self._options.hallucination_silence_threshold is not None
-        ):
+        if not self._may_miss(result):
             return None
         written, _ = self._reader.read(window, result)
         flags = zip(written, early(written, result.speech), strict=True)
@@ -229,3 +230,14 @@ class Transcript:
             silent += unheard(result.tokens, result.looked, begin)
         frame = resumption([pause for pause in sorted(silent) if waiting.isdisjoint(pause)], result.speech)
         return None if frame is None else window.seek + frame
+
+    def _passed_over(self, result: DecodingResult) -> int | None:
+        """How many frames at its beginning the window's text passes over; None for none, and not twice in a row."""
+        if self._is_split or not self._may_miss(result):
+            return None
+        return passed_over(result.tokens, result.looked, result.speech, self._tokenizer.timestamp_begin)
+
+    def _may_miss(self, result: DecodingResult) -> bool:
+        """Whether to ask what a text passes over: a loop stands for noise, but where it goes round what was heard."""
+        judged = self._options.hallucination_silence_threshold is not None
+        return bool(result.speech) and not judged and (result.circling or not result.looped)

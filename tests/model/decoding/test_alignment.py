@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.decoding.alignment import attention_map, first_frames, median_filter
+from model.decoding.alignment import Aligner, attention_map, first_frames, median_filter
 from model.decoding.batch import DecodingBatch, run_to_end
 from model.dims import DIMENSIONS
 from model.network.alignment_heads import ALIGNMENT_HEADS, alignment_heads
@@ -143,3 +143,35 @@ def test_a_silent_window_is_not_aligned(monkeypatch) -> None:
         language="en", temperature=(0.0,), sample_len=4, word_timestamps=True, no_speech_threshold=0.0
     )
     assert _decode(batch, [0], [silent])[0].token_times is None
+
+
+class _Unasked:
+    """An inference that says when it is asked."""
+
+    def attention(self, *_: object, **__: object) -> None:
+        raise LookupError
+
+
+@pytest.mark.parametrize(
+    ("seconds", "logprob", "options", "asked"),
+    [
+        (20, -0.3, {}, True),
+        (3, -0.3, {}, False),
+        (20, -0.8, {}, False),
+        (20, -0.3, {"guards": False}, False),
+        (20, -0.3, {"task": "translate"}, False),
+    ],
+)
+def test_where_a_text_was_heard_is_asked_of_a_long_segment_in_its_own_language(
+    seconds, logprob, options, asked
+) -> None:
+    begin = TINY.tokenizer.timestamp_begin
+    tokens = (begin, *TINY.tokenizer.encode(" Hello."), begin + 50 * seconds)
+    result = DecodingResult("en", tokens, "Hello.", logprob, 0.0, 0.0, 1.0)
+    aligner = Aligner(_Unasked(), TINY.tokenizer, tiny.DIMS, ((1, 0),))
+    wanted = TranscribeOptions(language="en", **options)
+    if asked:
+        with pytest.raises(LookupError):
+            aligner.add_looks(result, 0, Window(0, 0, 3000, "en"), wanted)
+    else:
+        assert aligner.add_looks(result, 0, Window(0, 0, 3000, "en"), wanted) is result

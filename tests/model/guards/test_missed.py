@@ -132,6 +132,33 @@ def test_a_sentence_that_is_said_again_and_written_once_is_heard_again_each_time
     assert (first.start, first.end, second.start, second.end) == (0.0, *(s / 100 for s in (seeks[1], *seeks[1:])))
 
 
+@pytest.mark.parametrize(
+    ("said", "n_frames"),
+    [
+        ([(0, 4), (6, 9), (12, 16)], 920),
+        ([(0, 1.8), (12, 16)], None),  # too little
+        ([(6, 16)], None),  # nobody makes a pause
+        ([(0, 4), (6, 9), (11, 16)], 920),  # its first words are not looked at where they begin
+    ],
+)
+def test_what_is_said_before_the_first_words_of_a_text_is_a_window_for_itself(said, n_frames) -> None:
+    recording = _recording()
+    lane, _ = recording.take()
+    late = _result(
+        (BEGIN, *LONG, BEGIN + 900),
+        speech=_speech(*said),
+        looked=(2.0, *(12.2 + 0.2 * i for i in range(len(LONG) - 1))),
+    )
+    first = recording.feed(lane, late)
+    lane, window = recording.take()
+    if n_frames is None:
+        assert (len(first), window.seek) == (1, 3000)
+        return
+    assert (first, window.seek, window.n_frames) == ((), 0, pytest.approx(n_frames, abs=4))
+    (first,) = recording.feed(lane, replace(late, speech=_speech(*said, seconds=9.2)))  # not twice: there is no loop
+    assert recording.take()[1].seek == window.n_frames
+
+
 def test_words_end_where_hearing_begins_again_though_they_are_found_behind_it() -> None:
     recording = _recording(word_timestamps=True)
     lane, _ = recording.take()
