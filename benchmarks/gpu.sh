@@ -54,18 +54,22 @@ tests() {
     run tests-kernel "${pytest[@]}" tests/model/gpu/test_split_attention.py
 }
 
+measure() { # measure NAME SIZE OPTION...: a size's speed
+    local name="$1" size="$2"
+    shift 2
+    run "$name" python3 -m benchmarks.saturation --random "$size" --device cuda --rows "$rows" --windows "$windows" "$@"
+}
+
 speed() {
+    for size in $sizes; do measure "speed-$size" "$size" --cuda-graphs; done
     for size in $sizes; do
-        saturation=(python3 -m benchmarks.saturation --random "$size" --device cuda --rows "$rows" --windows "$windows")
-        run "speed-$size" "${saturation[@]}" --cuda-graphs
-        run "speed-$size-int8" "${saturation[@]}" --cuda-graphs --cross-kv int8
-        run "speed-$size-torch" "${saturation[@]}" --cuda-graphs --cross-attention torch
+        measure "speed-$size-int8" "$size" --cuda-graphs --cross-kv int8
+        measure "speed-$size-torch" "$size" --cuda-graphs --cross-attention torch
     done
     for size in $sizes; do
-        saturation=(python3 -m benchmarks.saturation --random "$size" --device cuda --rows "$rows" --windows "$windows")
-        run "speed-$size-fp8" "${saturation[@]}" --cuda-graphs --cross-kv fp8
-        run "speed-$size-plain" "${saturation[@]}"
-        run "speed-$size-8-steps" "${saturation[@]}" --cuda-graphs --steps-between-encodes 8
+        measure "speed-$size-fp8" "$size" --cuda-graphs --cross-kv fp8
+        measure "speed-$size-plain" "$size"
+        measure "speed-$size-8-steps" "$size" --cuda-graphs --steps-between-encodes 8
     done
 }
 

@@ -70,6 +70,20 @@ def test_each_part_can_be_had_alone_and_what_fails_or_lasts_costs_itself_only(tm
     assert len((tmp_path / "results" / "results.jsonl").read_text().splitlines()) == 2 + 1 + 2
 
 
+def test_the_speed_of_every_size_comes_before_what_it_is_compared_with(tmp_path) -> None:
+    """Of ten minutes the first sizes would leave nothing to the others."""
+    assert _script(_machine(tmp_path) | {"SIZES": "large-v3 base"}, "speed").returncode == 0
+    lines = (tmp_path / "results" / "results.jsonl").read_text().splitlines()
+    assert [line.partition("--windows")[0].split()[-5] for line in lines[:4]] == [
+        "large-v3",
+        "base",
+        "large-v3",
+        "large-v3",
+    ]
+    assert [line.rstrip('"}').split()[-1] for line in lines[:4]] == ["--cuda-graphs", "--cuda-graphs", "int8", "torch"]
+    assert len(lines) == 12
+
+
 def test_nothing_is_begun_beyond_the_budget_and_nothing_unknown_at_all(tmp_path) -> None:
     environment = _machine(tmp_path)
     run = _script(environment | {"BUDGET": "0"}, "speed")
