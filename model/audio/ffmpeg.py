@@ -124,12 +124,13 @@ class AvReader:
         kind, planar = self._first.format.packed.name, self._first.format.is_planar
         dtype, count = np.dtype(_DTYPES[kind]), sum(frame.samples for frame in frames)
         samples: npt.NDArray[Any] = np.empty((count, self.channels), np.int16 if self.is_int16 else np.float32)
-        at = 0
+        targets, each = (list(samples.T), 1) if planar else ([samples.reshape(-1)], self.channels)
+        start = 0
         for frame in frames:
-            part = samples[at : at + frame.samples]
-            for index, target in enumerate(part.T if planar else [part]):
-                target[...] = _plane(frame, index, dtype, target.size).reshape(target.shape)
-            at += frame.samples
+            stop = start + frame.samples * each
+            for index, target in enumerate(targets):
+                target[start:stop] = _plane(frame, index, dtype, stop - start)
+            start = stop
         if kind == "u8":
             samples -= np.float32(128.0)
         if not self.is_int16 and _FULL_SCALE[kind] != 1.0:
