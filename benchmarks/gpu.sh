@@ -64,6 +64,7 @@ speed() {
     for size in $sizes; do measure "speed-$size" "$size" --cuda-graphs; done
     for size in $sizes; do
         measure "speed-$size-int8" "$size" --cuda-graphs --cross-kv int8
+        measure "speed-$size-unfused" "$size" --cuda-graphs --unfused
         measure "speed-$size-torch" "$size" --cuda-graphs --cross-attention torch
     done
     for size in $sizes; do

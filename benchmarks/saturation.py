@@ -150,11 +150,12 @@ def main(arguments: list[str] | None = None) -> int:
         "auto" if options.cuda_graphs else "false",
     )
     model = transcriber.model
+    model.fuses_steps &= not options.unfused
     run: dict[str, Any] = {"bench": "saturation", "model": options.random, "device": device_name(model.device)}
     run |= {"torch": torch.__version__, "compute_type": model.compute_type, "decoder": decoder_name(model)}
-    run |= {"cross_kv": cross_kv_name(model), "cuda_graphs": model.captures_steps, "rows": options.rows}
-    run |= {"left_out": dict(transcriber.left_out), "windows_per_encode": options.windows_per_encode}
-    run |= {"steps_between_encodes": options.steps_between_encodes}
+    run |= {"cross_kv": cross_kv_name(model), "cuda_graphs": model.captures_steps, "fused": model.fuses_steps}
+    run |= {"rows": options.rows, "left_out": dict(transcriber.left_out)}
+    run |= {"windows_per_encode": options.windows_per_encode, "steps_between_encodes": options.steps_between_encodes}
     sys.stdout.write(", ".join(f"{name} {value}" for name, value in run.items()) + "\n")
     card = measure_card(model.device, model.dtype)
     bounds = CardBounds(transcriber.dims, card, model.dtype.itemsize, model.cross_kv)
@@ -184,6 +185,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--cross-kv", default="auto", choices=CROSS_KVS)
     command.add_argument("--cross-attention", default="auto", choices=CROSS_ATTENTIONS)
     command.add_argument("--cuda-graphs", action="store_true", help="replay captured steps")
+    command.add_argument("--unfused", action="store_true", help="of kernels of ours that for attention alone")
     command.add_argument("--rows", type=int, default=64)
     command.add_argument("--windows", type=int, default=256, help="counted, beyond the first rows")
     command.add_argument("--windows-per-encode", type=int, default=8)

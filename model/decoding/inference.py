@@ -113,7 +113,7 @@ class PyTorchInference:
         )
         self._graphs: StepGraphs | None = None
         if backend is not None:
-            view = _split_view() if self._is_split else None
+            view = _view_of(fused=model.fuses_steps) if self._is_split else None
             self._graphs = StepGraphs(
                 self._decoder, self._cache, backend, max_windows=n_windows, max_rows=n_rows, view=view
             )
@@ -198,8 +198,12 @@ class PyTorchInference:
         self._cache.clear_row(row)
 
 
-def _split_view() -> type[FixedView]:
-    """Of `model.gpu.split_step`, which can be imported only where Triton is."""
+def _view_of(*, fused: bool) -> type[FixedView]:
+    """That of steps with our kernels, which can be imported only where Triton is."""
+    if fused:
+        from model.gpu.fused_step import FusedStepView
+
+        return FusedStepView
     from model.gpu.split_step import SplitStepView
 
     return SplitStepView

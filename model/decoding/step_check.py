@@ -40,12 +40,19 @@ _COURSE = (1, 2, 3, 3, 2, 3)
 def settle_steps(model: Whisper, tokenizer: Tokenizer, *, cross_attention: str, cuda_graphs: str) -> dict[str, str]:
     """Set how a loaded model steps; by setting, why it has not what `auto` would have had. Raises `OptionError`.
 
-    The kernel's own check is a small question. Where steps of the model's size fail with it they may do without.
+    The most of our own comes first, and each time that steps of the model's size fail they do with less: without what
+    is fused, then without the kernel, whose own check is a small question. `fused_steps` is no setting: who cannot have
+    them loses time only.
     """
     reasons: dict[str, str | None] = {}
     model.cross_attention, reasons["cross_attention"] = choose_cross_attention(cross_attention, model)
-    model.captures_steps, reasons["cuda_graphs"] = choose_steps(cuda_graphs, model, tokenizer)
-    if reasons["cuda_graphs"] is not None and (cross_attention, model.cross_attention) == ("auto", "triton"):
+    if model.cross_attention == "triton" and cuda_graphs in ("auto", "true"):
+        model.fuses_steps = True
+        model.captures_steps, reasons["fused_steps"] = choose_steps("auto", model, tokenizer)
+        model.fuses_steps = model.captures_steps
+    if not model.fuses_steps:
+        model.captures_steps, reasons["cuda_graphs"] = choose_steps(cuda_graphs, model, tokenizer)
+    if reasons.get("cuda_graphs") is not None and (cross_attention, model.cross_attention) == ("auto", "triton"):
         model.cross_attention, reasons["cross_attention"] = "torch", reasons["cuda_graphs"]
         model.captures_steps, reasons["cuda_graphs"] = choose_steps(cuda_graphs, model, tokenizer)
     return {setting: reason for setting, reason in reasons.items() if reason is not None}
@@ -70,7 +77,7 @@ def reason_against(model: Whisper, tokenizer: Tokenizer) -> str | None:
     """Why the fast path cannot be used for a model on its GPU; None where it can."""
     try:
         farthest = deviation(model, tokenizer, CudaBackend(model.device), SideStream(model.device))
-        if not choices_agree(model.dims, tokenizer, model.device, in_triton=model.cross_attention == "triton"):
+        if not choices_agree(model.dims, tokenizer, model.device, in_triton=model.fuses_steps):
             return "tokens chosen on the device are not those chosen on the host"
     except Exception as error:  # whatever is missing or too old there: the plain path is known to work
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -9,7 +9,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from model.gpu import few_rows, greedy_choice
 from model.gpu.shapes import AskedShape, Shape
 from model.gpu.split_attention import Asked, Memory, attend, remember
 from model.network.audio_memory import AudioMemory
@@ -36,15 +35,11 @@ class SplitStepView:
 
     def hidden_states(self, decoder: TextDecoder, tokens: Tensor) -> Tensor:
         """See `model.gpu.graphs.FixedView`."""
-        if few_rows.takes(decoder, len(tokens)):
-            return few_rows.hidden_states(decoder, tokens, self.positions, self)
         return decoder(tokens, self.positions, self)  # type: ignore[no-any-return]
 
     def choose(self, selection: Selection, logits: Tensor, rows: Tensor, *, drawing: bool) -> Tensor:
         """See `model.gpu.graphs.FixedView`."""
-        if drawing:
-            return selection.choose(logits, rows, drawing=True)
-        return greedy_choice.choose(selection, logits, rows)
+        return selection.choose(logits, rows, drawing=drawing)
 
     def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(rows, n_state) each, over what each row holds."""

@@ -121,6 +121,9 @@ class Whisper(nn.Module):
         """How the audio's keys and values are kept: as the decoder has them, or in `int8` or `fp8`."""
         self.cross_attention = "torch"
         """What runs the attention of a decode step: `torch`, or `triton` (`model.gpu.split_attention`)."""
+        self.fuses_steps = False
+        """Whether with that kernel captured steps have others too, around products and for the choice of tokens
+        (`model.gpu.fused_step`)."""
         self.captures_steps = False
         """Whether a GPU's decode steps are captured and replayed (`model.gpu.graphs`), their tokens chosen there and
         read a step later (`model.decoding.device_choice`), or run as they come, as on a CPU."""

@@ -209,6 +209,7 @@ class WorkerPool:
             for event, reason in (
                 ("steps_not_captured", message.plain_because),
                 ("kernel_not_used", message.torch_because),
+                ("steps_not_fused", message.unfused_because),
                 ("native_not_used", message.native_because),
             ):
                 if reason is not None:

@@ -100,6 +100,8 @@ class ModelInfo:
     """Why steps of a GPU are plain where nobody asked for that."""
     torch_because: str | None = None
     """Why a GPU's attention is torch's (`model.gpu.split_check`) where nobody asked for that."""
+    unfused_because: str | None = None
+    """Why only the attention of a GPU's steps is in kernels of ours (`model.gpu.fused_step`)."""
     native_because: str | None = None
     """Why nothing runs in C although it was compiled (`model.native.library`)."""
     kind: Literal["model_info"] = "model_info"

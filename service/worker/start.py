@@ -55,6 +55,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
         steps="captured" if model.captures_steps else "plain",
         plain_because=transcriber.left_out.get("cuda_graphs"),
         torch_because=transcriber.left_out.get("cross_attention"),
+        unfused_because=transcriber.left_out.get("fused_steps"),
         native_because=transcriber.left_out.get("native"),
         sha256=sha256,
     )
@@ -83,17 +84,22 @@ def _load(args: argparse.Namespace, device: "torch.device") -> tuple["Transcribe
 
 
 def make_engine(transcriber: "Transcriber", max_rows: int, cuda_graphs: str) -> "Engine":
-    """A warm engine; with plain steps where captured ones fail in so large a batch and `auto` leaves the choice."""
+    """A warm engine. Where steps fail in so large a batch they do with less: without what is fused, then plain.
+
+    The latter only if `auto` leaves the choice.
+    """
     model = transcriber.model
-    try:
-        return _warm_engine(transcriber, max_rows)
-    except Exception as error:
-        if not model.captures_steps or cuda_graphs != "auto":
-            raise
-        reason = describe(error)
-    model.captures_steps = False  # and not above, where the error's frames hold the memory
-    transcriber.left_out = {**transcriber.left_out, "cuda_graphs": reason}
-    return _warm_engine(transcriber, max_rows)
+    while True:
+        try:
+            return _warm_engine(transcriber, max_rows)
+        except Exception as error:
+            if not model.fuses_steps and not (model.captures_steps and cuda_graphs == "auto"):
+                raise
+            reason = describe(error)
+        setting = "fused_steps" if model.fuses_steps else "cuda_graphs"
+        # Here and not above, where the error's frames hold the memory.
+        model.captures_steps, model.fuses_steps = model.fuses_steps, False
+        transcriber.left_out = {**transcriber.left_out, setting: reason}
 
 
 def _warm_engine(transcriber: "Transcriber", max_rows: int) -> "Engine":

@@ -118,21 +118,38 @@ def test_who_insists_without_a_gpu_is_told_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cross_attention", "without", "wanted"),
+    ("cross_attention", "cuda_graphs", "without", "wanted"),
     [
-        ("auto", None, ("torch", True, {"cross_attention": "it is off"})),
-        ("auto", "so is this", ("torch", False, {"cross_attention": "it is off", "cuda_graphs": "so is this"})),
-        ("triton", None, ("triton", False, {"cuda_graphs": "it is off"})),
+        ("auto", "auto", None, ("torch", True, {"cross_attention": "it is off"})),
+        ("auto", "auto", "so is this", ("torch", False, {"cross_attention": "it is off", "cuda_graphs": "so is this"})),
+        ("triton", "auto", None, ("triton", False, {"cuda_graphs": "it is off"})),
+        ("triton", "false", None, ("triton", False, {})),
     ],
 )
-def test_a_kernel_with_which_whole_steps_fail_is_left_out(monkeypatch, cross_attention, without, wanted) -> None:
+def test_a_kernel_with_which_whole_steps_fail_is_left_out(
+    monkeypatch, cross_attention, cuda_graphs, without, wanted
+) -> None:
     model = tiny.transcriber().model
     monkeypatch.setattr(type(model), "device", torch.device("cuda"))
     monkeypatch.setattr(step_check, "choose_cross_attention", lambda *_: ("triton", None))
     reasons = {"triton": "it is off", "torch": without}
     monkeypatch.setattr(step_check, "reason_against", lambda model, _: reasons[model.cross_attention])
-    left_out = settle_steps(model, TOKENIZER, cross_attention=cross_attention, cuda_graphs="auto")
+    left_out = settle_steps(model, TOKENIZER, cross_attention=cross_attention, cuda_graphs=cuda_graphs)
+    assert left_out.pop("fused_steps", "it is off") == "it is off"
     assert (model.cross_attention, model.captures_steps, left_out) == wanted
+    assert not model.fuses_steps
+
+
+@pytest.mark.parametrize("cuda_graphs", ["auto", "true"])
+@pytest.mark.parametrize("reason", [None, "it is off"])
+def test_where_only_what_is_fused_fails_steps_do_without(monkeypatch, cuda_graphs, reason) -> None:
+    model = tiny.transcriber().model
+    monkeypatch.setattr(type(model), "device", torch.device("cuda"))
+    monkeypatch.setattr(step_check, "choose_cross_attention", lambda *_: ("triton", None))
+    monkeypatch.setattr(step_check, "reason_against", lambda model, _: reason if model.fuses_steps else None)
+    left_out = settle_steps(model, TOKENIZER, cross_attention="auto", cuda_graphs=cuda_graphs)
+    assert (model.cross_attention, model.captures_steps, model.fuses_steps) == ("triton", True, reason is None)
+    assert left_out == ({} if reason is None else {"fused_steps": reason})
 
 
 def test_a_model_is_not_loaded_with_steps_that_are_named_wrongly() -> None:

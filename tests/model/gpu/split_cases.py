@@ -225,6 +225,7 @@ def test_steps_of_few_rows_give_what_torchs_operators_give(monkeypatch) -> None:
     answers = []
     for dtype, attention in ((torch.float32, "torch"), (torch.float16, "triton")):
         model = Whisper.from_tensors(DIMS, rounded, DEVICE, dtype)
+        model.fuses_steps = True
         inference = PyTorchInference(model, n_windows=3, n_rows=20, cross_attention=attention)
         inference.fill_windows(features.to(DEVICE, dtype), range(3))
         prompts = [(50_258, 7, 9, 11), (50_258, 8, 9, 11)]
@@ -319,4 +320,5 @@ def test_a_batch_of_greedy_rows_and_beams_says_the_same(monkeypatch) -> None:
     monkeypatch.setattr(MODEL, "cross_attention", "triton")
     assert [one.tokens for one in decode_all()] == [one.tokens for one in wanted]
     choose_on_device(monkeypatch, ahead=True)
+    monkeypatch.setattr(MODEL, "fuses_steps", True)
     assert [one.tokens for one in decode_all()] == [one.tokens for one in wanted]

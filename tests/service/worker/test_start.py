@@ -80,6 +80,21 @@ def test_a_service_starts_without_the_fast_path_where_its_first_steps_fail(monke
     assert "RuntimeError" in transcriber.left_out["cuda_graphs"]
 
 
+@pytest.mark.parametrize("cuda_graphs", ["auto", "true"])
+def test_a_service_starts_without_what_is_fused_where_that_alone_fails_at_its_size(monkeypatch, cuda_graphs) -> None:
+    def prepare(batch: DecodingBatch, together: int) -> None:
+        if batch.model.fuses_steps:
+            raise RuntimeError("out of resource: shared memory")
+
+    monkeypatch.setattr(DecodingBatch, "prepare", prepare)
+    monkeypatch.setattr(beside, "SideStream", lambda device: beside.Inline())
+    transcriber = tiny.transcriber()
+    transcriber.model.captures_steps = transcriber.model.fuses_steps = True
+    make_engine(transcriber, 2, cuda_graphs)
+    assert (transcriber.model.captures_steps, transcriber.model.fuses_steps) == (True, False)
+    assert transcriber.left_out == {"fused_steps": "RuntimeError: out of resource: shared memory"}
+
+
 @pytest.mark.parametrize(("cuda_graphs", "survives"), [("auto", True), ("true", False)])
 def test_a_service_starts_without_the_fast_path_where_that_fails_at_its_size(
     monkeypatch, cuda_graphs, survives

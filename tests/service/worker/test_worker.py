@@ -57,7 +57,12 @@ def test_a_worker_that_fails_says_where_and_not_what(monkeypatch) -> None:
 
 
 def test_the_log_says_why_a_worker_has_less_than_it_might(monkeypatch) -> None:
-    reasons = {"plain_because": "they are off", "torch_because": "no compiler", "native_because": "it is old"}
+    reasons = {
+        "plain_because": "they are off",
+        "torch_because": "no compiler",
+        "unfused_because": "one is off",
+        "native_because": "it is old",
+    }
     info = ModelInfo("base", ("en",), True, "cuda:0", "float16", None, **reasons)
     messages: list[ModelInfo | ChannelClosed] = [info, ChannelClosed("it ended")]
     noted: list[tuple[str, dict[str, Any]]] = []
@@ -80,7 +85,7 @@ def test_the_log_says_why_a_worker_has_less_than_it_might(monkeypatch) -> None:
     monkeypatch.setattr(logs, "event", lambda name, **fields: noted.append((name, fields)))
     assert asyncio.run(WorkerPool(make_settings(), command=[])._serve(worker)) == "it ended"
     assert [name for name, _ in noted] == [
-        "worker_ready", "steps_not_captured", "kernel_not_used", "native_not_used",
+        "worker_ready", "steps_not_captured", "kernel_not_used", "steps_not_fused", "native_not_used",
     ]  # fmt: skip
     assert [fields["reason"] for _, fields in noted[1:]] == list(reasons.values())
     assert {key for _, fields in noted for key in fields} - {"level"} <= logs.KEYS
