@@ -113,8 +113,8 @@ def _attend_part(
     within = tl.arange(0, SIZE)
     if slot < 0:
         if WHOLE:
-            nothing = tl.zeros([SIZE], tl.float32)
-            tl.store(found + (group * tl.num_programs(1) + head) * SIZE + within, nothing.to(found.dtype.element_ty))
+            nothing = tl.zeros([SIZE], found.dtype.element_ty)
+            tl.store(found + (group * tl.num_programs(1) + head) * SIZE + within, nothing)
         return
     place = tl.arange(0, WIDTH)
     row = tl.load(members + group * width + place, mask=place < width, other=-1)
@@ -128,23 +128,10 @@ def _attend_part(
     answer = tl.zeros([WIDTH, SIZE], tl.float32)
     end = tl.minimum((part + 1) * positions_each, tl.load(lengths + group).to(tl.int32))
     for at in range(part * positions_each, end, BLOCK):
-        position = at + tl.arange(0, BLOCK)
-        counts = position < end
-        k = tl.load(keys + memory + position[None, :] * SIZE + within[:, None], mask=counts[None, :], other=0.0)
-        scores = tl.dot(q, k.to(q.dtype), input_precision="ieee") * scale
-        if SCALED:
-            scores *= tl.load(key_scales + scales + position, mask=counts, other=0.0).to(tl.float32)[None, :]
-        scores = tl.where(counts[None, :], scores, float("-inf"))
-        larger = tl.maximum(top, tl.max(scores, 1))
-        shrink = tl.exp2(top - larger)
-        weights = tl.exp2(scores - larger[:, None])
-        total = total * shrink + tl.sum(weights, 1)
-        if SCALED:
-            weights *= tl.load(value_scales + scales + position, mask=counts, other=0.0).to(tl.float32)[None, :]
-        v = tl.load(values + memory + position[:, None] * SIZE + within[None, :], mask=counts[:, None], other=0.0)
-        product = tl.dot(weights.to(q.dtype), v.to(q.dtype), input_precision="ieee")
-        answer = answer * shrink[:, None] + product
-        top = larger
+        top, total, answer = _look_at(
+            q, keys + memory, values + memory, key_scales, value_scales, scales, at, end, scale, top, total, answer,
+            SIZE=SIZE, BLOCK=BLOCK, SCALED=SCALED,
+        )  # fmt: skip
     if WHOLE:
         answer = answer / tl.where(total > 0, total, 1.0)[:, None]
         target = (row * tl.num_programs(1) + head)[:, None] * SIZE + within[None, :]
@@ -154,6 +141,31 @@ def _attend_part(
         tl.store(found + target[:, None] * SIZE + within[None, :], answer, mask=row[:, None] >= 0)
         tl.store(tops + target, top, mask=row >= 0)
         tl.store(sums + target, total, mask=row >= 0)
+
+
+@triton.jit
+def _look_at(
+    q, keys, values, key_scales, value_scales, scales, at, end, scale, top, total, answer,
+    SIZE: tl.constexpr, BLOCK: tl.constexpr, SCALED: tl.constexpr,
+):  # fmt: skip
+    """The largest score, the sum of weights and the answers with a block of positions more."""
+    within = tl.arange(0, SIZE)
+    position = at + tl.arange(0, BLOCK)
+    counts = position < end
+    k = tl.load(keys + position[None, :] * SIZE + within[:, None], mask=counts[None, :], other=0.0)
+    scores = tl.dot(q, k.to(q.dtype), input_precision="ieee") * scale
+    if SCALED:
+        scores *= tl.load(key_scales + scales + position, mask=counts, other=0.0).to(tl.float32)[None, :]
+    scores = tl.where(counts[None, :], scores, float("-inf"))
+    larger = tl.maximum(top, tl.max(scores, 1))
+    shrink = tl.exp2(top - larger)
+    weights = tl.exp2(scores - larger[:, None])
+    total = total * shrink + tl.sum(weights, 1)
+    if SCALED:
+        weights *= tl.load(value_scales + scales + position, mask=counts, other=0.0).to(tl.float32)[None, :]
+    v = tl.load(values + position[:, None] * SIZE + within[None, :], mask=counts[:, None], other=0.0)
+    product = tl.dot(weights.to(q.dtype), v.to(q.dtype), input_precision="ieee")
+    return larger, total, answer * shrink[:, None] + product
 
 
 def remember(key: Tensor, value: Tensor, memory: Memory, slots: Tensor, positions: Tensor) -> None:

@@ -123,6 +123,10 @@ class Transcript:
         self._seek = max(seek, window.seek + 1)
         segments, echoes = self._echoes.sift(segments, result.speech)
         self.skipped += echoed(echoes, window)
+        return self._keep(segments, result)
+
+    def _keep(self, segments: Sequence[Segment], result: DecodingResult) -> tuple[Segment, ...]:
+        """Number the segments that have a text and last; what comes next is conditioned on them, if on anything."""
         kept = [segment for segment in segments if segment.start != segment.end and segment.text.strip()]
         kept = [replace(segment, id=len(self._segments) + i) for i, segment in enumerate(kept)]
         self._segments += kept
