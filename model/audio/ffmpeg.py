@@ -14,7 +14,7 @@ import numpy.typing as npt
 from av.audio.plane import AudioPlane
 
 from model.audio.containers import MP4, Container
-from model.audio.quicktime import refers_elsewhere
+from model.audio.quicktime import is_finished, refers_elsewhere
 from model.audio.readers import BLOCK_FRAMES, Block, Source, UnreadableError, unreadable
 from model.dims import SAMPLE_RATE
 from model.errors import InvalidAudioError
@@ -160,6 +160,10 @@ def _open(file: BinaryIO, container: Container) -> av.container.InputContainer:
     except MemoryError:
         raise
     except Exception:  # the binding raises whatever a forged header leads it to: IndexError, ValueError, ...
+        if container is MP4 and not is_finished(file):
+            raise UnreadableError(
+                "The MP4 file does not say where its sound is (moov): its end is missing, or was never recorded."
+            ) from None
         unreadable(container)
 
 

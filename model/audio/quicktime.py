@@ -1,6 +1,7 @@
-"""Does a QuickTime or MP4 file keep its sound in itself? Such files may name another file, or a URL, instead.
+"""Does a QuickTime or MP4 file keep its sound in itself, and say where? It may name another file, or a URL, instead.
 
-Asked by `model.audio.ffmpeg` before the demuxer, which would read the bytes of this file in the place of the other's.
+Asked by `model.audio.ffmpeg` before the demuxer, which would read the bytes of this file in the place of the other's,
+and behind one that finds nothing.
 Source: ISO/IEC 14496-12, 4.2 (boxes) and 8.7.2 (data reference box).
 """
 
@@ -17,11 +18,27 @@ def refers_elsewhere(file: BinaryIO) -> bool:
     """Whether any track's data is said to be in another file; the position is left anywhere."""
     end = file.seek(0, os.SEEK_END)
     left = iter(range(_MAX_BOXES))
-    return any(_is_external(file, *entry) for entry in _boxes(file, 0, end, 0, left))
+    return any(_is_external(file, *entry) for entry in _entries(file, 0, end, 0, left))
 
 
-def _boxes(file: BinaryIO, start: int, end: int, depth: int, left: Iterator[int]) -> Iterator[tuple[int, int]]:
+def is_finished(file: BinaryIO) -> bool:
+    """Whether it says where its sound is, which a recorder writes last; the position is left anywhere."""
+    end = file.seek(0, os.SEEK_END)
+    return any(kind == b"moov" for kind, *_ in _boxes(file, 0, end, iter(range(_MAX_BOXES))))
+
+
+def _entries(file: BinaryIO, start: int, end: int, depth: int, left: Iterator[int]) -> Iterator[tuple[int, int]]:
     """The entries (start, end) of all data reference boxes in `file[start:end]`."""
+    for kind, begin, body, stop in _boxes(file, start, end, left):
+        if depth == len(_WAY):
+            yield begin, stop
+        elif kind == _WAY[depth]:
+            inside = body + 8 if kind == b"dref" else body  # version, flags and a count come before the entries
+            yield from _entries(file, inside, stop, depth + 1, left)
+
+
+def _boxes(file: BinaryIO, start: int, end: int, left: Iterator[int]) -> Iterator[tuple[bytes, int, int, int]]:
+    """The kind of each box in `file[start:end]`, where it begins, where its content does, and where it ends."""
     while start + 8 <= end and next(left, None) is not None:
         file.seek(start)
         head = file.read(16)
@@ -32,11 +49,7 @@ def _boxes(file: BinaryIO, start: int, end: int, depth: int, left: Iterator[int]
         stop = end if size == 0 else min(start + size, end)
         if stop <= start + 7:
             return
-        if depth == len(_WAY):
-            yield start, stop
-        elif kind == _WAY[depth]:
-            inside = body + 8 if kind == b"dref" else body  # version, flags and a count come before the entries
-            yield from _boxes(file, inside, stop, depth + 1, left)
+        yield kind, start, body, stop
         start = stop
 
 

@@ -50,3 +50,12 @@ def test_sound_that_begins_long_after_the_pictures_is_heard(container: str) -> N
     decoded = floats(decode_audio(file))
     assert len(decoded) / 16_000 == pytest.approx(2.0, abs=0.15)
     assert likeness(decoded, SPEECH) > 0.97
+
+
+def test_a_movie_whose_end_is_missing_is_told_so() -> None:
+    whole = movie_of(SPEECH)
+    assert whole.rindex(b"moov") > len(whole) / 2
+    with pytest.raises(InvalidAudioError, match=r"does not say where its sound is \(moov\): its end is missing"):
+        decode_audio(whole[: len(whole) // 2])
+    with pytest.raises(InvalidAudioError, match="damaged, ends early, or"):  # it does, and there is nothing
+        decode_audio(whole[: whole.index(b"free") - 4] + whole[whole.rindex(b"moov") - 4 :])

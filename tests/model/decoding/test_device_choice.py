@@ -194,7 +194,7 @@ def test_real_weights_say_the_same_along_the_whole_ladder(base, clips, monkeypat
 
     def decode(**options: object) -> DecodingResult:
         batch = DecodingBatch(base.model, base.tokenizer, max_windows=1, max_rows=5)
-        monkeypatch.setattr(base, "_batch", batch)
+        monkeypatch.setattr(base, "batch", batch)
         return base.decode(clips / "en-jfk.flac", language="en", **options)
 
     wanted = decode(temperature=(0.0,))
