@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from model.gpu.cuda import CudaBackend
-from model.gpu.graphs import Backend, FixedView, Immediate, StepGraphs
+from model.gpu.fixed_view import FixedView
+from model.gpu.graphs import Backend, Immediate, StepGraphs
 from model.native.inference import NativeInference
 from model.native.weights import NativeDecoder
 from model.network.cache import KVCache, PrefillView, StepView

@@ -16,13 +16,13 @@ class FusedStepView(SplitStepView):
     """`SplitStepView` with kernels of ours around products of few rows, and for a choice without draws."""
 
     def hidden_states(self, decoder: TextDecoder, tokens: Tensor) -> Tensor:
-        """See `model.gpu.graphs.FixedView`."""
+        """See `model.gpu.fixed_view.FixedView`."""
         if few_rows.takes(decoder, len(tokens)):
             return few_rows.hidden_states(decoder, tokens, self.positions, self)
         return super().hidden_states(decoder, tokens)
 
     def choose(self, selection: Selection, logits: Tensor, rows: Tensor, *, drawing: bool) -> Tensor:
-        """See `model.gpu.graphs.FixedView`."""
+        """See `model.gpu.fixed_view.FixedView`."""
         if drawing:
             return super().choose(selection, logits, rows, drawing=True)
         return greedy_choice.choose(selection, logits, rows)

@@ -26,8 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.gpu.fixed_view import FixedView
 from model.gpu.shapes import AskedShape, Shape, StepShape
-from model.network.blocks import Attention
 from model.network.cache import KVCache
 from model.network.whisper import TextDecoder
 from model.search.selection import Selection
@@ -61,21 +61,6 @@ class Immediate:
 
     def reset(self) -> None:
         """See `Backend`."""
-
-
-class FixedView(Attention, Protocol):
-    """A step's attention in a fixed shape."""
-
-    tokens: Tensor
-    positions: Tensor
-
-    def hidden_states(self, decoder: TextDecoder, tokens: Tensor) -> Tensor:
-        """(rows, n_state) after these tokens (rows,), each at its position."""
-        ...
-
-    def choose(self, selection: Selection, logits: Tensor, rows: Tensor, *, drawing: bool) -> Tensor:
-        """See `Selection.choose`."""
-        ...
 
 
 class StepGraphs:
@@ -200,7 +185,7 @@ class StepGraphs:
         return view.choose(selection, logits, rows, drawing=drawing)
 
 
-class FixedStepView:
+class FixedStepView(FixedView):
     """`model.network.cache.StepView` in a fixed shape; see `model.network.blocks.Attention`."""
 
     def __init__(self, cache: KVCache, shape: Shape, inputs: Tensor) -> None:
@@ -211,14 +196,6 @@ class FixedStepView:
         unseen = torch.arange(n_ctx, device=inputs.device) > self.positions[:, None]
         mask = torch.zeros(unseen.shape, device=inputs.device, dtype=cache.keys.dtype)
         self._mask = mask.masked_fill_(unseen, -torch.inf)[:, None, None]
-
-    def hidden_states(self, decoder: TextDecoder, tokens: Tensor) -> Tensor:
-        """See `FixedView`."""
-        return decoder(tokens, self.positions, self)  # type: ignore[no-any-return]
-
-    def choose(self, selection: Selection, logits: Tensor, rows: Tensor, *, drawing: bool) -> Tensor:
-        """See `FixedView`."""
-        return selection.choose(logits, rows, drawing=drawing)
 
     def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(rows, n_state) each. Over the whole text context, for its part that counts differs from row to row."""

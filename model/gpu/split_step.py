@@ -9,15 +9,14 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from model.gpu.fixed_view import FixedView
 from model.gpu.shapes import AskedShape, Shape
 from model.gpu.split_attention import Asked, Memory, attend, remember
 from model.network.audio_memory import AudioMemory
 from model.network.cache import KVCache
-from model.network.whisper import TextDecoder
-from model.search.selection import Selection
 
 
-class SplitStepView:
+class SplitStepView(FixedView):
     """`model.network.cache.StepView` in a fixed shape; see `model.network.blocks.Attention`."""
 
     def __init__(self, cache: KVCache, shape: Shape, inputs: Tensor) -> None:
@@ -32,14 +31,6 @@ class SplitStepView:
         self._audio = Asked(slots, lengths, members.view(groups, shape.width), places)
         own = torch.arange(rows, device=inputs.device)
         self._text = Asked(self._slots, self.positions + 1, own[:, None], own)
-
-    def hidden_states(self, decoder: TextDecoder, tokens: Tensor) -> Tensor:
-        """See `model.gpu.graphs.FixedView`."""
-        return decoder(tokens, self.positions, self)  # type: ignore[no-any-return]
-
-    def choose(self, selection: Selection, logits: Tensor, rows: Tensor, *, drawing: bool) -> Tensor:
-        """See `model.gpu.graphs.FixedView`."""
-        return selection.choose(logits, rows, drawing=drawing)
 
     def self_attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(rows, n_state) each, over what each row holds."""

@@ -96,9 +96,11 @@ def make_engine(transcriber: "Transcriber", max_rows: int, cuda_graphs: str) -> 
             if not model.fuses_steps and not (model.captures_steps and cuda_graphs == "auto"):
                 raise
             reason = describe(error)
-        setting = "fused_steps" if model.fuses_steps else "cuda_graphs"
         # Here and not above, where the error's frames hold the memory.
-        model.captures_steps, model.fuses_steps = model.fuses_steps, False
+        if model.fuses_steps:
+            setting, model.fuses_steps = "fused_steps", False
+        else:
+            setting, model.captures_steps = "cuda_graphs", False
         transcriber.left_out = {**transcriber.left_out, setting: reason}
 
 

@@ -6,6 +6,7 @@ from model.decoding.budget import row_bytes, window_bytes
 from model.dims import DIMENSIONS
 from model.errors import OptionError
 from model.gpu import beside
+from model.transcriber import Transcriber
 from service.worker.__main__ import parse
 from service.worker.start import choose_rows, describe, make_engine, start
 from tests import tiny
@@ -60,6 +61,14 @@ def test_a_gpu_without_memory_says_so(monkeypatch) -> None:
     assert raised.value.param == "max_batch_rows"
 
 
+def _capturing(monkeypatch) -> Transcriber:
+    """A model that says that it captures its steps; encoder passes are done at once, without a GPU's stream."""
+    monkeypatch.setattr(beside, "SideStream", lambda device: beside.Inline())
+    transcriber = tiny.transcriber()
+    transcriber.model.captures_steps = True
+    return transcriber
+
+
 def test_a_service_starts_without_the_fast_path_where_its_first_steps_fail(monkeypatch) -> None:
     """What a step raises ends requests and not the engine: a warm-up whose requests fail is none."""
     step = DecodingBatch.step
@@ -70,9 +79,7 @@ def test_a_service_starts_without_the_fast_path_where_its_first_steps_fail(monke
         return step(batch)
 
     monkeypatch.setattr(DecodingBatch, "step", failing)
-    monkeypatch.setattr(beside, "SideStream", lambda device: beside.Inline())
-    transcriber = tiny.transcriber()
-    transcriber.model.captures_steps = True
+    transcriber = _capturing(monkeypatch)
     engine = make_engine(transcriber, 2, "auto")
     assert not engine.busy
     assert not transcriber.model.captures_steps
@@ -87,9 +94,8 @@ def test_a_service_starts_without_what_is_fused_where_that_alone_fails_at_its_si
             raise RuntimeError("out of resource: shared memory")
 
     monkeypatch.setattr(DecodingBatch, "prepare", prepare)
-    monkeypatch.setattr(beside, "SideStream", lambda device: beside.Inline())
-    transcriber = tiny.transcriber()
-    transcriber.model.captures_steps = transcriber.model.fuses_steps = True
+    transcriber = _capturing(monkeypatch)
+    transcriber.model.fuses_steps = True
     make_engine(transcriber, 2, cuda_graphs)
     assert (transcriber.model.captures_steps, transcriber.model.fuses_steps) == (True, False)
     assert transcriber.left_out == {"fused_steps": "RuntimeError: out of resource: shared memory"}
@@ -106,9 +112,7 @@ def test_a_service_starts_without_the_fast_path_where_that_fails_at_its_size(
             raise RuntimeError("CUDA error:\n too many resources requested")
 
     monkeypatch.setattr(DecodingBatch, "prepare", prepare)
-    monkeypatch.setattr(beside, "SideStream", lambda device: beside.Inline())
-    transcriber = tiny.transcriber()
-    transcriber.model.captures_steps = True
+    transcriber = _capturing(monkeypatch)
     if not survives:
         with pytest.raises(RuntimeError, match="too many resources"):
             make_engine(transcriber, 2, cuda_graphs)
