@@ -21,6 +21,11 @@ MAX_TEMPERATURES = 16
 MAX_MARKS = 256
 MAX_WIDTH = 16
 """Beams or samples of one window at most."""
+MAX_SAMPLE_LEN = 224
+"""Half the text context of every published model."""
+MAX_SUPPRESSED = 512
+MAX_TEXT_ID = 50_257
+"""The end of a text; what is above it are languages, tasks and times, which have options of their own."""
 MAX_CLIP_SECONDS = 10_000_000
 """Nothing that anybody recorded is as long as that, and its frames can still be counted."""
 
@@ -60,7 +65,7 @@ class TranscribeOptions:
     max_initial_timestamp: float | None = 1.0
     """The first timestamp of a window is at most this many seconds."""
     suppress_tokens: tuple[int, ...] = (-1,)
-    """Token ids never sampled; -1 stands for the reference's non-speech symbols."""
+    """Ids of text never sampled; -1 stands for the reference's non-speech symbols."""
     suppress_blank: bool = True
     sample_len: int | None = None
     """Tokens per window at most; None is half the text context (224)."""
@@ -116,8 +121,9 @@ class TranscribeOptions:
             raise OptionError("task", "task must be 'transcribe' or 'translate'")
         if self.long_form not in ("sequential", "batched"):
             raise OptionError("long_form", "long_form must be 'sequential' or 'batched'")
-        if self.sample_len is not None and not 1 <= self.sample_len <= 224:
-            raise OptionError("sample_len", "sample_len must be between 1 and 224")
+        if self.sample_len is not None and not 1 <= self.sample_len <= MAX_SAMPLE_LEN:
+            raise OptionError("sample_len", f"sample_len must be between 1 and {MAX_SAMPLE_LEN}")
+        _check_suppressed(self.suppress_tokens)
         _check_clips(self.clip_timestamps)
         self._check_search()
 
@@ -174,6 +180,13 @@ def _is_of(value: object, kind: Any) -> bool:
     if kind in (int, float):  # numpy's numbers are numbers too, and True is none
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
     return isinstance(value, kind)
+
+
+def _check_suppressed(tokens: tuple[int, ...]) -> None:
+    if len(tokens) > MAX_SUPPRESSED:
+        raise OptionError("suppress_tokens", f"suppress_tokens has more than {MAX_SUPPRESSED} tokens")
+    if any(not -1 <= token <= MAX_TEXT_ID for token in tokens):
+        raise OptionError("suppress_tokens", f"suppress_tokens must be -1, or tokens of text from 0 to {MAX_TEXT_ID}")
 
 
 def _check_temperatures(temperatures: tuple[float, ...]) -> None:

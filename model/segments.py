@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-SkipReason = Literal["no_speech", "hallucination", "vad", "no_voice", "repetition", "unconfirmed", "empty_clip"]
+SkipReason = Literal[
+    "no_speech", "hallucination", "vad", "no_voice", "repetition", "unconfirmed", "token_limit", "empty_clip"
+]
 SKIP_REASONS: Mapping[SkipReason, str] = {
     "no_speech": "the model heard no speech in a window (`no_speech_threshold`)",
     "hallucination": "the text there looked invented between silences (`hallucination_silence_threshold`)",
@@ -12,6 +14,7 @@ SKIP_REASONS: Mapping[SkipReason, str] = {
     "no_voice": "a window's text was doubtful, and the detector heard nobody there either",
     "repetition": "the text there said again what it had said",
     "unconfirmed": "words of a doubtful text there that other attempts leave out (all three: `guards`)",
+    "token_limit": "a window's text has as many tokens as it may, and breaks off somewhere there",
     "empty_clip": "one of `clip_timestamps` behind the end of the recording, or of no length",
 }
 """What each reason says of the stretch that was skipped."""

@@ -62,13 +62,17 @@ class Aligner:
     def add_looks(
         self, result: DecodingResult, slot: int, window: Window, options: TranscribeOptions
     ) -> DecodingResult:
-        """The result with what was `looked_at`, if the model is sure of it and a segment lasts too long for its text.
+        """The result with what was `looked_at`, if a segment lasts too long for its text or breaks off.
 
+        The model must be sure of the text; not so of one without timestamps, which may end after a word.
         Said again and again it may have failed all the same, for its compression. Not of a translation, whose words are
-        in another order than what was said.
+        in another order than what was said, nor of a text that the caller cuts.
         """
-        sure = options.guards and result.avg_logprob >= SURE_LOGPROB
-        if not sure or options.task != "transcribe" or not drags(result.tokens, self._tokenizer.timestamp_begin):
+        sure = result.avg_logprob >= SURE_LOGPROB or options.without_timestamps
+        cut = result.endless and options.sample_len is not None
+        if not (options.guards and sure and options.task == "transcribe") or cut:
+            return result
+        if not drags(result, window, self._tokenizer.timestamp_begin):
             return result
         return replace(result, looked=tuple(self.looked_at(result, slot, window, options)))
 

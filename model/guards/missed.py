@@ -5,19 +5,21 @@ takes up again where somebody speaks later. `pauses` says where a text is silent
 detector is then asked about, and `resumption` where to begin to hear again what it heard there. What is said several
 times may be written once, in a segment as long as all of it: where one `drags`, the decoder's attention says where its
 last words were heard, and what it goes on for behind them (`unheard`) is such a pause as well. Where its first words
-were heard long after it begins, what it has `passed_over` is a window for itself. Text is also written
+were heard long after it begins, what it has `passed_over` is a window for itself. A text without timestamps is one
+segment as long as its window; the model ends it early more often than one with timestamps. Text is also written
 before it is said: where too little is said for it (`early`), the speech behind it is its own and was not missed, and a
 text that comes again with that speech was said once (`Echoes`).
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import islice, pairwise
 
 from model.dims import FRAMES_PER_SECOND
 from model.guards.repetition import PHRASE
 from model.segments import Segment
 from model.voice.speech import CHUNK_FRAMES, CHUNK_SECONDS, THRESHOLD, Stretch
-from model.window import TIMESTAMP_SECONDS, Window, ends_with_time, segment_ends
+from model.window import TIMESTAMP_SECONDS, DecodingResult, Window, ends_with_time, segment_ends
 
 _TIME_FRAMES = round(TIMESTAMP_SECONDS * FRAMES_PER_SECOND)
 _LEAST_PAUSE = 300
@@ -49,39 +51,34 @@ def pauses(tokens: Sequence[int], timestamp_begin: int, window: Window) -> list[
     return [(end, start) for end, start in zip(ends, starts, strict=False) if start - end >= _LEAST_PAUSE]
 
 
-def drags(tokens: Sequence[int], timestamp_begin: int) -> bool:
-    """Whether a segment of the window lasts long beyond what it takes to say its text."""
-    return any(_is_long(part, timestamp_begin) for part in _parts(tokens, timestamp_begin))
+def drags(result: DecodingResult, window: Window, timestamp_begin: int) -> bool:
+    """Whether a segment of the window lasts long beyond what it takes to say its text, or its text breaks off."""
+    return any(part.drags for part in _timed(result, window, timestamp_begin))
 
 
-def unheard(tokens: Sequence[int], looked: Sequence[float], timestamp_begin: int) -> list[Stretch]:
-    """What such segments go on for behind their last words: frames of the window, each up to its segment's end.
-
-    `looked`: where in the audio the decoder looked when it wrote each token of text, in seconds.
-    """
+def unheard(result: DecodingResult, window: Window, timestamp_begin: int) -> list[Stretch]:
+    """What such segments go on for behind their last words: frames of the window, each up to its segment's end."""
     stretches: list[Stretch] = []
-    seconds = iter(looked)
-    for part in _parts(tokens, timestamp_begin):
-        heard = [next(seconds) for token in part if token < timestamp_begin]
-        if _is_long(part, timestamp_begin):
+    seconds = iter(result.looked)
+    for part in _timed(result, window, timestamp_begin):
+        heard = list(islice(seconds, part.n_text))
+        if part.drags:
             last = sorted(heard[-_LAST_TOKENS:])
             latest = last[:2][-1] + _LAST_SECONDS
             said = round(max(one for one in last if one <= latest) * FRAMES_PER_SECOND)
-            stretches.append((said, (part[-1] - timestamp_begin) * _TIME_FRAMES))
+            stretches.append((said, part.end))
     return [(said, end) for said, end in stretches if end - said >= _LEAST_PAUSE]
 
 
-def passed_over(
-    tokens: Sequence[int], looked: Sequence[float], speech: Sequence[float], timestamp_begin: int
-) -> int | None:
+def passed_over(result: DecodingResult, window: Window, timestamp_begin: int) -> int | None:
     """The frame of the window at which speech ends that its first segment covers and begins behind; None for none.
 
-    `looked` as in `unheard`, `speech` as in `early`. What goes on without a silence up to the first words is theirs.
+    What goes on without a silence up to the first words is theirs.
     """
-    part = _parts(tokens, timestamp_begin)[0]
-    if not looked or not _is_long(part, timestamp_begin):
+    part, looked, speech = _timed(result, window, timestamp_begin)[0], result.looked, result.speech
+    if not looked or not part.drags:
         return None
-    first = sorted(looked[: min(_LAST_TOKENS, sum(token < timestamp_begin for token in part))])
+    first = sorted(looked[: min(_LAST_TOKENS, part.n_text)])
     earliest = first[-2:][0] - _LAST_SECONDS
     before = speech[: int(min(one for one in first if one >= earliest) / CHUNK_SECONDS)]
     gap = _onset(before[::-1])
@@ -91,12 +88,29 @@ def passed_over(
     return round((len(before) - gap) * CHUNK_FRAMES) + _MARGIN
 
 
-def _is_long(part: Sequence[int], timestamp_begin: int) -> bool:
-    """Whether a segment lasts longer than its text by a long pause; not without text, or a timestamp at both ends."""
-    n_text = sum(token < timestamp_begin for token in part)
-    if not n_text or min(part[0], part[-1]) < timestamp_begin:
-        return False
-    return (part[-1] - part[0]) * _TIME_FRAMES - n_text * _TOKEN_FRAMES >= _LEAST_PAUSE
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A segment by its tokens."""
+
+    n_text: int
+    end: int
+    """Frame of the window."""
+    drags: bool
+    """Whether it lasts longer than its text by a long pause, or breaks off."""
+
+
+def _timed(result: DecodingResult, window: Window, timestamp_begin: int) -> list[_Part]:
+    """The segments of a window; a text without a timestamp at its beginning or end lasts from or to the window's."""
+    timed: list[_Part] = []
+    for part in _parts(result.tokens, timestamp_begin):
+        times = [(token - timestamp_begin) * _TIME_FRAMES for token in part if token >= timestamp_begin]
+        n_text = len(part) - len(times)
+        start = times[0] if part and part[0] >= timestamp_begin else 0
+        is_open = n_text > 0 and part[-1] < timestamp_begin
+        end = window.n_frames if is_open or not times else times[-1]
+        is_long = end - start - n_text * _TOKEN_FRAMES >= _LEAST_PAUSE
+        timed.append(_Part(n_text, end, n_text > 0 and (is_long or (is_open and result.endless))))
+    return timed
 
 
 def _parts(tokens: Sequence[int], timestamp_begin: int) -> list[Sequence[int]]:

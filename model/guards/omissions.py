@@ -34,6 +34,10 @@ def left_out(
         last = segments[-1]
         # Without a timestamp at its end, what is left of the loop lasts as long as the window, and is named as a whole.
         left.append(Skipped("repetition", last.end if last.end < stop else last.start, stop))
+    elif result.endless and not result.looked and until >= window.seek + window.n_frames:
+        # Where the decoder looked is known, the rest is heard again, or nobody speaks there.
+        times = [token for token in result.tokens if token >= timestamp_begin] or [timestamp_begin]
+        left.append(Skipped("token_limit", offset + (times[-1] - timestamp_begin) * TIMESTAMP_SECONDS, stop))
     again = until / FRAMES_PER_SECOND
     return [
         replace(one, end=min(one.end, again))

@@ -100,7 +100,7 @@ class Transcript:
         if (reason := reason_to_skip(result, window, options)) is not None:
             self.skipped.append(Skipped(reason, window.seek / FRAMES_PER_SECOND, self._seek / FRAMES_PER_SECOND))
             return ()
-        if (frame := self._passed_over(result)) is not None:
+        if (frame := self._passed_over(window, result)) is not None:
             self._window, self._seek, self._is_split = replace(window, n_frames=frame), window.seek, True
             return ()
         self._is_split = False
@@ -231,15 +231,15 @@ class Transcript:
         begin = self._tokenizer.timestamp_begin
         silent = [] if self._hears_again else pauses(result.tokens, begin, window)
         if result.looked:
-            silent += unheard(result.tokens, result.looked, begin)
+            silent += unheard(result, window, begin)
         frame = resumption([pause for pause in sorted(silent) if waiting.isdisjoint(pause)], result.speech)
         return None if frame is None else window.seek + frame
 
-    def _passed_over(self, result: DecodingResult) -> int | None:
+    def _passed_over(self, window: Window, result: DecodingResult) -> int | None:
         """How many frames at its beginning the window's text passes over; None for none, and not twice in a row."""
         if self._is_split or not self._may_miss(result):
             return None
-        return passed_over(result.tokens, result.looked, result.speech, self._tokenizer.timestamp_begin)
+        return passed_over(result, window, self._tokenizer.timestamp_begin)
 
     def _may_miss(self, result: DecodingResult) -> bool:
         """Whether to ask what a text passes over: a loop stands for noise, but where it goes round what was heard."""

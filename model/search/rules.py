@@ -18,6 +18,9 @@ from model.options import TranscribeOptions
 from model.tokenizer import Tokenizer
 from model.transfer import send
 
+_MOST_LISTS = 64
+"""Lists of tokens that are kept on the device."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -143,5 +146,7 @@ class Rules:
         """These token ids on the device, (n,)."""
         index = self._indices.get(tokens)
         if index is None:
+            if len(self._indices) >= _MOST_LISTS:  # callers may name lists of their own
+                self._indices.clear()
             index = self._indices[tokens] = send(tokens, self._device)
         return index

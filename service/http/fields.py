@@ -1,74 +1,17 @@
 """The fields of the form: one table that drives parsing, refusals, the OpenAPI document and the README.
 
-Each field says which option it sets, how its text is read and what the documentation tells; a text that cannot be read
-is refused with the field's name. `service.http.schemas` makes a request of them.
+Each field says which option it sets, how its text is read (`service.http.field_values`) and what the documentation
+tells. `service.http.schemas` makes a request of them.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model.options import MAX_WIDTH
+from model.options import MAX_SAMPLE_LEN, MAX_WIDTH
 from model.output.subtitles import MAX_LINE_COUNT, MAX_LINE_WIDTH, MAX_WORDS_PER_LINE
-from service.errors import BadRequest
+from service.http.field_values import choice, flag, number, numbers, optional_number, plain, token_ids, whole_number
 from service.http.formats import MEDIA_TYPES
-
-MAX_CLIPS = 512
-_MAX_LIST = 1024
-_NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})([eE][+-]?\d{1,3})?")
-_INTEGER = re.compile(r"\d{1,18}")
-
-
-def _number(name: str, text: str) -> float:
-    if not _NUMBER.fullmatch(text.strip()):
-        raise BadRequest(f"{name} must be a number.", param=name)
-    return float(text)
-
-
-def _optional_number(name: str, text: str) -> float | None:
-    if text.strip().lower() == "none":
-        return None
-    if not _NUMBER.fullmatch(text.strip()):
-        raise BadRequest(f"{name} must be a number or none.", param=name)
-    return float(text)
-
-
-def _numbers(name: str, text: str) -> tuple[float, ...]:
-    parts = text.split(",", _MAX_LIST)
-    if len(parts) > MAX_CLIPS:
-        raise BadRequest(f"{name} has too many values.", param=name)
-    if not all(_NUMBER.fullmatch(part.strip()) for part in parts):
-        raise BadRequest(f"{name} must be a number, or numbers with commas between them.", param=name)
-    return tuple(float(part) for part in parts)
-
-
-def _flag(name: str, text: str) -> bool:
-    value = {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower())
-    if value is None:
-        raise BadRequest(f"{name} must be true or false.", param=name)
-    return value
-
-
-def _integer(name: str, text: str) -> int:
-    if not _INTEGER.fullmatch(text.strip()):
-        raise BadRequest(f"{name} must be a whole number from 0 on, of at most 18 digits.", param=name)
-    return int(text)
-
-
-def choice(*values: str) -> Callable[[str, str], str]:
-    """Reads one of `values`, and refuses everything else."""
-
-    def parse(name: str, text: str) -> str:
-        if text not in values:
-            raise BadRequest(f"{name} must be one of: {', '.join(values)}.", param=name)
-        return text
-
-    return parse
-
-
-def _text(_: str, text: str) -> str:
-    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +35,10 @@ FIELDS: Mapping[str, Field] = {
         "`translate` puts the speech into English.",
         {"type": "string", "enum": ["transcribe", "translate"], "default": "transcribe"},
     ),
-    "language": Field("language", _text, "Code or English name; absent or `auto` detects it.", _TEXT),
+    "language": Field("language", plain, "Code or English name; absent or `auto` detects it.", _TEXT),
     "language_probabilities": Field(
         "language_probabilities",
-        _flag,
+        flag,
         "List every language with its probability in a json answer, where the language was detected.",
         {"type": "boolean", "default": False},
     ),
@@ -114,81 +57,107 @@ FIELDS: Mapping[str, Field] = {
     ),
     "temperature": Field(
         "temperature",
-        _numbers,
+        numbers,
         "A number from 0 to 1, or a comma list that is tried in order while a window's text is poor.",
         {"type": "string", "default": "0.0,0.2,0.4,0.6,0.8,1.0"},
     ),
     "beam_size": Field(
         "beam_size",
-        _integer,
+        whole_number,
         "Beams at temperature 0; without it the most probable token is taken.",
         {"type": "integer", "minimum": 1, "maximum": MAX_WIDTH},
     ),
     "patience": Field(
         "patience",
-        _number,
+        number,
         "Finished texts that a beam search waits for, as a multiple of `beam_size`.",
         {**_FLOAT, "minimum": 0.1, "maximum": 10},
     ),
     "best_of": Field(
         "best_of",
-        _integer,
+        whole_number,
         "Samples above temperature 0, of which the most probable is kept.",
         {"type": "integer", "minimum": 1, "maximum": MAX_WIDTH},
     ),
     "length_penalty": Field(
         "length_penalty",
-        _number,
+        number,
         "Exponent of the length penalty among beams or samples; without it the log-probability is divided by length.",
         {**_FLOAT, "minimum": 0, "maximum": 1},
     ),
-    "prompt": Field("initial_prompt", _text, "Text put before the first window, as a hint of style and names.", _TEXT),
+    "prompt": Field("initial_prompt", plain, "Text put before the first window, as a hint of style and names.", _TEXT),
     "carry_initial_prompt": Field(
         "carry_initial_prompt",
-        _flag,
+        flag,
         "Put the prompt before every window, not only the first.",
         {"type": "boolean", "default": False},
     ),
-    "hotwords": Field("hotwords", _text, "Names and words to expect; put before every window.", _TEXT),
+    "hotwords": Field("hotwords", plain, "Names and words to expect; put before every window.", _TEXT),
     "condition_on_previous_text": Field(
         "condition_on_previous_text",
-        _flag,
+        flag,
         "Give each window the text before it.",
         {"type": "boolean", "default": True},
     ),
+    "suppress_tokens": Field(
+        "suppress_tokens",
+        token_ids,
+        "Ids of tokens of text that are never said, with commas between them; -1 stands for signs that nobody says, "
+        "such as brackets and notes of music; `none` forbids none.",
+        {**_TEXT, "default": "-1"},
+    ),
+    "suppress_blank": Field(
+        "suppress_blank",
+        flag,
+        "Do not let a window's text begin with a blank, or end at once.",
+        {"type": "boolean", "default": True},
+    ),
+    "max_initial_timestamp": Field(
+        "max_initial_timestamp",
+        optional_number,
+        "Seconds of a window in which its first text must begin; 0 or `none` is no bound.",
+        {**_FLOAT_OR_NONE, "default": 1.0, "minimum": 0, "maximum": 30},
+    ),
+    "max_tokens": Field(
+        "sample_len",
+        whole_number,
+        "Tokens of a window's text at most, timestamps among them; `warnings` says where a text broke off. Without it "
+        "half of the model's context, 224.",
+        {**_WHOLE, "minimum": 1, "maximum": MAX_SAMPLE_LEN},
+    ),
     "no_speech_threshold": Field(
         "no_speech_threshold",
-        _optional_number,
+        optional_number,
         "Skip a window above this `no_speech_prob` that also fails `logprob_threshold`; `none` never does.",
         {**_FLOAT_OR_NONE, "default": 0.6, "minimum": 0, "maximum": 1},
     ),
     "logprob_threshold": Field(
         "logprob_threshold",
-        _optional_number,
+        optional_number,
         "Retry a window whose mean token log-probability is below this; `none` never does.",
         {**_FLOAT_OR_NONE, "default": -1.0, "maximum": 0},
     ),
     "compression_ratio_threshold": Field(
         "compression_ratio_threshold",
-        _optional_number,
+        optional_number,
         "Retry a window whose text compresses better than this: it repeats itself; `none` never does.",
         {**_FLOAT_OR_NONE, "default": 2.4, "minimum": 0},
     ),
     "clip_timestamps": Field(
         "clip_timestamps",
-        _numbers,
+        numbers,
         "Parts to transcribe: `start,end,start,end,...` in seconds; a missing last end is the end of the recording.",
         _TEXT,
     ),
     "vad": Field(
         "vad",
-        _flag,
+        flag,
         "Hear only where the voice activity detector finds speech; `warnings` says what was skipped.",
         {"type": "boolean", "default": False},
     ),
     "guards": Field(
         "guards",
-        _flag,
+        flag,
         "Invent and lose less: hear a doubtful text again, against what would be said in silence, keep what the "
         "attempts agree on, and leave out what repeats itself and words that the others do not have; drop it where the "
         "voice activity detector hears nobody; hear speech again that a text passes over, or that the model took for "
@@ -204,44 +173,44 @@ FIELDS: Mapping[str, Field] = {
     ),
     "hallucination_silence_threshold": Field(
         "hallucination_silence_threshold",
-        _optional_number,
+        optional_number,
         "Skip silence of more than this many seconds around text that looks invented by the times of its words; "
         "`warnings` says what was skipped. Segments then start and end with words.",
         {**_FLOAT_OR_NONE, "minimum": 0},
     ),
     "prepend_punctuations": Field(
-        "prepend_punctuations", _text, "Marks that belong to the word after them, where words are found.", _TEXT
+        "prepend_punctuations", plain, "Marks that belong to the word after them, where words are found.", _TEXT
     ),
     "append_punctuations": Field(
-        "append_punctuations", _text, "Marks that belong to the word before them, where words are found.", _TEXT
+        "append_punctuations", plain, "Marks that belong to the word before them, where words are found.", _TEXT
     ),
     "max_line_width": Field(
         "max_line_width",
-        _integer,
+        whole_number,
         "Characters in a line of subtitles (srt, vtt; tsv with max_line_count); a longer word keeps a line for itself.",
         {**_WHOLE, "minimum": 1, "maximum": MAX_LINE_WIDTH},
     ),
     "max_line_count": Field(
         "max_line_count",
-        _integer,
+        whole_number,
         "Lines of a cue of srt, vtt and tsv; needs max_line_width or max_words_per_line.",
         {**_WHOLE, "minimum": 1, "maximum": MAX_LINE_COUNT},
     ),
     "max_words_per_line": Field(
         "max_words_per_line",
-        _integer,
+        whole_number,
         "Words in a line of srt, vtt and tsv; without max_line_width and max_line_count, a cue is one line.",
         {**_WHOLE, "minimum": 1, "maximum": MAX_WORDS_PER_LINE},
     ),
     "highlight_words": Field(
         "highlight_words",
-        _flag,
+        flag,
         "A cue of srt and vtt for each word, with that word underlined.",
         {"type": "boolean", "default": False},
     ),
     "seed": Field(
         "seed",
-        _integer,
+        whole_number,
         "Seed of sampling above temperature 0.",
         {**_WHOLE, "default": 0, "minimum": 0, "maximum": 10**18 - 1},
     ),

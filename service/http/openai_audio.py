@@ -16,7 +16,8 @@ from starlette.responses import Response
 from model.language import LANGUAGES
 from model.segments import Segment, Transcription
 from service.errors import BadRequest, NotFound
-from service.http.fields import FIELDS, Field, choice
+from service.http.field_values import choice, plain
+from service.http.fields import FIELDS, Field
 from service.http.formats import json_response, segment_json, text_response
 from service.http.schemas import TranscribeForm, check_names, parse_transcribe
 from service.wire.messages import ModelInfo
@@ -34,17 +35,13 @@ _OUR_ANSWER = frozenset({"task", "timestamps", "language_probabilities"})
 """Fields of ours that say what these endpoints say otherwise, or whose answer has no place here."""
 
 
-def _as_it_is(_: str, text: str) -> str:
-    return text
-
-
 def _granularities(name: str, text: str) -> frozenset[str]:
     """Values of a field that may come several times, as `service.http.multipart` joins them."""
     return frozenset(choice(*_GRANULARITIES)(name, value.strip()) for value in text.split(","))
 
 
 _SHARED: Mapping[str, Field] = {
-    "model": Field("model", _as_it_is, f"Name of the served model, or `{ALIAS}`.", {"type": "string", "minLength": 1}),
+    "model": Field("model", plain, f"Name of the served model, or `{ALIAS}`.", {"type": "string", "minLength": 1}),
     "prompt": FIELDS["prompt"],
     "response_format": replace(
         FIELDS["response_format"],

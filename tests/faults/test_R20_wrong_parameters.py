@@ -17,6 +17,8 @@ WRONG = [
     ("no_speech_threshold", "inf"), ("prompt", "x" * 40_000), ("condition_on_previous_text", "maybe"),
     ("max_line_width", "42"), ("max_line_count", "2"), ("highlight_words", "true"), ("append_punctuations", "."),
     ("vad", "perhaps"), ("long_form", "parallel"),
+    ("suppress_tokens", "50257,99999"), ("suppress_tokens", ",".join(["1"] * 100_000)), ("suppress_blank", "no"),
+    ("max_tokens", "9" * 30), ("max_initial_timestamp", "1e9"),
 ]  # fmt: skip
 
 

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from model.__main__ import main, parse
+from model.__main__ import main
+from model.arguments import options_of, parse
 from model.audio import decode_audio
 from model.errors import WeightsError
+from model.options import TranscribeOptions
 from model.segments import Segment, Transcription
 from tests import tiny
 
@@ -145,14 +147,46 @@ def test_an_option_that_is_wrong_is_told_once_and_no_fault_of_the_files(tmp_path
     assert files[0] not in error
 
 
-@pytest.mark.parametrize("wrong", [("--threads", "-1"), ("--temperature", "hot")])
+def test_options_are_those_of_the_library_and_keep_its_defaults() -> None:
+    assert TranscribeOptions(**options_of(parse(["a.wav"]))) == TranscribeOptions()
+    asked = [
+        "--suppress-tokens=-1,11",
+        "--max-tokens",
+        "9",
+        "--clip-timestamps",
+        "1,2.5",
+        "--logprob-threshold",
+        "none",
+    ]
+    asked += ["--no-speech-threshold", "0.5", "--compression-ratio-threshold", "3", "--max-initial-timestamp", "2"]
+    assert TranscribeOptions(**options_of(parse(["a.wav", *asked]))) == TranscribeOptions(
+        suppress_tokens=(-1, 11),
+        sample_len=9,
+        clip_timestamps=(1.0, 2.5),
+        logprob_threshold=None,
+        no_speech_threshold=0.5,
+        compression_ratio_threshold=3.0,
+        max_initial_timestamp=2.0,
+    )
+    assert options_of(parse(["a.wav", "--suppress-tokens", "none"]))["suppress_tokens"] == ()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--threads", "-1"),
+        ("--temperature", "hot"),
+        ("--suppress-tokens", "music"),
+        ("--logprob-threshold", "low"),
+    ],
+)
 def test_numbers_that_are_none_are_refused_in_words(capsys, wrong) -> None:
     with pytest.raises(SystemExit) as stopped:
         parse(["a.wav", *wrong])
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert wrong[0] in error
-    assert "_temperatures" not in error
+    assert "must be" in error
 
 
 def test_an_interrupt_ends_it_without_a_traceback(monkeypatch) -> None:

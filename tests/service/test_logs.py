@@ -76,15 +76,15 @@ def test_control_characters_are_escaped_and_values_bounded(lines):
 
 
 def test_an_exception_shows_type_and_place_but_no_words(lines):
-    from service.http.fields import _number
+    from service.http.field_values import number
 
     try:
-        _number("secret", "secret words")
+        number("secret", "secret words")
     except Exception as error:
         logs.event("internal_error", level=logging.ERROR, error=error)
     (line,) = lines()
     assert line["exception"] == "BadRequest"
-    assert line["where"].startswith("service.http.fields:")
+    assert line["where"].startswith("service.http.field_values:")
     assert "secret" not in json.dumps(line)
 
 

@@ -160,14 +160,17 @@ class _Unasked:
         (20, -0.8, {}, False),
         (20, -0.3, {"guards": False}, False),
         (20, -0.3, {"task": "translate"}, False),
+        (None, -0.3, {"without_timestamps": True}, True),
+        (None, -0.3, {"without_timestamps": True, "sample_len": 2}, False),
     ],
 )
 def test_where_a_text_was_heard_is_asked_of_a_long_segment_in_its_own_language(
     seconds, logprob, options, asked
 ) -> None:
     begin = TINY.tokenizer.timestamp_begin
-    tokens = (begin, *TINY.tokenizer.encode(" Hello."), begin + 50 * seconds)
-    result = DecodingResult("en", tokens, "Hello.", logprob, 0.0, 0.0, 1.0)
+    text = tuple(TINY.tokenizer.encode(" Hello."))
+    tokens = text if seconds is None else (begin, *text, begin + 50 * seconds)
+    result = DecodingResult("en", tokens, "Hello.", logprob, 0.0, 0.0, 1.0, endless=options.get("sample_len") == 2)
     aligner = Aligner(_Unasked(), TINY.tokenizer, tiny.DIMS, ((1, 0),))
     wanted = TranscribeOptions(language="en", **options)
     if asked:

@@ -93,14 +93,33 @@ TIMES_AWRY = [0.5 + 0.25 * i for i in range(len(LONG) - 4)] + [13.0, 3.5, 3.7, 1
         ((BEGIN, *LONG, BEGIN + 250), TIMES_AWRY, None),
         (_tokens((0, 5), (6, 7)), [0.4, 0.8, 6.2, 6.4], [(80, 500)]),
         (_tokens((0, 4.5), (5, 20)), [0.4, 0.8, 5.5, 6.0], [(80, 450), (600, 2000)]),
-        ((BEGIN, *LONG), TIMES_AWRY, None),  # nobody knows where it ends
-        (HELLO, [0.4, 0.8], None),
+        ((BEGIN, *LONG), TIMES_AWRY, [(370, 3000)]),  # up to the end of the window, as nobody says where it ends
+        (HELLO, [0.4, 0.8], [(80, 3000)]),
+        ((*_tokens((0, 5), (6, 7)), BEGIN + 400, *HELLO), [0.4, 0.8, 6.2, 6.4, 8.2, 8.4], [(80, 500)]),
         ((), [], None),
     ],
 )
 def test_what_a_segment_goes_on_for_behind_its_last_words(tokens, looked, found) -> None:
-    assert drags(tokens, BEGIN) == (found is not None)
-    assert unheard(tokens, looked, BEGIN) == (found or [])
+    result = _result(tokens, looked=tuple(looked))
+    assert drags(result, WINDOW, BEGIN) == (found is not None)
+    assert unheard(result, WINDOW, BEGIN) == (found or [])
+
+
+@pytest.mark.parametrize(("last", "found"), [(20.0, [(2000, 3000)]), (28.0, [])])
+def test_a_text_that_breaks_off_goes_on_where_it_was_looked_at_last(last, found) -> None:
+    text = HELLO * 100
+    result = _result(text, looked=tuple(last * i / (len(text) - 1) for i in range(len(text))))
+    assert unheard(replace(result, endless=True), WINDOW, BEGIN) == found
+    assert (drags(replace(result, endless=True), WINDOW, BEGIN), drags(result, WINDOW, BEGIN)) == (True, False)
+
+
+def test_without_timestamps_what_an_early_end_leaves_is_heard_again() -> None:
+    recording = _recording(without_timestamps=True)
+    lane, _ = recording.take()
+    looked = tuple(0.5 + 0.2 * i for i in range(len(LONG)))
+    (first,) = recording.feed(lane, _result(LONG, speech=_speech((0, 4), (6, 20)), looked=looked))
+    assert (first.start, first.end) == (0.0, pytest.approx(5.8, abs=0.04))
+    assert recording.take()[1].seek == round(first.end * FRAMES_PER_SECOND)
 
 
 def _recording(**options) -> Recording:
@@ -255,6 +274,24 @@ def test_what_is_left_out_of_a_text_is_named_within_the_recording() -> None:
     tokens = (BEGIN, *LONG, BEGIN + 50, BEGIN + 750, *LONG, BEGIN + 1250)
     recording.feed(lane, _result(tokens, speech=_speech((15, 20), seconds=20.0)))
     assert recording.result().warnings == (Skipped("repetition", 15.0, 20.0),)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "fields", "warnings"),
+    [
+        (HELLO, {}, [(0.0, 30.0)]),
+        ((BEGIN + 50, *HELLO), {}, [(1.0, 30.0)]),
+        ((BEGIN, *HELLO, BEGIN + 200), {}, [(4.0, 30.0)]),
+        ((*_tokens((0, 5), (5, 9)), BEGIN + 450, *HELLO), {}, []),  # the rest is heard again
+        (HELLO, {"endless": False}, []),
+        (HELLO, {"looked": (0.2, 0.4), "speech": _speech((0, 1))}, []),  # nobody speaks behind it
+    ],
+)
+def test_a_text_that_breaks_off_is_told(tokens, fields, warnings) -> None:
+    recording = _recording()
+    lane, _ = recording.take()
+    recording.feed(lane, _result(tokens, **({"endless": True} | fields)))
+    assert recording.result().warnings == tuple(Skipped("token_limit", *place) for place in warnings)
 
 
 def test_behind_a_sentence_that_was_heard_once_and_went_round_the_rest_is_heard_again() -> None:

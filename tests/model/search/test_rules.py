@@ -85,3 +85,10 @@ def test_an_empty_list_of_suppressed_tokens_suppresses_nothing_but_the_grammar()
     assert rules.suppressed(TranscribeOptions(suppress_tokens=())) == (TOKENIZER.no_timestamps,)
     assert rules.suppressed(TranscribeOptions(suppress_tokens=(), without_timestamps=True)) == ()
     assert 7 in rules.suppressed(TranscribeOptions(suppress_tokens=(7,)))
+
+
+def test_lists_of_callers_do_not_pile_up() -> None:
+    rules = Rules(DIMS, TOKENIZER, torch.device("cpu"))
+    for token in range(500):
+        assert rules.index((token, 7)).tolist() == [token, 7]
+    assert len(rules._indices) <= 64

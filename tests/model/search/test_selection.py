@@ -19,7 +19,7 @@ OPTIONS = [
     TranscribeOptions(),
     TranscribeOptions(without_timestamps=True),
     TranscribeOptions(max_initial_timestamp=None, suppress_tokens=()),
-    TranscribeOptions(max_initial_timestamp=10.0, suppress_tokens=(-1, EOT, BEGIN + 3)),
+    TranscribeOptions(max_initial_timestamp=10.0, suppress_tokens=(-1, EOT, 7)),
 ]
 
 

@@ -40,6 +40,10 @@ def test_every_field_sets_its_option():
             "logprob_threshold": "-2",
             "compression_ratio_threshold": "none",
             "clip_timestamps": "1.5,3,4.25",
+            "suppress_tokens": "-1, 11,50257",
+            "suppress_blank": "false",
+            "max_initial_timestamp": "none",
+            "max_tokens": "40",
             "seed": "7",
         },
         BASE_MODEL,
@@ -56,8 +60,16 @@ def test_every_field_sets_its_option():
         logprob_threshold=-2.0,
         compression_ratio_threshold=None,
         clip_timestamps=(1.5, 3.0, 4.25),
+        suppress_tokens=(-1, 11, 50257),
+        suppress_blank=False,
+        max_initial_timestamp=None,
+        sample_len=40,
         seed=7,
     )
+
+
+def test_no_token_need_be_suppressed():
+    assert parse_transcribe({"suppress_tokens": "none"}, BASE_MODEL).options.suppress_tokens == ()
 
 
 def test_an_empty_field_is_an_absent_one():
@@ -106,6 +118,10 @@ def test_a_model_that_cannot_translate_says_so():
         ("logprob_threshold", "1"), ("compression_ratio_threshold", "-1"),
         ("clip_timestamps", "-1,2"), ("clip_timestamps", "5,1"), ("clip_timestamps", "1,1e400"),
         ("clip_timestamps", ",".join(["1"] * 100_000)), ("clip_timestamps", "a"),
+        ("suppress_tokens", "-2"), ("suppress_tokens", "50364"), ("suppress_tokens", "[-1]"), ("suppress_tokens", "1,"),
+        ("suppress_tokens", ",".join(["1"] * 513)), ("suppress_blank", "maybe"),
+        ("max_tokens", "0"), ("max_tokens", "225"), ("max_tokens", "-1"), ("max_tokens", "none"),
+        ("max_initial_timestamp", "31"), ("max_initial_timestamp", "-1"), ("max_initial_timestamp", "soon"),
         ("seed", "-1"), ("seed", "1.5"), ("seed", "9" * 19),
         ("beam_size", "0"), ("beam_size", "17"), ("beam_size", "2.0"), ("best_of", "0"), ("best_of", "99"),
         ("patience", "1"), ("patience", "nan"), ("length_penalty", "2"), ("carry_initial_prompt", "on"),
