@@ -64,17 +64,17 @@ class Aligner:
     ) -> DecodingResult:
         """The result with what was `looked_at`, if a segment lasts too long for its text or breaks off.
 
-        The model must be sure of the text; not so of one without timestamps, which may end after a word.
-        Said again and again it may have failed all the same, for its compression. Not of a translation, whose words are
-        in another order than what was said, nor of a text that the caller cuts.
+        The model must be sure of what it writes with timestamps, whatever its compression; not so without them, where
+        it may end after a word, and in translations, of which it seldom is. Not of a text that the caller cuts. The
+        words of a translation are in another order than what was said: its looks are put in order of time.
         """
-        sure = result.avg_logprob >= SURE_LOGPROB or options.without_timestamps
+        translates = options.task == "translate"
+        sure = translates or options.without_timestamps or result.avg_logprob >= SURE_LOGPROB
         cut = result.endless and options.sample_len is not None
-        if not (options.guards and sure and options.task == "transcribe") or cut:
+        if not (options.guards and sure) or cut or not drags(result, window, self._tokenizer.timestamp_begin):
             return result
-        if not drags(result, window, self._tokenizer.timestamp_begin):
-            return result
-        return replace(result, looked=tuple(self.looked_at(result, slot, window, options)))
+        looked = self.looked_at(result, slot, window, options)
+        return replace(result, looked=tuple(sorted(looked) if translates else looked))
 
     def looked_at(self, result: DecodingResult, slot: int, window: Window, options: TranscribeOptions) -> list[float]:
         """Seconds from the window's start at which the decoder looks most for each text token, in no order of time."""

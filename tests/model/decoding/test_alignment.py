@@ -159,14 +159,13 @@ class _Unasked:
         (3, -0.3, {}, False),
         (20, -0.8, {}, False),
         (20, -0.3, {"guards": False}, False),
-        (20, -0.3, {"task": "translate"}, False),
-        (None, -0.3, {"without_timestamps": True}, True),
+        (20, -1.3, {"task": "translate"}, True),
+        (3, -0.3, {"task": "translate"}, False),
+        (None, -1.3, {"without_timestamps": True}, True),
         (None, -0.3, {"without_timestamps": True, "sample_len": 2}, False),
     ],
 )
-def test_where_a_text_was_heard_is_asked_of_a_long_segment_in_its_own_language(
-    seconds, logprob, options, asked
-) -> None:
+def test_where_a_text_was_heard_is_asked_of_a_long_segment(seconds, logprob, options, asked) -> None:
     begin = TINY.tokenizer.timestamp_begin
     text = tuple(TINY.tokenizer.encode(" Hello."))
     tokens = text if seconds is None else (begin, *text, begin + 50 * seconds)
@@ -178,3 +177,13 @@ def test_where_a_text_was_heard_is_asked_of_a_long_segment_in_its_own_language(
             aligner.add_looks(result, 0, Window(0, 0, 3000, "en"), wanted)
     else:
         assert aligner.add_looks(result, 0, Window(0, 0, 3000, "en"), wanted) is result
+
+
+@pytest.mark.parametrize(("task", "looked"), [("transcribe", (3.0, 1.0, 2.0)), ("translate", (1.0, 2.0, 3.0))])
+def test_where_a_translation_was_heard_is_put_in_order_of_time(monkeypatch, task, looked) -> None:
+    monkeypatch.setattr(Aligner, "looked_at", lambda *_: [3.0, 1.0, 2.0])
+    tokens = tuple(TINY.tokenizer.encode(" Hello there."))
+    result = DecodingResult("en", tokens, "Hello there.", -0.3, 0.0, 0.0, 1.0)
+    aligner = Aligner(_Unasked(), TINY.tokenizer, tiny.DIMS, ((1, 0),))
+    options = TranscribeOptions(language="en", task=task, without_timestamps=True)
+    assert aligner.add_looks(result, 0, Window(0, 0, 3000, "en"), options).looked == looked
