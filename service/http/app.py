@@ -22,6 +22,7 @@ from service import __version__
 from service.errors import BadRequest, InternalError, MethodNotAllowed, NotFound
 from service.http.admission import Admission, AdmissionLimits
 from service.http.auth import Keys
+from service.http.documentation import add_documentation
 from service.http.endpoints import Endpoints
 from service.http.jobs import Jobs
 from service.http.metrics import Metrics
@@ -74,6 +75,8 @@ def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Worker
         metrics=metrics,
     )
     _add_routes(app, endpoints, Status(lifecycle, worker_pool, metrics))
+    if settings.docs_enabled:
+        add_documentation(app)
     if settings.api_keys and settings.docs_enabled:
         describe_keys(app)
     paths = {route.path_format: route.path_regex for route in app.routes if isinstance(route, Route)}
@@ -95,10 +98,11 @@ def _framework(settings: Settings, tracing: Tracing) -> FastAPI:
         title="Whisper speech service",
         version=__version__,
         lifespan=partial(_lifespan, tracing),
-        docs_url="/docs" if settings.docs_enabled else None,
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs_enabled else None,
         swagger_ui_oauth2_redirect_url=None,
+        servers=[{"url": "./"}],  # beside the document, wherever a proxy has put that
         redirect_slashes=False,
         exception_handlers={HTTPException: _http_error, RequestValidationError: _validation_error},
     )

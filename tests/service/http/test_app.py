@@ -2,6 +2,7 @@ import asyncio
 import re
 import time
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -307,7 +308,7 @@ async def test_a_model_is_found_by_its_name_and_the_hosted_ones():
 async def test_docs_are_there_unless_keys_are():
     app, _, _ = make_app()
     async with client(app) as c:
-        assert "swagger" in (await c.get("/docs")).text
+        page = (await c.get("/docs")).text
         document = (await c.get("/openapi.json")).json()
     form = document["paths"]["/v1/transcribe"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert form["required"] == ["file"]
@@ -315,9 +316,28 @@ async def test_docs_are_there_unless_keys_are():
         "/v1/transcribe", "/v1/detect-language", "/v1/audio/transcriptions", "/v1/audio/translations",
         "/v1/models", "/v1/models/{model}", "/metrics", "/livez", "/readyz",
     }  # fmt: skip
+    assert document["servers"] == [{"url": "./"}]
     closed, _, _ = make_app(docs=False)
     async with client(closed) as c:
-        assert (await c.get("/docs")).status_code == (await c.get("/openapi.json")).status_code == 404
+        for path in ("/docs", "/openapi.json", "/docs/swagger-ui.css"):
+            assert (await c.get(path)).status_code == 404
+    assert "SwaggerUIBundle" in page
+
+
+@in_loop
+async def test_the_documentation_loads_from_this_service_alone_and_under_any_path():
+    app, _, _ = make_app()
+    async with client(app) as c:
+        page = (await c.get("/docs")).text
+        addresses = re.findall(r"""(?:href|src)="([^"]*)"|url: '([^']*)'""", page)
+        loaded = [one or other for one, other in addresses]
+        assert len(loaded) == 4
+        for address in loaded:
+            answer = await c.get(urljoin("/docs", address))
+            assert (answer.status_code, bool(answer.content)) == (200, True), address
+            assert not address.startswith(("/", "http"))
+        head = await c.head("/docs/swagger-ui-bundle.js")
+    assert (head.status_code, head.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
     keyed, _, _ = make_app(api_keys=("first-key",))
     async with client(keyed) as c:
         keys = {"authorization": "Bearer first-key"}
