@@ -121,33 +121,6 @@ def _add_window_options(parser: argparse.ArgumentParser) -> None:
         windows.add_argument(name, type=_number, metavar="X", help=meaning)
 
 
-def _add_word_options(parser: argparse.ArgumentParser) -> None:
-    words = parser.add_argument_group("words")
-    words.add_argument("--word-timestamps", action="store_true", help="give json segments their words with times")
-    words.add_argument("--prepend-punctuations", help="marks that belong to the word after them")
-    words.add_argument("--append-punctuations", help="marks that belong to the word before them")
-    words.add_argument(
-        "--hallucination-silence-threshold",
-        type=float,
-        metavar="SECONDS",
-        help="skip silence longer than this around text that looks invented",
-    )
-    words.add_argument("--max-line-width", type=int, metavar="N", help="characters in a line of srt and vtt")
-    words.add_argument("--max-line-count", type=int, metavar="N", help="lines of a cue")
-    words.add_argument("--max-words-per-line", type=int, metavar="N", help="words in a line")
-    words.add_argument("--highlight-words", action="store_true", help="underline each word as it is spoken")
-
-
-def _add_window_options(parser: argparse.ArgumentParser) -> None:
-    windows = parser.add_argument_group("what a window's text may be", "None, where it may be said, is no bound.")
-    windows.add_argument("--suppress-tokens", type=_token_ids, help="ids of text never said; -1: signs nobody says")
-    windows.add_argument("--max-tokens", type=int, metavar="N", help="tokens of a window's text at most")
-    windows.add_argument("--max-initial-timestamp", type=_number, help="seconds in which its first text must begin")
-    windows.add_argument("--no-speech-threshold", type=_number, help="no_speech_prob above which it may be silence")
-    windows.add_argument("--logprob-threshold", type=_number, help="mean log-probability below which it fails")
-    windows.add_argument("--compression-ratio-threshold", type=_number, help="compression above which it fails")
-
-
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """What is asked of each recording, as `TranscribeOptions` names it."""
     given = {name: value for name in _WHERE_GIVEN if (value := getattr(args, name)) is not None}
