@@ -110,6 +110,7 @@ def _add_window_options(parser: argparse.ArgumentParser) -> None:
     windows.add_argument(
         "--suppress-tokens", type=_token_ids, metavar="IDS", help="text never said; -1: signs nobody says (=-1,50,...)"
     )
+    windows.add_argument("--no-suppress-blank", action="store_true", help="it may begin with a blank, or end at once")
     windows.add_argument("--max-tokens", type=int, metavar="N", help="tokens at most")
     bounds = {
         "--max-initial-timestamp": "seconds in which the first text must begin",
@@ -145,6 +146,7 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "clip_timestamps": args.clip_timestamps,
         "sample_len": args.max_tokens,
+        "suppress_blank": not args.no_suppress_blank,
         **{name: None if value == "none" else value for name, value in given.items()},
     }
 

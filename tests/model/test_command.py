@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,10 @@ def test_an_option_that_is_wrong_is_told_once_and_no_fault_of_the_files(tmp_path
 
 
 def test_options_are_those_of_the_library_and_keep_its_defaults() -> None:
+    every = ["--suppress-tokens", "none", "--prepend-punctuations", "(", "--append-punctuations", ")"]
+    bounds = ["max-initial-timestamp", "no-speech-threshold", "logprob-threshold", "compression-ratio-threshold"]
+    every += [f"--{name}=none" for name in bounds]
+    assert set(options_of(parse(["a.wav", *every]))) == {field.name for field in fields(TranscribeOptions)}
     assert TranscribeOptions(**options_of(parse(["a.wav"]))) == TranscribeOptions()
     asked = [
         "--suppress-tokens=-1,11",
@@ -162,6 +167,7 @@ def test_options_are_those_of_the_library_and_keep_its_defaults() -> None:
     assert TranscribeOptions(**options_of(parse(["a.wav", *asked]))) == TranscribeOptions(
         suppress_tokens=(-1, 11),
         sample_len=9,
+        suppress_blank=False,
         clip_timestamps=(1.0, 2.5),
         logprob_threshold=None,
         no_speech_threshold=0.5,

@@ -72,6 +72,12 @@ def test_no_token_need_be_suppressed():
     assert parse_transcribe({"suppress_tokens": "none"}, BASE_MODEL).options.suppress_tokens == ()
 
 
+def test_every_option_has_a_field():
+    options = {field.name for field in dataclasses.fields(TranscribeOptions)}
+    by_timestamps = {"without_timestamps", "word_timestamps"}
+    assert options - {field.option for field in FIELDS.values()} == by_timestamps
+
+
 def test_an_empty_field_is_an_absent_one():
     assert parse_transcribe(dict.fromkeys(FIELDS, ""), BASE_MODEL).options == TranscribeOptions()
 
