@@ -14,10 +14,10 @@ serve: ## Install what is missing and serve on 127.0.0.1:8000 (WHISPER_PORT and 
 	@deploy/install.sh service
 	@exec $(PY) -m service
 
-transcribe: ## Transcribe on the command line: make transcribe FILE=talk.mp3
-	@: "$${FILE:?usage: make transcribe FILE=talk.mp3}"
+transcribe: ## Transcribe on the command line: make transcribe FILE=talk.mp3; ARGS are its options
+	@: "$${FILE:?usage: make transcribe FILE=talk.mp3 [ARGS=\"--format srt\"]}"
 	@deploy/install.sh service
-	@exec $(PY) -m model "$$FILE"
+	@exec $(PY) -m model "$$FILE" $(ARGS)
 
 test: ## Install what is missing and run every test but the fault tests; ARGS goes to pytest
 	@deploy/install.sh test

@@ -18,7 +18,7 @@ from model.arguments import options_of, parse
 from model.dims import FRAMES_PER_SECOND, N_FRAMES
 from model.errors import WhisperError
 from model.output import formats
-from model.segments import Transcription
+from model.segments import SKIP_REASONS, Transcription
 from model.transcriber import Transcriber, load
 
 
@@ -69,7 +69,8 @@ def _transcribe_all(transcriber: Transcriber, args: argparse.Namespace) -> int:
     failed = 0
     for file in args.files:
         try:
-            content = formats.WRITERS[args.format](_transcribe(transcriber, args, file), args.layout)
+            result = _transcribe(transcriber, args, file)
+            content = formats.WRITERS[args.format](result, args.layout)
             if args.output_dir is not None:
                 extension = "txt" if args.format == "text" else args.format
                 (args.output_dir / f"{file.stem}.{extension}").write_text(content, encoding="utf-8")
@@ -77,6 +78,9 @@ def _transcribe_all(transcriber: Transcriber, args: argparse.Namespace) -> int:
             print(f"{file}: {error}", file=sys.stderr)
             failed += 1
             continue
+        if args.format != "json":  # which says it itself
+            for one in result.warnings:
+                print(f"{file}: {one.start:.1f} to {one.end:.1f} s: {SKIP_REASONS[one.reason]}", file=sys.stderr)
         if args.output_dir is None and not _print(content):
             return 1
     return 1 if failed else 0

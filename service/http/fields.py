@@ -39,7 +39,7 @@ FIELDS: Mapping[str, Field] = {
     "language_probabilities": Field(
         "language_probabilities",
         flag,
-        "List every language with its probability in a json answer, where the language was detected.",
+        "List every language with its probability in a json answer; the language must not be named.",
         {"type": "boolean", "default": False},
     ),
     "timestamps": Field(
@@ -85,14 +85,25 @@ FIELDS: Mapping[str, Field] = {
         "Exponent of the length penalty among beams or samples; without it the log-probability is divided by length.",
         {**_FLOAT, "minimum": 0, "maximum": 1},
     ),
-    "prompt": Field("initial_prompt", plain, "Text put before the first window, as a hint of style and names.", _TEXT),
+    "prompt": Field(
+        "initial_prompt",
+        plain,
+        "Text put before the first window, as a hint of style and names; its last 223 tokens count.",
+        _TEXT,
+    ),
     "carry_initial_prompt": Field(
         "carry_initial_prompt",
         flag,
-        "Put the prompt before every window, not only the first.",
+        "Put the prompt before every window, not only the first; needs one.",
         {"type": "boolean", "default": False},
     ),
-    "hotwords": Field("hotwords", plain, "Names and words to expect; put before every window.", _TEXT),
+    "hotwords": Field(
+        "hotwords",
+        plain,
+        "Names and words to expect; put before every window. Their first 223 tokens count; the prompt and the text "
+        "before have what they leave of 223.",
+        _TEXT,
+    ),
     "condition_on_previous_text": Field(
         "condition_on_previous_text",
         flag,

@@ -6,7 +6,7 @@ the model package's writers. Segments without text are left out, so silence is a
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from model.output.subtitles import Layout
 from model.segments import Segment, Skipped, Transcription, Word
 
 _PLAIN = Layout()
+_MOST_IN_HEADER = 64
+"""Warnings that a header lists: a balancer may take no more than 8 KiB of head."""
 MEDIA_TYPES: Mapping[str, str] = {
     "json": "application/json",
     "text": "text/plain; charset=utf-8",
@@ -70,9 +72,12 @@ def transcription_response(
 
 
 def text_response(result: Transcription, response_format: str, layout: Layout = _PLAIN) -> Response:
-    """The transcription in a format that is no JSON."""
+    """The transcription in a format that is no JSON; `X-Warnings` says what was skipped, as the text cannot."""
     text = WRITERS[response_format](result, layout)
-    return Response(text.encode("utf-8", "replace"), headers={"content-type": MEDIA_TYPES[response_format]})
+    headers = {"content-type": MEDIA_TYPES[response_format]}
+    if result.warnings:
+        headers["x-warnings"] = _warnings_line(result.warnings)
+    return Response(text.encode("utf-8", "replace"), headers=headers)
 
 
 def _transcription_json(result: Transcription, *, model: str, request_id: str, timings: Timings) -> dict[str, Any]:
@@ -84,7 +89,7 @@ def _transcription_json(result: Transcription, *, model: str, request_id: str, t
         "duration": duration,
         "text": result.text,
         "segments": [segment_json(segment) for segment in result.segments],
-        "warnings": [_warning_json(skipped) for skipped in result.warnings],
+        "warnings": warnings_json(result),
         "model": model,
         "usage": {"type": "duration", "seconds": duration},
         "timings": {name: round(seconds, 4) for name, seconds in dataclasses.asdict(timings).items()},
@@ -120,8 +125,15 @@ def _word_json(word: Word) -> dict[str, Any]:
     }
 
 
-def _warning_json(skipped: Skipped) -> dict[str, Any]:
-    return {"reason": skipped.reason, "start": round(skipped.start, 3), "end": round(skipped.end, 3)}
+def warnings_json(result: Transcription) -> list[dict[str, Any]]:
+    """What was skipped, and where, as every JSON answer tells it."""
+    return [{"reason": one.reason, "start": round(one.start, 3), "end": round(one.end, 3)} for one in result.warnings]
+
+
+def _warnings_line(warnings: Sequence[Skipped]) -> str:
+    """The same for a header, which is no place for long lists: `no_voice 12.000-30.000, ...`."""
+    told = [f"{one.reason} {one.start:.3f}-{one.end:.3f}" for one in warnings[:_MOST_IN_HEADER]]
+    return ", ".join([*told, "..."] if len(warnings) > _MOST_IN_HEADER else told)
 
 
 def _ranked(probabilities: Mapping[str, float]) -> dict[str, float]:

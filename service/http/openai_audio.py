@@ -18,7 +18,7 @@ from model.segments import Segment, Transcription
 from service.errors import BadRequest, NotFound
 from service.http.field_values import choice, plain
 from service.http.fields import FIELDS, Field
-from service.http.formats import json_response, segment_json, text_response
+from service.http.formats import json_response, segment_json, text_response, warnings_json
 from service.http.schemas import TranscribeForm, check_names, parse_transcribe
 from service.wire.messages import ModelInfo
 
@@ -129,8 +129,9 @@ def openai_response(result: Transcription, form: OpenAIForm) -> Response:
     if form.response_format not in ("json", "verbose_json"):
         return text_response(result, form.ours.response_format, form.ours.layout)
     usage = {"type": "duration", "seconds": round(result.duration, 3)}
+    warnings = {"warnings": warnings_json(result)} if result.warnings else {}
     if form.response_format == "json":
-        return json_response({"text": result.text, "usage": usage})
+        return json_response({"text": result.text, **warnings, "usage": usage})
     language = "en" if result.task == "translate" else result.language  # of the text
     content: dict[str, Any] = {
         "task": result.task,
@@ -142,7 +143,7 @@ def openai_response(result: Transcription, form: OpenAIForm) -> Response:
         content["segments"] = [_segment(segment) for segment in result.segments]
     if "word" in form.granularities:
         content["words"] = [word for segment in result.segments for word in _words(segment)]
-    return json_response({**content, "usage": usage})
+    return json_response({**content, **warnings, "usage": usage})
 
 
 def _segment(segment: Segment) -> dict[str, Any]:

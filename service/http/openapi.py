@@ -53,6 +53,7 @@ _SKIPPED = _object(
     start={**_NUMBER, "description": "Seconds."},
     end={**_NUMBER, "description": "Seconds."},
 )
+_WARNINGS = {"type": "array", "items": _SKIPPED, "description": "What of the recording was skipped, and why."}
 _SEGMENT["properties"]["words"] = {
     "type": "array",
     "items": _object(word=_STRING, start=_NUMBER, end=_NUMBER, probability=_NUMBER),
@@ -70,7 +71,7 @@ _TRANSCRIPTION = _object(
     duration={**_NUMBER, "description": "Seconds."},
     text=_STRING,
     segments={"type": "array", "items": _SEGMENT, "description": "Empty for silence."},
-    warnings={"type": "array", "items": _SKIPPED, "description": "What of the recording was skipped, and why."},
+    warnings=_WARNINGS,
     model=_STRING,
     usage=_USAGE,
     timings=_object(queue=_NUMBER, decode_audio=_NUMBER, inference=_NUMBER, total=_NUMBER),
@@ -106,11 +107,18 @@ def _form(fields: Mapping[str, Field], *required: str) -> dict[str, Any]:
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
+_X_WARNINGS = {
+    "description": "Where the answer is no JSON and something was skipped: `reason start-end, ...`, in seconds.",
+    "schema": _STRING,
+}
+
+
 def _answers(schema: dict[str, Any], formats: Iterable[str] = ()) -> dict[str, Any]:
     """JSON of this schema, and text where another format may be asked for."""
     others = [MEDIA_TYPES[name].partition(";")[0] for name in formats if not name.endswith("json")]
     content = {MEDIA_TYPES["json"]: {"schema": schema}} | {other: {"schema": _STRING} for other in others}
-    return {"200": {"description": "The result.", "content": content}}
+    answer = {"description": "The result.", "content": content}
+    return {"200": answer | ({"headers": {"X-Warnings": _X_WARNINGS}} if others else {})}
 
 
 def _refusals(descriptions: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
@@ -146,7 +154,9 @@ _OPENAI_VERBOSE = _object(
     text=_STRING,
     usage=_USAGE,
 )
-_OPENAI_VERBOSE["properties"] |= {
+_IF_SKIPPED = {"warnings": {**_WARNINGS, "description": "What was skipped, and why; absent where nothing was."}}
+_OPENAI_JSON["properties"] |= _IF_SKIPPED
+_OPENAI_VERBOSE["properties"] |= _IF_SKIPPED | {
     "segments": {
         "type": "array",
         "items": _object(

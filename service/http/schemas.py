@@ -7,6 +7,7 @@ Gets the fields from `service.http.multipart`, reads them by the table in `servi
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl
 
 from model.errors import OptionError
@@ -44,6 +45,10 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
         raise BadRequest(
             f"language_probabilities is for json, not for {response_format}.", param="language_probabilities"
         )
+    if lists_languages and (values.get("language") or "auto").strip().lower() != "auto":
+        raise BadRequest(
+            "language_probabilities needs a language that is detected, not named.", param="language_probabilities"
+        )
     values["language"] = _language(values.get("language"), model)
     if values.get("task") == "translate" and not model.can_translate:
         raise BadRequest(f"The model {model.name} cannot translate.", param="task")
@@ -62,10 +67,19 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
     except OptionError as error:
         param = _FIELD_OF_OPTION.get(error.param, error.param)
         raise BadRequest(f"{str(error).replace(error.param, param)}.", param=param) from None
+    _check_use(values, options)
+    return TranscribeForm(options, response_format, layout, lists_languages)
+
+
+def _check_use(values: Mapping[str, Any], options: TranscribeOptions) -> None:
+    """`BadRequest` for a field that would change nothing beside the others, though its caller expects that it does."""
     for name in ("prepend_punctuations", "append_punctuations"):
         if name in values and not options.finds_words:
             raise BadRequest(f"{name} needs words: their timestamps, or lines of subtitles.", param=name)
-    return TranscribeForm(options, response_format, layout, lists_languages)
+    if options.carry_initial_prompt and not options.initial_prompt:
+        raise BadRequest("carry_initial_prompt needs a prompt.", param="carry_initial_prompt")
+    if options.length_penalty is not None and options.width == 1:
+        raise BadRequest("length_penalty needs beam_size or best_of.", param="length_penalty")
 
 
 def check_query(query: bytes, known: Mapping[str, Field]) -> None:

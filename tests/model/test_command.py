@@ -4,7 +4,7 @@ import io
 import os
 import sys
 import threading
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from model.arguments import options_of, parse
 from model.audio import decode_audio
 from model.errors import WeightsError
 from model.options import TranscribeOptions
-from model.segments import Segment, Transcription
+from model.segments import SKIP_REASONS, Segment, Skipped, Transcription
 from tests import tiny
 
 
@@ -148,6 +148,18 @@ def test_an_option_that_is_wrong_is_told_once_and_no_fault_of_the_files(tmp_path
     assert files[0] not in error
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_was_skipped_is_told_on_standard_error_or_in_the_json(tmp_path, capsys, monkeypatch, stub, form) -> None:
+    plain = _Stub.transcribe
+    skipped = (Skipped("no_voice", 0.0, 0.5),)
+    monkeypatch.setattr(_Stub, "transcribe", lambda *at, **of: replace(plain(*at, **of), warnings=skipped))
+    file = _sound(tmp_path / "a.wav")
+    assert main([file, "--format", form]) == 0
+    told = capsys.readouterr()
+    assert told.err == (f"{file}: 0.0 to 0.5 s: {SKIP_REASONS['no_voice']}\n" if form == "text" else "")
+    assert ("no_voice" in told.out) == (form == "json")
+
+
 def test_options_are_those_of_the_library_and_keep_its_defaults() -> None:
     every = ["--suppress-tokens", "none", "--prepend-punctuations", "(", "--append-punctuations", ")"]
     bounds = ["max-initial-timestamp", "no-speech-threshold", "logprob-threshold", "compression-ratio-threshold"]
@@ -163,7 +175,15 @@ def test_options_are_those_of_the_library_and_keep_its_defaults() -> None:
         "--logprob-threshold",
         "none",
     ]
-    asked += ["--no-speech-threshold", "0.5", "--compression-ratio-threshold", "3", "--max-initial-timestamp", "2"]
+    asked += [
+        "--no-suppress-blank",
+        "--no-speech-threshold",
+        "0.5",
+        "--compression-ratio-threshold",
+        "3",
+        "--max-initial-timestamp",
+        "2",
+    ]
     assert TranscribeOptions(**options_of(parse(["a.wav", *asked]))) == TranscribeOptions(
         suppress_tokens=(-1, 11),
         sample_len=9,

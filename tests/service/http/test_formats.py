@@ -57,6 +57,13 @@ def test_json_has_exactly_the_interface_keys():
     assert list(body)[:5] == ["task", "language", "language_probability", "duration", "text"]
 
 
+def test_a_header_tells_what_was_skipped_where_the_answer_is_no_json():
+    skipped = replace(result(segment(0, "hello")), warnings=(Skipped("no_speech", 3.33333, 11.0),))
+    for response_format in set(MEDIA_TYPES) - {"json"}:
+        assert answer(skipped, response_format).headers["x-warnings"] == "no_speech 3.333-11.000"
+    assert "x-warnings" not in answer(skipped).headers
+
+
 def test_every_language_is_listed_on_request_likeliest_first():
     detected = replace(result(segment(0, "hello")), language_probabilities={"de": 0.01, "en": 0.9812, "nl": 0.005})
     assert "language_probabilities" not in json.loads(answer(detected).body)

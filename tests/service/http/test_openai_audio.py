@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.options import TranscribeOptions
 from model.output.subtitles import Layout
-from model.segments import Segment, Transcription, Word
+from model.segments import Segment, Skipped, Transcription, Word
 from service.errors import BadRequest, NotFound, ServiceError
 from service.http.openai_audio import OPENAI_FIELDS, OpenAIForm, openai_response, parse_openai
 from service.wire.messages import Transcribe
@@ -19,6 +19,8 @@ TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translatio
 GRANULARITIES = "timestamp_granularities[]"
 VERBOSE = {"model": "base", "response_format": "verbose_json"}
 UPLOAD = script(seconds=8.47, windows=2, text="<guten", language="de")
+SKIPPED = [{"reason": "no_speech", "start": 1.5, "end": 2.0}]
+"""What the pretended workers say that they passed over."""
 SEGMENT_KEYS = [
     "id", "seek", "start", "end", "text", "tokens", "temperature", "avg_logprob", "compression_ratio", "no_speech_prob",
 ]  # fmt: skip
@@ -51,7 +53,8 @@ async def test_json_is_the_text_and_what_it_is_charged_by():
     async with client(app) as c:
         for asked in ({}, {"response_format": "json"}, {"model": "whisper-1", "stream": "false"}):
             answer = await post(c, **asked)
-            assert answer.json() == {"text": "<guten <guten", "usage": {"type": "duration", "seconds": 8.47}}
+            usage = {"type": "duration", "seconds": 8.47}
+            assert answer.json() == {"text": "<guten <guten", "warnings": SKIPPED, "usage": usage}
             assert answer.headers["content-type"] == "application/json"
             assert len(answer.headers["x-request-id"]) == 32
     for job in workers.started:
@@ -82,11 +85,33 @@ async def test_verbose_json_has_the_keys_of_the_hosted_api():
     app, _, _ = make_app()
     async with client(app) as c:
         body = (await post(c, **VERBOSE)).json()
-    assert list(body) == ["task", "language", "duration", "text", "segments", "usage"]
+    assert list(body) == ["task", "language", "duration", "text", "segments", "warnings", "usage"]
     assert (body["task"], body["language"], body["duration"]) == ("transcribe", "german", 8.47)
     assert [one["text"] for one in body["segments"]] == [" <guten", " <guten"]
     assert all(list(one) == SEGMENT_KEYS for one in body["segments"])
     assert body["usage"] == {"type": "duration", "seconds": 8.47}
+
+
+@pytest.mark.parametrize("response_format", ["json", "verbose_json"])
+def test_what_was_skipped_is_told(response_format):
+    nothing = openai_response(spoken(segment(0, "guten Tag")), parsed(response_format=response_format))
+    assert "warnings" not in json.loads(nothing.body)
+    result = replace(spoken(segment(0, "guten Tag")), warnings=(Skipped("no_voice", 3.33333, 8.0),))
+    body = json.loads(openai_response(result, parsed(response_format=response_format)).body)
+    assert body["warnings"] == [{"reason": "no_voice", "start": 3.333, "end": 8.0}]
+
+
+@pytest.mark.parametrize("response_format", ["text", "srt", "vtt"])
+def test_a_header_tells_it_where_the_answer_is_no_json(response_format):
+    result = spoken(segment(0, "guten Tag"))
+    form = parsed(response_format=response_format)
+    assert "x-warnings" not in openai_response(result, form).headers
+    few = (Skipped("no_voice", 3.33333, 8.0), Skipped("repetition", 8.0, 8.47))
+    told = openai_response(replace(result, warnings=few), form).headers["x-warnings"]
+    assert told == "no_voice 3.333-8.000, repetition 8.000-8.470"
+    many = openai_response(replace(result, warnings=few * 1000), form).headers["x-warnings"]
+    assert len(many) < 4096
+    assert many.endswith(", ...")
 
 
 @in_loop
@@ -94,7 +119,7 @@ async def test_a_translation_is_english_whatever_was_spoken():
     app, _, workers = make_app()
     async with client(app) as c:
         body = (await post(c, path=TRANSLATIONS, **VERBOSE)).json()
-        assert list((await post(c, path=TRANSLATIONS)).json()) == ["text", "usage"]
+        assert list((await post(c, path=TRANSLATIONS)).json()) == ["text", "warnings", "usage"]
     assert (body["task"], body["language"]) == ("translate", "english")
     assert all(job.options == TranscribeOptions(task="translate") for job in workers.started)
 

@@ -162,10 +162,24 @@ def test_a_list_as_some_clients_send_it_is_told_the_form_of_ours():
         ({"response_format": "srt", "language_probabilities": "true"}, "language_probabilities"),
         ({"response_format": "text", "language_probabilities": "1"}, "language_probabilities"),
         ({"timestamps": "word", "append_punctuations": "." * 300}, "append_punctuations"),
+        ({"carry_initial_prompt": "true"}, "carry_initial_prompt"),
+        ({"carry_initial_prompt": "true", "hotwords": "Anna"}, "carry_initial_prompt"),
+        ({"length_penalty": "0.5"}, "length_penalty"),
+        ({"length_penalty": "0.5", "best_of": "1"}, "length_penalty"),
+        ({"language_probabilities": "true", "language": "german"}, "language_probabilities"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(fields, named):
     assert refused(fields).param == named
+
+
+def test_fields_that_need_another_are_taken_with_it():
+    assert parse_transcribe({"carry_initial_prompt": "true", "prompt": "Anna"}, BASE_MODEL).options.carry_initial_prompt
+    assert parse_transcribe({"carry_initial_prompt": "false"}, BASE_MODEL).options == TranscribeOptions()
+    assert parse_transcribe({"length_penalty": "0.5", "beam_size": "2"}, BASE_MODEL).options.length_penalty == 0.5
+    for language in ("auto", "AUTO", ""):
+        fields = {"language_probabilities": "true", "language": language}
+        assert parse_transcribe(fields, BASE_MODEL).language_probabilities
 
 
 @pytest.mark.parametrize(
