@@ -1,16 +1,17 @@
 """Every way in which a request can end badly, with the answer that the client gets.
 
     ServiceError                       status  type                    code                       retryable
-    ├── BadRequest                     400     invalid_request_error   invalid_value              no
+    ├── BadRequest                     400     invalid_request_error   invalid_value | unknown_field | invalid_http   no
     │   └── InvalidAudio               400     invalid_request_error   invalid_audio              no
     ├── Unauthorized                   401     authentication_error    invalid_api_key            no
     ├── NotFound                       404     invalid_request_error   not_found | model_not_found  no
     ├── MethodNotAllowed               405     invalid_request_error   method_not_allowed         no
     ├── UploadTimeout                  408     invalid_request_error   upload_timeout | upload_too_slow  yes
     ├── TooLarge                       413     invalid_request_error   too_large | audio_too_long no
-    ├── UnsupportedEncoding            415     invalid_request_error   unsupported_encoding       no
+    ├── UnsupportedEncoding            415     invalid_request_error   unsupported_encoding | unsupported_media_type  no
     ├── QuotaExceeded                  429     rate_limit_error        quota_exceeded             Retry-After
     ├── Unavailable                    503     server_error            overloaded | starting | draining | no_worker
+    │                                                                  | not_alive                Retry-After
     ├── DeadlineExceeded               504     server_error            deadline_exceeded          yes
     └── InternalError                  500     server_error            internal_error | request_crashed_worker  no
 
