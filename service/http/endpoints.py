@@ -93,7 +93,7 @@ class Endpoints:
         self, request: Request, visit: Visit, work: _Work, known: Mapping[str, Field]
     ) -> Response:
         headers, context = request.scope["headers"], visit.context
-        check_query(request.scope["query_string"], known)
+        check_query(request.scope["query_string"], {**FIELDS, **known})
         lists = [name for name, field in known.items() if field.schema["type"] == "array"]
         with await receive_form(request.receive, headers, self._limits, visit.permit.hold_bytes, lists) as form:
             context.passed("upload", context.arrival, time.monotonic(), bytes=form.file_bytes)
