@@ -96,6 +96,7 @@ def _framework(settings: Settings, tracing: Tracing) -> FastAPI:
     """FastAPI without what we do not want of it: redirects, other documentation pages, its own error bodies."""
     return FastAPI(
         title="Whisper speech service",
+        description="OpenAI's Whisper for uploads: transcription, translation into English, language identification.",
         version=__version__,
         lifespan=partial(_lifespan, tracing),
         docs_url=None,
@@ -109,21 +110,15 @@ def _framework(settings: Settings, tracing: Tracing) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, endpoints: Endpoints, status: Status) -> None:
-    app.add_api_route(
-        "/v1/transcribe", endpoints.transcribe, methods=["POST"], responses=ERRORS, openapi_extra=TRANSCRIBE
-    )
-    app.add_api_route(
-        "/v1/detect-language",
-        endpoints.detect_language,
-        methods=["POST"],
-        responses=ERRORS,
-        openapi_extra=DETECT_LANGUAGE,
-    )
-    for path, handler, document in (
-        ("/v1/audio/transcriptions", endpoints.openai_transcription, OPENAI_TRANSCRIPTION),
-        ("/v1/audio/translations", endpoints.openai_translation, OPENAI_TRANSLATION),
+    post = partial(app.add_api_route, methods=["POST"], tags=["speech"], responses=ERRORS)
+    post("/v1/transcribe", endpoints.transcribe, summary="Speech to text", openapi_extra=TRANSCRIBE)
+    post("/v1/detect-language", endpoints.detect_language, summary="Which language", openapi_extra=DETECT_LANGUAGE)
+    post = partial(post, tags=["OpenAI's clients"], responses=ERRORS | NO_MODEL)
+    for path, handler, summary, document in (
+        ("/v1/audio/transcriptions", endpoints.openai_transcription, "Speech to text", OPENAI_TRANSCRIPTION),
+        ("/v1/audio/translations", endpoints.openai_translation, "Speech to English text", OPENAI_TRANSLATION),
     ):
-        app.add_api_route(path, handler, methods=["POST"], responses=ERRORS | NO_MODEL, openapi_extra=document)
+        post(path, handler, summary=summary, openapi_extra=document)
     _add_status_routes(app, status)
 
 
@@ -138,13 +133,15 @@ def _add_status_routes(app: FastAPI, status: Status) -> None:
     for path, handler in handlers.items():
         # These answer. They come first because Allow names the methods of a path's first route; the others document.
         app.add_api_route(path, handler, methods=["GET", "HEAD"], include_in_schema=False)
-    get = partial(app.add_api_route, methods=["GET"])
-    get("/v1/models", status.models, responses={401: ERRORS[401]}, openapi_extra=MODELS)
+    get = partial(app.add_api_route, methods=["GET"], tags=["models"])
     refusals = {401: ERRORS[401], 503: ERRORS[503], **NO_MODEL}
-    get(_MODEL_PATH, status.model, responses=refusals, openapi_extra=MODEL)
-    get("/metrics", status.metrics, responses={401: ERRORS[401]}, response_class=PlainTextResponse)
-    get("/livez", status.livez, responses={503: ERRORS[503]}, openapi_extra=HEALTH)
-    get("/readyz", status.readyz, responses={503: ERRORS[503]}, openapi_extra=HEALTH)
+    get("/v1/models", status.models, summary="What is served", responses={401: ERRORS[401]}, openapi_extra=MODELS)
+    get(_MODEL_PATH, status.model, summary="One model", responses=refusals, openapi_extra=MODEL)
+    get = partial(get, tags=["operation"], responses={503: ERRORS[503]}, openapi_extra=HEALTH)
+    get("/livez", status.livez, summary="Whether it lives")
+    get("/readyz", status.readyz, summary="Whether it takes work")
+    text = {"response_class": PlainTextResponse, "openapi_extra": None}
+    get("/metrics", status.metrics, summary="Prometheus' text format", responses={401: ERRORS[401]}, **text)
 
 
 @contextlib.asynccontextmanager
