@@ -169,10 +169,10 @@ FIELDS: Mapping[str, Field] = {
     "guards": Field(
         "guards",
         flag,
-        "Invent and lose less: hear a doubtful text again, against what would be said in silence, keep what the "
-        "attempts agree on, and leave out what repeats itself and words that the others do not have; drop it where the "
-        "voice activity detector hears nobody; hear speech again that a text passes over, or that the model took for "
-        "silence. `warnings` says what was left out. False is the reference.",
+        "Invent and lose less: hear a doubtful text again, on a CPU against what would be said in silence, keep what "
+        "the attempts agree on, and leave out what repeats itself and words that the others do not have; drop it "
+        "where the voice activity detector hears nobody; hear speech again that a text passes over, or that the model "
+        "took for silence. `warnings` says what was left out. False is the reference.",
         {"type": "boolean", "default": True},
     ),
     "long_form": Field(

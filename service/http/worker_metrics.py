@@ -82,15 +82,15 @@ def _gauge(name: str, text: str, values: dict[str, float]) -> Metric:
 
 
 def _build_info(model: ModelInfo | None) -> Metric:
-    labels = ["version", "python", "compute_type", "encoder_context", "cross_kv", "decoder"]
+    labels = ["version", "python", "model", "compute_type", "encoder_context", "cross_kv", "decoder"]
     family = GaugeMetricFamily(
         "whisper_build_info",
         "Always 1; the labels tell the build, and once a model is loaded how it runs.",
         labels=labels,
     )
-    running = ("",) * 4
+    running = ("",) * 5
     if model is not None:
-        running = (model.compute_type, model.encoder_context, model.cross_kv, model.decoder)
+        running = (model.name, model.compute_type, model.encoder_context, model.cross_kv, model.decoder)
     family.add_metric([__version__, platform.python_version(), *running], 1.0)
     return family
 
