@@ -23,7 +23,7 @@ from model.decoding.step_check import settle_steps
 from model.dims import HOP_LENGTH, N_FRAMES
 from model.errors import OptionError
 from model.gpu.cuda import prepare
-from model.guards.missed import pauses
+from model.guards.missed import pauses, silences, unheard
 from model.guards.presence import is_doubtful
 from model.longform.recording import Recording, needs_speech
 from model.mel import LogMel, MelSpan
@@ -35,7 +35,7 @@ from model.options import MAX_WIDTH, TranscribeOptions
 from model.samples import Audio, read_samples
 from model.segments import Transcription
 from model.tokenizer import get_tokenizer
-from model.voice.vad import SpeechDetector
+from model.voice.vad import CHUNK, SpeechDetector
 from model.weights import Weights, load_weights
 from model.window import DecodingResult, Window, written_tokens
 
@@ -167,13 +167,18 @@ class Transcriber:
     ) -> DecodingResult:
         """The result with what the detector hears in its window of `samples`, where it is doubtful or has long pauses.
 
-        Some 40 ms of a CPU for 30 s of sound.
+        Some 40 ms of a CPU for 30 s of sound, and as much again where a pause is silent to it: a voice far below the
+        others is heard by itself.
         """
-        silent = options.guards and (result.looked or pauses(result.tokens, self.tokenizer.timestamp_begin, window))
-        if not silent and not is_doubtful(result, options):
+        begin = self.tokenizer.timestamp_begin
+        passed = [*pauses(result.tokens, begin, window), *unheard(result, window, begin)] if options.guards else []
+        if not passed and not result.looked and not is_doubtful(result, options):
             return result
         sound = samples[window.seek * HOP_LENGTH : (window.seek + window.n_frames) * HOP_LENGTH]
-        return replace(result, speech=tuple(self.detector.scan(sound).finish()))
+        speech = self.detector.scan(sound).finish()
+        for first, last in silences(passed, speech):
+            speech[first:last] = self.detector.scan(sound[first * CHUNK : last * CHUNK]).finish()
+        return replace(result, speech=tuple(speech))
 
     def _run(
         self, batch: DecodingBatch, recording: Recording, samples: Tensor, settings: TranscribeOptions

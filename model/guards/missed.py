@@ -32,6 +32,8 @@ _LEAST_SPEECH = 2.0
 """Seconds of speech in it that are worth another window."""
 _SILENCE = 0.5
 """Seconds of silence, before which the speech may be that of the segment before, timed too early."""
+_EDGE = 6
+"""Pieces at an end of a silence in which a louder voice may still sound."""
 _MARGIN = 20
 """Frames before the speech from which on it is heard again."""
 _FASTEST = 30.0
@@ -51,13 +53,33 @@ def pauses(tokens: Sequence[int], timestamp_begin: int, window: Window) -> list[
     return [(end, start) for end, start in zip(ends, starts, strict=False) if start - end >= _LEAST_PAUSE]
 
 
+def silences(stretches: Sequence[Stretch], speech: Sequence[float]) -> list[tuple[int, int]]:
+    """Where the detector hears nobody for long in such stretches: pieces of 32 ms, first and behind the last.
+
+    It is deaf to a voice far below its neighbours (40 dB), and hears it in such a silence by itself.
+    """
+    found: list[tuple[int, int]] = []
+    for start, end in stretches:
+        first, last = -int(-start // CHUNK_FRAMES), min(int(end / CHUNK_FRAMES), len(speech))
+        loud = [i for i in range(first, last) if speech[i] >= THRESHOLD]
+        for before, behind in pairwise([first - 1, *loud, last]):
+            if (behind - before) * CHUNK_SECONDS >= _LEAST_SPEECH + 2 * _EDGE * CHUNK_SECONDS:
+                found.append((before + 1 + _EDGE, behind - _EDGE))
+    return found
+
+
 def drags(result: DecodingResult, window: Window, timestamp_begin: int) -> bool:
     """Whether a segment of the window lasts long beyond what it takes to say its text, or its text breaks off."""
     return any(part.drags for part in _timed(result, window, timestamp_begin))
 
 
 def unheard(result: DecodingResult, window: Window, timestamp_begin: int) -> list[Stretch]:
-    """What such segments go on for behind their last words: frames of the window, each up to its segment's end."""
+    """What such segments go on for behind their last words: frames of the window, each up to its segment's end.
+
+    None where nobody asked at what the decoder looked.
+    """
+    if not result.looked:
+        return []
     stretches: list[Stretch] = []
     seconds = iter(result.looked)
     for part in _timed(result, window, timestamp_begin):

@@ -230,8 +230,7 @@ class Transcript:
         waiting = {round(one.end * FRAMES_PER_SECOND) - window.seek for one, is_early in flags if is_early}
         begin = self._tokenizer.timestamp_begin
         silent = [] if self._hears_again else pauses(result.tokens, begin, window)
-        if result.looked:
-            silent += unheard(result, window, begin)
+        silent += unheard(result, window, begin)
         frame = resumption([pause for pause in sorted(silent) if waiting.isdisjoint(pause)], result.speech)
         return None if frame is None else window.seek + frame
 

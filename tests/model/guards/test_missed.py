@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from model.dims import DIMENSIONS, FRAMES_PER_SECOND
-from model.guards.missed import drags, pauses, resumption, unheard
+from model.guards.missed import drags, pauses, resumption, silences, unheard
 from model.longform.recording import Recording
 from model.options import TranscribeOptions
 from model.segments import Skipped
@@ -79,6 +79,24 @@ def test_the_first_pause_with_speech_counts() -> None:
         1080, abs=4
     )
     assert resumption([], _speech((0, 30))) is None
+
+
+@pytest.mark.parametrize(
+    ("speech", "found"),
+    [
+        (_speech(), [(10.2, 19.8)]),
+        (_speech((12, 13)), [(13.2, 19.8)]),  # before it there are less than 2.4 s
+        (_speech((14, 15), (16, 16.5)), [(10.2, 13.8), (16.7, 19.8)]),
+        (_speech((10, 20)), []),
+        (_speech(seconds=12.0), []),  # the window ends
+    ],
+)
+def test_long_silences_of_a_pause_leave_out_what_is_beside_louder_speech(speech, found) -> None:
+    places = silences([(1000, 2000)], speech)
+    assert [one * 0.032 for place in places for one in place] == pytest.approx(
+        [one for place in found for one in place], abs=0.04
+    )
+    assert silences([], speech) == []
 
 
 TIMES_AWRY = [0.5 + 0.25 * i for i in range(len(LONG) - 4)] + [13.0, 3.5, 3.7, 13.8, 9.0]
