@@ -64,7 +64,8 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=512,
-        description="Rows decoded together by a worker; 0 is 16 on a CPU, on a GPU what its memory holds (at most 64).",
+        description="Rows decoded together by a worker, more than memory holds end the start; 0 is what it holds, "
+        "at most 16 on a CPU, 64 on a GPU.",
     )
     gpu_memory_share: float = Field(
         default=0.9,

@@ -1,9 +1,8 @@
 """How many rows a device has memory for, with a window each. Pure.
 
-Used by `service.worker.start` on a GPU, when the weights are loaded and no slot is allocated yet: what
-`model.network.cache` will take is known by arithmetic, what a step or an encoder pass takes is not: a share is kept for
-it. **Never compared with what a GPU really takes.** Where it is too little, `service.worker.room` makes the batch
-smaller.
+Used by `service.worker.rows` when no slot is allocated yet: what `model.network.cache` or `model.native.inference` will
+take is known by arithmetic, what a step or an encoder pass takes is not: on a GPU a share is kept for it. **Never
+compared with what a GPU really takes.** Where it is too little, `service.worker.room` makes the batch smaller.
 """
 
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ ACTIVATIONS = 0.2
 """Share of the memory at hand that is kept for all but slots: activations, logits, captured steps, workspaces."""
 _SPARE_ROWS = 2
 """Row slots beyond the rows: one for language detection, one that takes the writes of padding."""
-_EIGHT_BITS = {"int8": (1, 2), "fp8": (1, 0)}
-"""Bytes of a number, and of the scale of a position and head (`model.network.audio_memory`)."""
+NATIVE = "native"
+"""How `model.native` keeps the audio's keys and values; those of the text are float32 there."""
+_EIGHT_BITS = {"int8": (1, 2), "fp8": (1, 0), NATIVE: (1, 4)}
+"""Bytes of a number, and of the scale of a position and head (`model.network.audio_memory`, `model.native`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +56,15 @@ def fitting_rows(
     row = row_bytes(dims, itemsize)
     slots = int(memory.usable(share) * (1.0 - ACTIVATIONS)) - _SPARE_ROWS * row
     return max(0, min(MOST_ROWS, slots // (row + window_bytes(dims, itemsize, cross_kv))))
+
+
+def batch_bytes(
+    dims: ModelDimensions, rows: int, *, itemsize: int, cross_kv: str = "auto", has_shadows: bool = False
+) -> int:
+    """Memory that `model.decoding.batch` allocates for the slots of so many rows, with a window each.
+
+    With shadows, as on a CPU, each row has another one beside it, and all of them a window of silence. What the decoder
+    in C has besides, a row and a few positions of each window, is not counted.
+    """
+    windows, texts = (rows + 1, 2 * rows + 1) if has_shadows else (rows, rows + 1)
+    return windows * window_bytes(dims, itemsize, cross_kv) + texts * row_bytes(dims, itemsize)

@@ -58,6 +58,8 @@ class WorkerPool:
         self._workers: dict[str, WorkerProcess] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._dispatcher = Dispatcher(self._workers, clock)
+        self._rows: dict[str, int] = {}
+        """By name, of the last worker that was warm."""
         self.restarts = 0
         self.failure: str | None = None
 
@@ -147,7 +149,7 @@ class WorkerPool:
         It finished something, lived for a while, or something else than itself may have ended it.
         """
         try:
-            worker = WorkerProcess(name, self._arguments(name.partition("/")[0]), self._clock())
+            worker = WorkerProcess(name, self._arguments(name), self._clock())
         except OSError as error:
             # No descriptor, process or memory for it: as with any start that fails, there may be soon.
             logs.event("worker_not_started", level=logging.ERROR, device=name, error=error)
@@ -201,6 +203,7 @@ class WorkerPool:
         known = worker.stats.out_of_memory if worker.stats else 0
         worker.take(message, self._clock())
         if isinstance(message, ModelInfo):
+            self._rows[worker.device] = message.max_rows
             logs.event(
                 "worker_ready", device=message.device, model=message.name, compute_type=message.compute_type,
                 encoder_context=message.encoder_context, cross_kv=message.cross_kv, decoder=message.decoder,
@@ -227,15 +230,17 @@ class WorkerPool:
         n_gpus = len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()])
         return tuple(f"cuda:{i}" for i in range(n_gpus)) if n_gpus > 1 else ("auto",)
 
-    def _arguments(self, device: str) -> list[str]:
-        settings = self._settings
-        share = settings.gpu_memory_share / max(1, settings.devices.count(device))
+    def _arguments(self, name: str) -> list[str]:
+        settings, device = self._settings, name.partition("/")[0]
+        workers = max(1, settings.devices.count(device))
+        share = settings.gpu_memory_share / workers
         arguments = [
             *self._command, "--model", settings.model, "--device", device, "--compute-type", settings.compute_type,
             "--encoder-context", settings.encoder_context, "--cross-kv", settings.cross_kv,
             "--cross-attention", settings.cross_attention, "--cuda-graphs", settings.cuda_graphs,
             "--threads", str(settings.threads_per_worker),
             "--max-rows", str(settings.max_batch_rows), "--memory-share", str(share),
+            "--workers", str(workers), "--rows-before", str(self._rows.get(name, 0)),
         ]  # fmt: skip
         if settings.download_dir is not None:
             arguments += ["--download-dir", str(settings.download_dir)]

@@ -141,7 +141,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--download-dir", type=Path)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--max-rows", type=int, default=0, help="0: what fits")
+    parser.add_argument("--rows-before", type=int, default=0, help="of the worker that this one replaces; 0: of none")
     parser.add_argument("--memory-share", type=float, default=0.9)
+    parser.add_argument("--workers", type=int, default=1, help="workers of the service on the device")
     parser.add_argument("--cuda-graphs", default="false")
     return parser.parse_args(arguments)
 

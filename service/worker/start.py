@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 from model.errors import OptionError, WeightsError, WhisperError
 from service.settings import PREFIX
 from service.wire.messages import Failed, ModelInfo, Transcribe
+from service.worker.machine import anonymous_bytes, available_bytes
+from service.worker.rows import check_loading, cpu_rows, gpu_rows
 
 if TYPE_CHECKING:
     import torch
 
-    from model.dims import ModelDimensions
     from model.transcriber import Transcriber
+    from model.weights import Weights
     from service.worker.engine import Engine
 
 _WARM_UP_STEPS = 8
-_CPU_ROWS = 16
 _SETTINGS = {"device": "devices"}
 """Settings by the option that they become in a worker, where the two are not called alike."""
 
@@ -40,7 +41,7 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
     transcriber, sha256 = _load(args, device)
     model = transcriber.model
     transcriber.detector.scan(torch.zeros(1)).finish()  # whoever lacks it must not start
-    max_rows = args.max_rows or choose_rows(transcriber.dims, device, model.dtype, args.memory_share, model.cross_kv)
+    max_rows = _rows(args, transcriber)
     engine = make_engine(transcriber, max_rows, args.cuda_graphs)
     info = ModelInfo(
         name=transcriber.name,
@@ -76,11 +77,48 @@ def _load(args: argparse.Namespace, device: "torch.device") -> tuple["Transcribe
     except WeightsError as error:
         raise OptionError("model", str(error)) from error
     context = choose_encoder_context(args.encoder_context, device, compute_type)
+    if device.type == "cpu" and not args.rows_before:
+        _check_memory(args, weights, compute_type, cross_kv)
     folder = learned_folder(args.download_dir)
     transcriber = Transcriber.from_weights(
         weights, device, compute_type, context, cross_kv, args.cross_attention, args.cuda_graphs, folder
     )
     return transcriber, weights.sha256
+
+
+def _check_memory(args: argparse.Namespace, weights: "Weights", compute_type: str, cross_kv: str) -> None:
+    """Refuse at once what cannot end well on this machine's processor, before the weights are laid out.
+
+    They are laid out as floats first, and keep a byte a number at least. What was read and not mapped from a file
+    is given back, so it counts as free.
+    """
+    from model.compute import COMPUTE_TYPES
+
+    free = available_bytes()
+    if free is not None:
+        free += min(anonymous_bytes(), sum(tensor.nbytes for tensor in weights.tensors.values()))
+    itemsize, numbers = COMPUTE_TYPES[compute_type].itemsize, sum(tensor.numel() for tensor in weights.tensors.values())
+    check_loading(free, numbers * itemsize)
+    is_int8 = compute_type == "int8"
+    kept, unloaded = ("int8", numbers) if is_int8 else (cross_kv, numbers * itemsize)
+    cpu_rows(weights.dims, itemsize, kept, free, asked=args.max_rows, unloaded=unloaded)
+
+
+def _rows(args: argparse.Namespace, transcriber: "Transcriber") -> int:
+    """Rows of the batch, now that the weights are loaded. `OptionError` where there is no memory for them."""
+    from model.decoding.budget import NATIVE
+    from model.native.weights import NativeDecoder
+
+    dims, model = transcriber.dims, transcriber.model
+    if model.device.type == "cuda":
+        return gpu_rows(
+            dims, model.device, model.dtype, args.memory_share, model.cross_kv,
+            asked=args.max_rows, workers=args.workers,
+        )  # fmt: skip
+    if args.rows_before:  # whatever the machine is busy with by now: it was enough when the service started
+        return int(args.rows_before)
+    kept = NATIVE if isinstance(model.decoder, NativeDecoder) else model.cross_kv
+    return cpu_rows(dims, model.dtype.itemsize, kept, available_bytes(), asked=args.max_rows)
 
 
 def make_engine(transcriber: "Transcriber", max_rows: int, cuda_graphs: str) -> "Engine":
@@ -118,29 +156,6 @@ def _warm_engine(transcriber: "Transcriber", max_rows: int) -> "Engine":
     )
     warm_up(engine, windows_per_encode)
     return engine
-
-
-def choose_rows(
-    dims: "ModelDimensions", device: "torch.device", dtype: "torch.dtype", share: float, cross_kv: str = "auto"
-) -> int:
-    """Rows for a batch that nobody sized: what a GPU has memory for, with its weights loaded.
-
-    `OptionError` where that is none.
-    """
-    import torch
-
-    from model.decoding.budget import DeviceMemory, fitting_rows
-
-    if device.type != "cuda":
-        return _CPU_ROWS
-    torch.cuda.empty_cache()
-    free, total = torch.cuda.mem_get_info(device)
-    memory = DeviceMemory(total=total, free=free, held=torch.cuda.memory_reserved(device))
-    rows = fitting_rows(dims, itemsize=dtype.itemsize, memory=memory, share=share, cross_kv=cross_kv)
-    if rows == 0:
-        usable = memory.usable(share) // 1024**2
-        raise OptionError("max_batch_rows", f"{device} has memory left for no row: {usable} MiB beside the weights")
-    return rows
 
 
 def warm_up(engine: "Engine", windows: int) -> None:

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.compute import CROSS_KVS
-from model.decoding.budget import MOST_ROWS, DeviceMemory, fitting_rows, row_bytes, window_bytes
+from model.decoding.batch import DecodingBatch
+from model.decoding.budget import MOST_ROWS, DeviceMemory, batch_bytes, fitting_rows, row_bytes, window_bytes
 from model.dims import DIMENSIONS
 from model.network.cache import KVCache
 from tests import tiny
@@ -20,6 +21,18 @@ def test_slots_are_as_large_as_the_memory_that_holds_them(dims, cross_kv) -> Non
     cache = KVCache(dims, n_windows=3, n_rows=5, device=device, dtype=torch.float16, cross_kv=cross_kv)
     assert cache.cross_keys.nbytes + cache.cross_values.nbytes == 3 * window_bytes(dims, 2, cross_kv)
     assert cache.keys.nbytes + cache.values.nbytes == 5 * row_bytes(dims, 2)
+
+
+@pytest.mark.parametrize("cross_kv", CROSS_KVS)
+def test_a_batch_is_as_large_as_its_slots(cross_kv) -> None:
+    model = tiny.transcriber().model
+    model.cross_kv = cross_kv
+    batch = DecodingBatch(model, tiny.transcriber().tokenizer, max_windows=6)
+    cache = batch._inference._cache
+    taken = cache.cross_keys.nbytes + cache.cross_values.nbytes + cache.keys.nbytes + cache.values.nbytes
+    assert taken == batch_bytes(tiny.DIMS, 6, itemsize=4, cross_kv=cross_kv, has_shadows=True)
+    plain = batch_bytes(tiny.DIMS, 6, itemsize=4, cross_kv=cross_kv)
+    assert plain == 6 * window_bytes(tiny.DIMS, 4, cross_kv) + 7 * row_bytes(tiny.DIMS, 4)
 
 
 def _rows(total: int, *, free: int | None = None, held: int = 0, share: float = 1.0) -> int:

@@ -1,25 +1,22 @@
+from pathlib import Path
+
 import pytest
 import torch
 
 from model.decoding.batch import DecodingBatch
-from model.decoding.budget import row_bytes, window_bytes
-from model.dims import DIMENSIONS
+from model.decoding.budget import NATIVE, batch_bytes
 from model.errors import OptionError
 from model.gpu import beside
+from model.native.inference import NativeInference
+from model.native.quantize import quantise
+from model.native.weights import NativeDecoder
 from model.transcriber import Transcriber
 from service.worker.__main__ import parse
-from service.worker.start import choose_rows, describe, make_engine, start
+from service.worker.start import describe, make_engine, start
 from tests import tiny
 
-DIMS = DIMENSIONS["small"]
-ROW = window_bytes(DIMS, 2) + row_bytes(DIMS, 2)
-CARD = torch.device("cuda", 1)
-
-
-def _card(monkeypatch: pytest.MonkeyPatch, *, free: int, total: int, held: int) -> None:
-    """A GPU that says so of its memory; it is never reached for."""
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, total) if device == CARD else None)
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: held if device == CARD else None)
+LEFT = "service.worker.start.available_bytes"
+WORDS = ["--fd", "3", "--parent", "1", "--device", "cpu", "--compute-type", "float32", "--encoder-context", "full"]
 
 
 @pytest.mark.parametrize(
@@ -42,23 +39,68 @@ def test_what_only_a_worker_finds_wrong_names_the_variable_too(tmp_path, variabl
     assert describe(raised.value).startswith(f"{variable}: ")
 
 
-def test_a_cpu_decodes_16_rows() -> None:
-    assert choose_rows(DIMS, torch.device("cpu"), torch.float32, 0.9) == 16
+def _needed(rows: int) -> int:
+    return batch_bytes(tiny.DIMS, rows, itemsize=4, has_shadows=True)
 
 
-def test_a_gpu_decodes_as_many_rows_as_its_memory_holds(monkeypatch) -> None:
-    _card(monkeypatch, free=30 * ROW, total=100 * ROW, held=8 * ROW)
-    assert choose_rows(DIMS, CARD, torch.float16, 0.9) == 23  # 0.8 of 30, less two rows of text
-    assert choose_rows(DIMS, CARD, torch.float16, 0.2) == 9  # 0.8 of 20 - 8, less two rows of text
-    assert choose_rows(DIMS, CARD, torch.float32, 0.9) == 11
-    assert choose_rows(DIMS, CARD, torch.float16, 0.9, "int8") == 37
+def _start(tmp_path: Path, *options: str) -> int:
+    """Rows of the batch of a worker that has started."""
+    path = tiny.write_checkpoint(tmp_path / "tiny.pt")
+    engine, info = start(parse([*WORDS, "--model", str(path), *options]))
+    assert engine.batch.max_rows == info.max_rows
+    return info.max_rows
 
 
-def test_a_gpu_without_memory_says_so(monkeypatch) -> None:
-    _card(monkeypatch, free=2**20, total=100 * ROW, held=0)
-    with pytest.raises(OptionError, match=r"cuda:1 has memory left for no row: 1 MiB") as raised:
-        choose_rows(DIMS, CARD, torch.float16, 0.9)
-    assert raised.value.param == "max_batch_rows"
+def test_more_rows_than_the_machine_has_memory_for_end_the_start_with_the_setting(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(LEFT, lambda: _needed(7))
+    monkeypatch.setattr(Transcriber, "from_weights", None)  # it takes long for a large model, and is not reached
+    with pytest.raises(OptionError) as raised:
+        _start(tmp_path, "--max-rows", "400")
+    said = describe(raised.value)
+    assert said.startswith("WHISPER_MAX_BATCH_ROWS: 400 rows take ")
+    assert f"the machine has {_needed(7) // 1024**2} MiB left" in said
+
+
+def test_as_many_rows_as_fit_are_started_and_nobody_asks_again_for_a_worker_that_replaces_one(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(LEFT, lambda: 2**40)
+    assert _start(tmp_path) == 16
+    assert _start(tmp_path, "--max-rows", "20") == 20
+    monkeypatch.setattr(LEFT, lambda: None)
+    assert _start(tmp_path, "--max-rows", "20") == 20
+    monkeypatch.setattr(LEFT, lambda: 0)
+    assert _start(tmp_path, "--max-rows", "20", "--rows-before", "20") == 20
+    assert _start(tmp_path, "--rows-before", "3") == 3
+
+
+def test_a_batch_that_nobody_sized_is_made_smaller_once_the_weights_are_loaded(tmp_path, monkeypatch) -> None:
+    left = iter([2**40, _needed(3)] * 2)  # another program takes the rest meanwhile
+    monkeypatch.setattr(LEFT, lambda: next(left))
+    assert _start(tmp_path) == 3
+    with pytest.raises(OptionError, match=r"4 rows take .*; 3 fit"):
+        _start(tmp_path, "--max-rows", "4")
+
+
+def test_weights_that_do_not_fit_are_refused_before_they_are_laid_out(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(LEFT, lambda: 2**20)
+    monkeypatch.setattr("service.worker.start.anonymous_bytes", lambda: 0)
+    monkeypatch.setattr(Transcriber, "from_weights", None)
+    with pytest.raises(OptionError) as raised:
+        _start(tmp_path)
+    assert describe(raised.value).startswith("WHISPER_MODEL: its weights take ")
+
+
+def test_the_c_decoders_slots_are_as_large_as_is_said_of_them() -> None:
+    model = tiny.transcriber().model
+    quantise(model)
+    if not isinstance(model.decoder, NativeDecoder):
+        pytest.skip("the decoder is not compiled here")
+    rows = 40
+    memory = NativeInference(model.decoder, n_windows=rows + 1, n_rows=2 * rows + 1)
+    taken = sum(tensor.nbytes for tensor in vars(memory).values() if isinstance(tensor, torch.Tensor))
+    said = batch_bytes(tiny.DIMS, rows, itemsize=4, cross_kv=NATIVE, has_shadows=True)
+    assert said <= taken <= 1.02 * said
 
 
 def _capturing(monkeypatch) -> Transcriber:

@@ -33,6 +33,8 @@ def test_workers_on_one_card_plan_with_their_part_of_it() -> None:
     required = ["--fd", "3", "--parent", "1"]
     shares = {device: parse([*required, *pool._arguments(device)]).memory_share for device in ("cuda:0", "cuda:1")}
     assert shares == {"cuda:0": 0.4, "cuda:1": 0.8}
+    workers = {device: parse([*required, *pool._arguments(device)]).workers for device in ("cuda:0", "cuda:1")}
+    assert workers == {"cuda:0": 2, "cuda:1": 1}
 
 
 def test_a_worker_that_fails_says_where_and_not_what(monkeypatch) -> None:
@@ -57,13 +59,13 @@ def test_a_worker_that_fails_says_where_and_not_what(monkeypatch) -> None:
 
 
 def test_the_log_says_why_a_worker_has_less_than_it_might(monkeypatch) -> None:
-    reasons = {
+    reasons: dict[str, Any] = {
         "plain_because": "they are off",
         "torch_because": "no compiler",
         "unfused_because": "one is off",
         "native_because": "it is old",
     }
-    info = ModelInfo("base", ("en",), True, "cuda:0", "float16", None, **reasons)
+    info = ModelInfo("base", ("en",), True, "cuda:0", "float16", None, max_rows=7, **reasons)
     messages: list[ModelInfo | ChannelClosed] = [info, ChannelClosed("it ended")]
     noted: list[tuple[str, dict[str, Any]]] = []
 
@@ -83,7 +85,11 @@ def test_the_log_says_why_a_worker_has_less_than_it_might(monkeypatch) -> None:
         take=lambda *_: None,
     )
     monkeypatch.setattr(logs, "event", lambda name, **fields: noted.append((name, fields)))
-    assert asyncio.run(WorkerPool(make_settings(), command=[])._serve(worker)) == "it ended"
+    pool = WorkerPool(make_settings(), command=[])
+    before = ["--fd", "3", "--parent", "1"]
+    assert parse([*before, *pool._arguments("cuda:0")]).rows_before == 0
+    assert asyncio.run(pool._serve(worker)) == "it ended"
+    assert parse([*before, *pool._arguments("cuda:0")]).rows_before == 7
     assert [name for name, _ in noted] == [
         "worker_ready", "steps_not_captured", "kernel_not_used", "steps_not_fused", "native_not_used",
     ]  # fmt: skip
