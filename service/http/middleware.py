@@ -198,6 +198,8 @@ class RequestMiddleware:
         if isinstance(error, Unavailable | QuotaExceeded):
             seconds = error.retry_after_seconds or self._admission.retry_after_seconds()
             headers["retry-after"] = str(seconds)
+        if error.status == 500:  # OpenAI's clients ask again after any other answer from 500 on
+            headers["x-should-retry"] = "false"
         if isinstance(error, Unauthorized):
             headers["www-authenticate"] = "Bearer"
         if error.code == "draining" or isinstance(error, UploadTimeout):

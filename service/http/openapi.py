@@ -141,6 +141,9 @@ ERRORS = _refusals(
         504: "Not done within the deadline.",
     }
 )
+ERRORS[500]["headers"] = {
+    "x-should-retry": {"description": "OpenAI's clients obey it.", "schema": {**_STRING, "const": "false"}}
+}
 NO_MODEL = _refusals({404: "No such model."})
 TRANSCRIBE: dict[str, Any] = {
     "requestBody": _form(FIELDS),

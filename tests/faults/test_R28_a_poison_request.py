@@ -23,6 +23,7 @@ def test_r28_only_the_request_at_fault_fails(checkpoint):
             guilty = clients.submit(server.post, poison, data=GREEDY, timeout=120.0).result()
             assert error_of(guilty, 500)["code"] == "request_crashed_worker"
             assert "retry-after" not in guilty.headers
+            assert guilty.headers["x-should-retry"] == "false"
             answers = [answer.result() for answer in innocent]
         assert [answer.status_code for answer in answers] == [200] * 3
         assert [answer.json()["text"] for answer in answers] == alone
@@ -30,5 +31,6 @@ def test_r28_only_the_request_at_fault_fails(checkpoint):
         assert server.gauge("whisper_worker_restarts_total") == 2
         again = server.post(poison, data=GREEDY)
         assert error_of(again, 500)["code"] == "request_crashed_worker"
+        assert again.headers["x-should-retry"] == "false"
         assert server.gauge("whisper_worker_restarts_total") == 2
         server.assert_idle()

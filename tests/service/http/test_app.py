@@ -139,6 +139,7 @@ async def test_each_failure_has_its_answer_and_leaves_nothing(words, status, cod
         assert error_of(answer, status)["code"] == code
         assert "secret" not in answer.text
         assert ("retry-after" in answer.headers) == (status == 503)
+        assert answer.headers.get("x-should-retry") == ("false" if status == 500 else None)
         assert open_descriptors() == before
     admission = app.state.admission
     assert (admission.requests, admission.upload_bytes, admission.audio_seconds) == (0, 0, 0.0)

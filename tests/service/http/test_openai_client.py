@@ -1,12 +1,14 @@
 """The official client of the hosted API against the service over a real socket."""
 
+import re
 from collections.abc import Iterator
 
+import httpx
 import openai
 import pytest
 
 from tests.fakes import script
-from tests.serving import ServiceProcess
+from tests.serving import ServiceProcess, wait_until
 
 UPLOAD = ("a.wav", script(seconds=8.47, text="guten", language="de"))
 
@@ -50,3 +52,17 @@ def test_the_official_client_understands_what_is_refused(client) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.audio.transcriptions.create(file=UPLOAD, model="base", include=["logprobs"])
     assert (refused.value.param, len(refused.value.request_id)) == ("include[]", 32)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # so the client calls translations
+@pytest.mark.parametrize(("kind", "fault"), [("transcriptions", "bug"), ("translations", "quarantined")])
+def test_the_official_client_asks_once_for_what_fails_on_our_side(client, kind, fault) -> None:
+    """A request that crashes workers must not come again by itself."""
+    assert client.max_retries > 0
+    with pytest.raises(openai.InternalServerError) as failed:
+        getattr(client.audio, kind).create(file=("a.wav", script(worker_error=fault)), model="whisper-1")
+    assert failed.value.status_code == 500
+    counted = re.compile(f'^whisper_requests_total{{endpoint="/v1/audio/{kind}",status="500"}} (.*)$', re.MULTILINE)
+    metrics = str(client.base_url.join("/metrics"))
+    wait_until(lambda: counted.search(httpx.get(metrics, trust_env=False).text) is not None)
+    assert counted.findall(httpx.get(metrics, trust_env=False).text) == ["1.0"]

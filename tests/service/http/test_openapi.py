@@ -51,6 +51,19 @@ async def test_the_document_says_what_the_answers_are():
     check(bad.json(), ERRORS[400]["content"]["application/json"]["schema"])
 
 
+@in_loop
+async def test_the_document_says_that_a_500_is_not_to_be_asked_again():
+    app, _, _ = make_app()
+    async with client(app) as c:
+        failed = await c.post("/v1/transcribe", files={"file": ("a.wav", script(error="bug"))})
+        document = (await c.get("/openapi.json")).json()
+    answers = [path["post"]["responses"]["500"] for path in document["paths"].values() if "post" in path]
+    assert len(answers) == 4
+    for answer in answers:
+        ((name, header),) = answer["headers"].items()
+        assert failed.headers[name] == header["schema"]["const"]
+
+
 def test_the_document_says_what_words_are():
     said = dataclasses.replace(segment(0, "hello"), words=(Word(" hello", 0.0, 1.0, 0.9),))
     result = Transcription("transcribe", "en", None, 1.0, "hello", (said,), {}, (Skipped("hallucination", 1.0, 2.0),))
