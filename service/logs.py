@@ -26,6 +26,7 @@ KEYS: Final = frozenset(
         "encoder_context", "cross_kv", "decoder", "max_rows", "steps",
         "host", "port", "pid", "version", "variable", "reason", "detail", "in_flight", "restarts", "auth", "docs",
         "exception", "where", "seconds", "signal", "exit_status", "count", "request_ids",
+        "held", "missing",
     }
 )  # fmt: skip
 """What a line may hold besides time, level and event."""

@@ -2,7 +2,8 @@
 
 Called by `service.audio_child` after its codecs are loaded and before the first upload is read. What the machine does
 not permit (a container without user namespaces, another kernel, another operating system) is left out; the measures
-that took hold are returned by name, go to the log, and the service runs on. In order:
+that took hold are returned by name (of `MEASURES` in `service.wire.audio_messages`), go to the log with those that are
+missing, and the service runs on. In order:
 
 - `limits`: no core files, few descriptors, a bounded output file, bounded memory (`RLIMIT_AS`), no new processes;
 - `network`: a user and network namespace of its own, in which there is not even a loopback interface;

@@ -30,7 +30,7 @@ from service.children.audio_process import AudioProcess, ChildStartError
 from service.children.free_children import FreeChildren
 from service.errors import InvalidAudio, ServiceError, TooLarge, Unavailable
 from service.wire import memory
-from service.wire.audio_messages import AudioDecoded, AudioRefused, DecodeAudio, SampleFormat
+from service.wire.audio_messages import MEASURES, AudioDecoded, AudioRefused, DecodeAudio, SampleFormat
 from service.wire.channel import ChannelClosed
 from service.wire.messages import Message
 
@@ -96,8 +96,8 @@ class AudioPool:
         """Files that are being decoded."""
         self.restarts = 0
         """Children that died or could not start, for whatever reason."""
-        self.sandbox: tuple[str, ...] = ()
-        """The measures that hold in the children; see `service.audio_child.sandbox`."""
+        self.sandbox: tuple[str, ...] | None = None
+        """The measures that hold in the children (`service.audio_child.sandbox`), once one has started."""
 
     @property
     def _hopeless(self) -> bool:
@@ -233,5 +233,14 @@ class AudioPool:
         except ChildStartError as error:
             logs.event("audio_child_not_started", level=logging.ERROR, reason=str(error))
             return None
-        self.sandbox = child.sandbox
+        if child.sandbox != self.sandbox:
+            self.sandbox = child.sandbox
+            _tell_sandbox(child.sandbox)
         return child
+
+
+def _tell_sandbox(held: Sequence[str]) -> None:
+    """Log what the children cannot do, and which measure the machine did not permit."""
+    missing = " ".join(name for name in MEASURES if name not in held)
+    level = logging.WARNING if missing else logging.INFO
+    logs.event("audio_sandbox", level=level, held=" ".join(held), missing=missing or None)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 SampleFormat = Literal["int16", "float32"]
+MEASURES = ("limits", "network", "no-new-privileges", "system-calls", "dies-with-parent")
+"""What a child locks itself down with, where the machine permits it; see `service.audio_child.sandbox`."""
 
 # --- HTTP process -> audio child -------------------------------------------------------------------------------
 

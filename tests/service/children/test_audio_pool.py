@@ -10,14 +10,17 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from model.audio import decode_audio
+from service import logs
 from service.children import audio_pool as audio
 from service.errors import InvalidAudio, TooLarge, Unavailable
 from service.wire import memory
+from service.wire.audio_messages import MEASURES
 from tests.audio_pools import (
     PATIENCE_SECONDS,
     SCRIPTED,
@@ -41,6 +44,41 @@ async def both_at_work(pool: audio.AudioPool) -> None:
         await asyncio.sleep(0.2)
         at_once = pool.busy
         assert await asyncio.gather(*sleepers) == [0.01, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("sandboxes", "told"),
+    [
+        ([MEASURES] * 3, [(logging.INFO, " ".join(MEASURES), None)]),
+        ([("limits",)] * 3, [(logging.WARNING, "limits", " ".join(MEASURES[1:]))]),
+        ([()] * 3, [(logging.WARNING, "", " ".join(MEASURES))]),
+        (
+            [MEASURES, MEASURES[:1], MEASURES[:1]],
+            [(logging.INFO, " ".join(MEASURES), None), (logging.WARNING, "limits", " ".join(MEASURES[1:]))],
+        ),
+    ],
+)
+def test_the_log_says_once_how_far_the_children_are_locked_down(monkeypatch, sandboxes, told) -> None:
+    noted: list[tuple[int, object, object]] = []
+
+    def event(name: str, *, level: int = logging.INFO, **fields: object) -> None:
+        if name == "audio_sandbox":
+            assert set(fields) <= logs.KEYS
+            noted.append((level, fields["held"], fields["missing"]))
+
+    async def start(command: object) -> SimpleNamespace:
+        return SimpleNamespace(sandbox=sandboxes.pop())
+
+    async def scenario() -> None:
+        pool = new_pool()
+        for _ in range(3):
+            await pool._started()
+
+    sandboxes = sandboxes[::-1]
+    monkeypatch.setattr(logs, "event", event)
+    monkeypatch.setattr(audio.AudioProcess, "start", start)
+    asyncio.run(scenario())
+    assert noted == told
 
 
 def test_a_real_child_gives_what_the_model_package_gives() -> None:
