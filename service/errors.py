@@ -33,8 +33,9 @@ class ServiceError(Exception):
         *,
         param: str | None = None,
         code: str | None = None,
-        retry_after_seconds: int | None = None,
+        retry_after_seconds: float | None = None,
     ) -> None:
+        """`retry_after_seconds`: when it may be better, if that is known; each client is told a time a little later."""
         super().__init__(message)
         self.message = message
         self.param = param

@@ -15,7 +15,9 @@ from typing import Self
 
 from service.errors import QuotaExceeded, Unavailable
 
-MAX_RETRY_AFTER_SECONDS = 60
+_RETRY_SECONDS = (1, 3), (45, 60)
+"""`Retry-After` is drawn from a range that begins at the wait and ends half as much later, but no sooner and no later
+than within these: or those who are told the least, or the most, would all return together."""
 _HALF_LIFE_SECONDS = 60.0
 _PRIOR_RATE = 4.0
 """Audio seconds a second that are assumed until something has been measured."""
@@ -79,7 +81,7 @@ class Admission:
         held = self._by_key.get(key_id, 0) if key_id is not None else 0
         if key_id is not None and 0 < self.limits.key_requests <= held:
             raise QuotaExceeded(
-                f"This key already has {held} requests in progress.", retry_after_seconds=self.retry_after_seconds()
+                f"This key already has {held} requests in progress.", retry_after_seconds=self.wait_seconds()
             )
         if self.requests >= self.limits.requests:
             raise self.overloaded()
@@ -91,13 +93,19 @@ class Admission:
 
     def overloaded(self) -> Unavailable:
         """The refusal of a full house."""
-        return Unavailable("The server is full; try again later.", retry_after_seconds=self.retry_after_seconds())
+        return Unavailable("The server is full; try again later.", retry_after_seconds=self.wait_seconds())
 
-    def retry_after_seconds(self) -> int:
-        """When the audio in the house should be done: 1 to 60 s, spread so that callers do not return together."""
+    def wait_seconds(self) -> float:
+        """Time until the audio in the house should be done."""
         self._tick()
-        wait = max(1.0, self.audio_seconds / self.throughput.rate)
-        return min(MAX_RETRY_AFTER_SECONDS, math.ceil(wait * self._uniform(1.0, 1.5)))
+        return self.audio_seconds / self.throughput.rate
+
+    def retry_after(self, wait_seconds: float | None) -> int:
+        """`Retry-After` for a wait, None being that for the house: 1 to 60 s, so spread that callers return apart."""
+        wait = self.wait_seconds() if wait_seconds is None else wait_seconds
+        (least, early), (late, most) = _RETRY_SECONDS
+        first, last = math.ceil(min(max(wait, least), late)), math.ceil(min(max(1.5 * wait, early), most))
+        return min(last, math.floor(self._uniform(first, last + 1)))
 
     def _tick(self) -> None:
         now = self._clock()

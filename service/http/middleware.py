@@ -196,8 +196,7 @@ class RequestMiddleware:
             self._metrics.rejections.labels(error.code).inc()
         headers = dict(context.headers)
         if isinstance(error, Unavailable | QuotaExceeded):
-            seconds = error.retry_after_seconds or self._admission.retry_after_seconds()
-            headers["retry-after"] = str(seconds)
+            headers["retry-after"] = str(self._admission.retry_after(error.retry_after_seconds))
         if error.status == 500:  # OpenAI's clients ask again after any other answer from 500 on
             headers["x-should-retry"] = "false"
         if isinstance(error, Unauthorized):

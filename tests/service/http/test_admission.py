@@ -1,3 +1,6 @@
+import random
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,7 +73,7 @@ def test_a_key_has_its_own_limit():
     with admission.enter("a"), admission.enter("a"):
         with pytest.raises(QuotaExceeded) as caught:
             admission.enter("a")
-        assert 1 <= (caught.value.retry_after_seconds or 0) <= 60
+        assert caught.value.retry_after_seconds == admission.wait_seconds()
         with admission.enter("b"), admission.enter(None), admission.enter(None), admission.enter(None):
             pass
     with admission.enter("a"):
@@ -87,10 +90,14 @@ def test_retry_after_is_the_work_in_the_house_over_the_measured_throughput():
     assert admission.throughput.rate == pytest.approx(2.0, rel=0.05)
     with admission.enter() as permit:
         permit.charge(40.0)
-        assert 19 <= admission.retry_after_seconds() <= 22
+        assert admission.wait_seconds() == pytest.approx(20.0, rel=0.05)
+        assert 19 <= admission.retry_after(None) <= 22
+        with pytest.raises(Unavailable) as refused:
+            permit.charge(10_000.0)
+        assert refused.value.retry_after_seconds == admission.wait_seconds()
         permit.charge(4000.0)
-        assert admission.retry_after_seconds() == 60
-    assert admission.retry_after_seconds() == 1
+        assert admission.retry_after(None) == 45
+    assert admission.retry_after(None) == 1
 
 
 def test_failed_work_is_no_throughput():
@@ -115,12 +122,18 @@ def test_idle_time_says_nothing_about_throughput():
     assert admission.throughput.rate == busy
 
 
-def test_retry_after_is_spread():
-    early, _ = make(audio_seconds=10_000.0, spread=1.0)
-    late, _ = make(audio_seconds=10_000.0, spread=1.5)
-    for admission in (early, late):
-        admission.enter().charge(80.0)
-    assert early.retry_after_seconds() < late.retry_after_seconds()
+@pytest.mark.parametrize(
+    ("wait", "first", "last"),
+    [(0.0, 1, 3), (0.3, 1, 3), (1.5, 2, 3), (5, 5, 8), (30, 30, 45), (44.2, 45, 60), (60.0, 45, 60), (1e9, 45, 60)],
+)
+def test_retry_after_is_spread_whatever_the_wait(wait, first, last):
+    """At both ends too: who is told the least, or the most, does not return with all others."""
+    admission = Admission(make()[0].limits, uniform=random.Random(0).uniform)
+    told = Counter(admission.retry_after(wait) for _ in range(4000))
+    assert set(told) == set(range(first, last + 1))
+    assert max(told.values()) < 1.6 * 4000 / len(told)
+    for spread, edge in ((1.0, first), (1.5, last)):
+        assert make(spread=spread)[0].retry_after(wait) == edge
 
 
 @settings(max_examples=100, deadline=None)
@@ -142,7 +155,7 @@ def test_sums_never_pass_a_limit_and_an_empty_house_is_empty(actions):
                     permit.finish()
                 permit.release()
         except (Unavailable, QuotaExceeded) as refusal:
-            waits.append(refusal.retry_after_seconds or 0)
+            waits.append(admission.retry_after(refusal.retry_after_seconds))
         assert admission.requests == len(held) <= 3
         assert 0 <= admission.upload_bytes <= 1000
         assert 0 <= admission.audio_seconds <= 100.0 + 1e-6

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from model.options import TranscribeOptions
+from service.errors import Unavailable
 from service.wire.messages import DetectLanguage, Transcribe
 from tests.fakes import ENGLISH_MODEL, FakeAudioPool, FakeWorkerPool, script
 from tests.serving import check_error_body, client, error_of, in_loop, lifespan, make_app, open_descriptors
@@ -351,3 +352,17 @@ def test_two_applications_share_nothing():
     first, _, _ = make_app()
     second, _, _ = make_app()
     assert first.state.admission is not second.state.admission
+
+
+@pytest.mark.parametrize(("wait", "first", "last"), [(None, 1, 3), (30, 30, 45), (1000, 45, 60)])
+@in_loop
+async def test_those_who_are_refused_together_do_not_return_together(wait, first, last):
+    """Whoever refuses them: the pools say how long it may take, the door spreads it."""
+    app, _, workers = make_app()
+    workers.raise_in_run = Unavailable("No model worker is ready.", code="no_worker", retry_after_seconds=wait)
+    async with client(app) as c:
+        answers = [await c.post("/v1/transcribe", files={"file": ("a.wav", b"sound")}) for _ in range(40)]
+    assert {answer.status_code for answer in answers} == {503}
+    told = {int(answer.headers["retry-after"]) for answer in answers}
+    assert len(told) > 1
+    assert first <= min(told) <= max(told) <= last
