@@ -72,13 +72,15 @@ def _load(args: argparse.Namespace, device: "torch.device") -> tuple["Transcribe
 
     compute_type = choose_compute_type(args.compute_type, device)
     cross_kv = choose_cross_kv(args.cross_kv, compute_type)
+    before = anonymous_bytes()
     try:
         weights = load_weights(args.model, download_dir=args.download_dir)
     except WeightsError as error:
         raise OptionError("model", str(error)) from error
     context = choose_encoder_context(args.encoder_context, device, compute_type)
     if device.type == "cpu" and not args.rows_before:
-        _check_memory(args, weights, compute_type, cross_kv)
+        read = max(0, anonymous_bytes() - before)  # and not mapped from a file
+        _check_memory(args, weights, compute_type, cross_kv, read)
     folder = learned_folder(args.download_dir)
     transcriber = Transcriber.from_weights(
         weights, device, compute_type, context, cross_kv, args.cross_attention, args.cuda_graphs, folder
@@ -86,17 +88,16 @@ def _load(args: argparse.Namespace, device: "torch.device") -> tuple["Transcribe
     return transcriber, weights.sha256
 
 
-def _check_memory(args: argparse.Namespace, weights: "Weights", compute_type: str, cross_kv: str) -> None:
+def _check_memory(args: argparse.Namespace, weights: "Weights", compute_type: str, cross_kv: str, read: int) -> None:
     """Refuse at once what cannot end well on this machine's processor, before the weights are laid out.
 
-    They are laid out as floats first, and keep a byte a number at least. What was read and not mapped from a file
-    is given back, so it counts as free.
+    They are laid out as floats first, and keep a byte a number at least. The `read` bytes are given back then.
     """
     from model.compute import COMPUTE_TYPES
 
     free = available_bytes()
     if free is not None:
-        free += min(anonymous_bytes(), sum(tensor.nbytes for tensor in weights.tensors.values()))
+        free += read
     itemsize, numbers = COMPUTE_TYPES[compute_type].itemsize, sum(tensor.numel() for tensor in weights.tensors.values())
     check_loading(free, numbers * itemsize)
     is_int8 = compute_type == "int8"
