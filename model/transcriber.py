@@ -23,7 +23,7 @@ from model.decoding.step_check import settle_steps
 from model.dims import HOP_LENGTH, N_FRAMES
 from model.errors import OptionError
 from model.gpu.cuda import prepare
-from model.guards.missed import pauses, silences, unheard
+from model.guards.missed import silences, silent_stretches
 from model.guards.presence import is_doubtful
 from model.longform.recording import Recording, needs_speech
 from model.mel import LogMel, MelSpan
@@ -171,8 +171,8 @@ class Transcriber:
         others is heard by itself.
         """
         begin = self.tokenizer.timestamp_begin
-        passed = [*pauses(result.tokens, begin, window), *unheard(result, window, begin)] if options.guards else []
-        if not passed and not result.looked and not is_doubtful(result, options):
+        passed = silent_stretches(result, window, begin) if options.guards else []
+        if not passed and not is_doubtful(result, options):
             return result
         sound = samples[window.seek * HOP_LENGTH : (window.seek + window.n_frames) * HOP_LENGTH]
         speech = self.detector.scan(sound).finish()

@@ -53,6 +53,14 @@ def pauses(tokens: Sequence[int], timestamp_begin: int, window: Window) -> list[
     return [(end, start) for end, start in zip(ends, starts, strict=False) if start - end >= _LEAST_PAUSE]
 
 
+def silent_stretches(result: DecodingResult, window: Window, timestamp_begin: int) -> list[Stretch]:
+    """All that the text of a window may pass over, frames of it: pauses, what is `unheard`, and what is before its
+    first words where it was asked at what the decoder looked."""
+    first = _timed(result, window, timestamp_begin)[0]
+    before = [(0, round(_first_look(result, first) * FRAMES_PER_SECOND))] if result.looked and first.drags else []
+    return [*before, *pauses(result.tokens, timestamp_begin, window), *unheard(result, window, timestamp_begin)]
+
+
 def silences(stretches: Sequence[Stretch], speech: Sequence[float]) -> list[tuple[int, int]]:
     """Where the detector hears nobody for long in such stretches: pieces of 32 ms, first and behind the last.
 
@@ -97,17 +105,22 @@ def passed_over(result: DecodingResult, window: Window, timestamp_begin: int) ->
 
     What goes on without a silence up to the first words is theirs.
     """
-    part, looked, speech = _timed(result, window, timestamp_begin)[0], result.looked, result.speech
-    if not looked or not part.drags:
+    part = _timed(result, window, timestamp_begin)[0]
+    if not result.looked or not part.drags:
         return None
-    first = sorted(looked[: min(_LAST_TOKENS, part.n_text)])
-    earliest = first[-2:][0] - _LAST_SECONDS
-    before = speech[: int(min(one for one in first if one >= earliest) / CHUNK_SECONDS)]
+    before = result.speech[: int(_first_look(result, part) / CHUNK_SECONDS)]
     gap = _onset(before[::-1])
     heard = sum(probability >= THRESHOLD for probability in before[: len(before) - gap])
     if not gap or heard * CHUNK_SECONDS < _LEAST_SPEECH:
         return None
     return round((len(before) - gap) * CHUNK_FRAMES) + _MARGIN
+
+
+def _first_look(result: DecodingResult, part: "_Part") -> float:
+    """Where the first segment's first words were heard, in seconds; up to three tokens of five look before them."""
+    first = sorted(result.looked[: min(_LAST_TOKENS, part.n_text)])
+    earliest = first[-2:][0] - _LAST_SECONDS
+    return min(one for one in first if one >= earliest)
 
 
 @dataclass(frozen=True, slots=True)
