@@ -13,11 +13,12 @@ from service.wire.messages import (
     LanguageDetected,
     ModelInfo,
     SegmentsReady,
+    Started,
     Transcribe,
     WorkerStats,
 )
 
-Event = SegmentsReady | LanguageDetected | Finished
+Event = Started | SegmentsReady | LanguageDetected | Finished
 
 
 class Audio(Protocol):

@@ -1,8 +1,9 @@
 """Fakes of the pools, scripted by the upload itself, so that a test over a real socket can say what shall happen.
 
-An upload is text: `seconds=5 decode_delay=0.2 windows=3 window_delay=0.1 error=invalid_audio fallback=logprob`, each
-word optional. The audio fake hands the script on as the "samples", the worker fake plays it. Both count what they did
-and what they hold, so that a test can ask that nothing is left.
+An upload is text, each word optional:
+`seconds=5 decode_delay=0.2 queue_delay=0.1 windows=3 window_delay=0.1 error=invalid_audio fallback=logprob`.
+The audio fake hands the script on as the "samples", the worker fake plays it. Both count what they did and what they
+hold, so that a test can ask that nothing is left.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from service.wire.messages import (
     LanguageDetected,
     ModelInfo,
     SegmentsReady,
+    Started,
     Transcribe,
     WindowTimes,
     WorkerStats,
@@ -189,6 +191,9 @@ class FakeWorkerPool:
         delay = float(words.get("window_delay", 0))
         if "worker_error" in words:
             raise _error(words["worker_error"])
+        queue_delay = float(words.get("queue_delay", 0))
+        await asyncio.sleep(queue_delay)
+        yield Started(job.request_id, queue_delay)
         if isinstance(job, DetectLanguage):
             await self._step(delay)
             yield LanguageDetected(job.request_id, "ko", {"en": 0.02, "ko": 0.97, "de": 0.01, "fr": 0.0})

@@ -21,7 +21,6 @@ from service.wire.channel import ChannelClosed
 from service.wire.messages import (
     Cancelled,
     DetectLanguage,
-    Finished,
     Message,
     ModelInfo,
     Received,
@@ -122,8 +121,7 @@ class WorkerPool:
                 event = await ours.events.get()
                 if isinstance(event, Exception):
                     raise event
-                done = isinstance(event, Finished) or isinstance(job, DetectLanguage)
-                if done:
+                if done := ours.ends_with(event):
                     self._dispatcher.acquit(ours)
                 yield event
                 if done:

@@ -27,6 +27,7 @@ from service.wire.messages import (
     ModelInfo,
     Received,
     SegmentsReady,
+    Started,
     Stop,
     Transcribe,
     WorkerStats,
@@ -84,8 +85,12 @@ class Job:
             if new:
                 self.events.put_nowait(SegmentsReady(event.request_id, new))
             return
-        self.over = isinstance(event, Finished) or isinstance(self.message, DetectLanguage)
+        self.over = self.ends_with(event)
         self.events.put_nowait(event)
+
+    def ends_with(self, event: Event) -> bool:
+        """Whether nothing comes after this event."""
+        return isinstance(event, LanguageDetected if isinstance(self.message, DetectLanguage) else Finished)
 
     def close(self) -> None:
         """Give the waveform back; more than once does nothing."""
@@ -188,11 +193,11 @@ class WorkerProcess:
                 job.received = True
         elif isinstance(message, Cancelled):
             self._drop(message.request_id)
-        elif isinstance(message, SegmentsReady | LanguageDetected | Finished | Failed):
+        elif isinstance(message, Started | SegmentsReady | LanguageDetected | Finished | Failed):
             self.progressed_at = now
             self._answer(message)
 
-    def _answer(self, message: SegmentsReady | LanguageDetected | Finished | Failed) -> None:
+    def _answer(self, message: Started | SegmentsReady | LanguageDetected | Finished | Failed) -> None:
         """Hand what is said of a job to whoever waits for it."""
         if (job := self.jobs.get(message.request_id)) is None:  # it was cancelled meanwhile
             return

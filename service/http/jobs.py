@@ -23,7 +23,15 @@ from service.http.middleware import RequestContext
 from service.http.multipart import Form
 from service.http.upload import ClientDisconnected
 from service.ports import Audio, AudioDecoder, Workers
-from service.wire.messages import DetectLanguage, Finished, LanguageDetected, ModelInfo, SegmentsReady, Transcribe
+from service.wire.messages import (
+    DetectLanguage,
+    Finished,
+    LanguageDetected,
+    ModelInfo,
+    SegmentsReady,
+    Started,
+    Transcribe,
+)
 
 T = TypeVar("T")
 
@@ -67,6 +75,8 @@ class Visit:
 class _Progress:
     """What a worker has said about a job so far."""
 
+    started_at: float | None = None
+    """When its first window was taken up."""
     segments: list[Segment] = field(default_factory=list)
     detected: LanguageDetected | None = None
     finished: Finished | None = None
@@ -141,12 +151,15 @@ class Jobs:
         return f"{context.request_id}.{self._number}"
 
     async def _run(self, job: Transcribe | DetectLanguage, audio: Audio, context: RequestContext) -> _Progress:
-        context.stage, started = "inference", time.monotonic()
+        context.stage, submitted = "queue", time.monotonic()
         progress = _Progress()
         try:
             async with contextlib.aclosing(self._worker_pool.run(job, audio.fd)) as events:
                 async for event in events:
                     match event:
+                        case Started():
+                            if progress.started_at is None:  # else a worker died, and this is the next one
+                                progress.started_at = _started(context, submitted, event)
                         case SegmentsReady():
                             if progress.first_segment_at is None:
                                 progress.first_segment_at = time.monotonic()
@@ -155,16 +168,33 @@ class Jobs:
                             progress.detected = event
                         case Finished():
                             progress.finished = event
-                            _note_windows(context, started, event)
+                            _note_windows(context, event)
         finally:
-            context.passed("inference", started, time.monotonic())
+            _note_end(context, submitted, progress.started_at)
         context.stage = "respond"
         return progress
 
 
-def _note_windows(context: RequestContext, submitted: float, finished: Finished) -> None:
+def _started(context: RequestContext, submitted: float, event: Started) -> float:
+    """The request waits no longer, and when that was."""
+    started = submitted + event.queue_seconds
+    context.stage, context.notes["queue_seconds"] = "inference", event.queue_seconds
+    context.passed("queue", submitted, started)
+    return started
+
+
+def _note_end(context: RequestContext, submitted: float, started: float | None) -> None:
+    """A job came to an end, perhaps before a worker took it up."""
+    now = time.monotonic()
+    if started is None:
+        context.notes["queue_seconds"] = now - submitted
+        context.passed("queue", submitted, now)
+    else:
+        context.passed("inference", started, now)
+
+
+def _note_windows(context: RequestContext, finished: Finished) -> None:
     """The worker's part of the trace, as it tells it when all is done."""
-    context.passed("queue", submitted, submitted + finished.queue_seconds)
     for number, window in enumerate(finished.windows):
         context.passed("encode", window.taken, window.encoded, window=number)
         context.passed("decode", window.encoded, window.done, window=number, steps=window.steps)

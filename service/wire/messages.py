@@ -69,6 +69,15 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """A request waits no longer: its first window has been taken up, so long after the worker had read it."""
+
+    request_id: str
+    queue_seconds: float
+    kind: Literal["started"] = "started"
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     """The worker has dropped a request as it was told: what happens to it from now on is not that request's fault."""
 
@@ -198,8 +207,8 @@ class StartFailed:
 
 Message = Annotated[
     DecodeAudio | ChildReady | AudioDecoded | AudioRefused | Transcribe | DetectLanguage | Cancel | Stop
-    | ModelInfo | Received | Cancelled | SegmentsReady | LanguageDetected | Finished | Failed | WorkerStats
-    | StartFailed,
+    | ModelInfo | Received | Started | Cancelled | SegmentsReady | LanguageDetected | Finished | Failed
+    | WorkerStats | StartFailed,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

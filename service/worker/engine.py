@@ -180,13 +180,14 @@ class Engine:
         if not entries:
             return []
         self.stats.encodes += len(entries)
+        started: list[Message] = [entry.job.start(now) for entry in entries if entry.job.started is None]
         try:
             self._intake.launch(entries, now)
         except Exception as error:
             fault = fault_of(error, self._device)
         else:
-            return []
-        return self._undone(entries, fault, now)
+            return started
+        return started + self._undone(entries, fault, now)
 
     def _begin(self, group: Group, now: float) -> list[Message]:
         """Start windows that are encoded."""

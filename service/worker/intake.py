@@ -59,9 +59,6 @@ class Intake:
 
     def launch(self, entries: Sequence[Entry], now: float) -> Group:
         """Encode windows together. Whatever it raises, `withdraw` undoes it."""
-        for entry in entries:
-            if entry.job.started is None:
-                entry.job.started = now
         spans = [entry.job.span(entry.window) for entry in entries]
         n_frames = [span.n_frames for span in spans]
         slots, ticket = self._beside.run(lambda: self._batch.encode(self._transcriber.log_mel.windows(spans), n_frames))

@@ -15,7 +15,7 @@ from model.options import TranscribeOptions, check_width
 from model.transcriber import Transcriber
 from model.voice.vad import SpeechScan
 from model.window import Window
-from service.wire.messages import DetectLanguage, Finished, Transcribe, WindowTimes
+from service.wire.messages import DetectLanguage, Finished, Started, Transcribe, WindowTimes
 from service.worker.timing import MAX_WINDOWS
 
 MAXIMUM_COST, SPEECH_COST = 1, 2
@@ -77,6 +77,11 @@ class Job:
             if self._speech.done:
                 self._begin(self._speech.probabilities)
         return SPEECH_COST
+
+    def start(self, now: float) -> Started:
+        """Its first window is taken up."""
+        self.started = now
+        return Started(self.request_id, now - self.submitted)
 
     def note(self, times: WindowTimes | None) -> None:
         """A window was decoded."""

@@ -53,6 +53,19 @@ def test_r22_while_decoding(server):
     server.assert_idle(1.0)
 
 
+def test_r22_while_queued(server):
+    body, started = form(script(queue_delay=30)), steps(server)
+    with server.connect() as connection:
+        connection.sendall(request_head(len(body)) + body)
+        wait_until(lambda: server.gauge("whisper_queue_audio_seconds") > 0)
+    wait_until(lambda: cancellations(server, "queue") == 1.0, 1.0)
+    server.assert_idle(1.0)
+    assert steps(server) == started
+    wait_until(lambda: any(line.get("stage") == "queue" for line in server.log()))
+    (line,) = [line for line in server.log() if line.get("stage") == "queue"]
+    assert (line["status"], 0.0 < line["queue_seconds"] < 30.0) == (499, True)
+
+
 @pytest.mark.parametrize("ahead", [b"", b"\r\n", b"GET /livez HTT"])
 @pytest.mark.parametrize("path", ["/v1/transcribe", "/v1/detect-language"])
 def test_r22_in_the_first_window(server, path, ahead):
@@ -89,7 +102,8 @@ def test_r22_a_real_worker_stops_and_forgets_the_later_windows(checkpoint):
         wait_until(lambda: steps(server) > 10 and waiting(server) == 2.0, 30)
         for connection in connections:
             connection.close()
-        wait_until(lambda: cancellations(server, "inference") == 4.0)
+        wait_until(lambda: cancellations(server, "queue") + cancellations(server, "inference") == 4.0)
+        assert cancellations(server, "inference") >= 2.0
         server.assert_idle()
         time.sleep(1.0)  # the worker says twice a second how far it is
         stopped_at = steps(server)

@@ -18,7 +18,7 @@ from model.transcriber import Transcriber
 from service.children.worker_pool import WorkerPool
 from service.errors import BadRequest, DeadlineExceeded, InternalError, ServiceError, Unavailable
 from service.wire import memory
-from service.wire.messages import DetectLanguage, Finished, LanguageDetected, SegmentsReady, Transcribe
+from service.wire.messages import DetectLanguage, Finished, LanguageDetected, SegmentsReady, Started, Transcribe
 from tests import tiny
 from tests.engines import alone, request_of
 from tests.faulty_worker import Harm
@@ -113,7 +113,8 @@ async def test_eight_requests_at_once_get_what_the_library_gives(checkpoint, mod
 async def test_language_refusals_and_deadlines_cross_the_pipe(checkpoint, model) -> None:
     async with running(checkpoint) as pool:
         with _waveform(3.0) as fd:
-            (event,) = [e async for e in pool.run(DetectLanguage("d", "float32", 48_000, None), fd)]
+            started, event = [e async for e in pool.run(DetectLanguage("d", "float32", 48_000, None), fd)]
+        assert isinstance(started, Started)
         assert isinstance(event, LanguageDetected)
         assert event.language == next(iter(model.detect_language(tiny.speech(3.0))))
         with pytest.raises(BadRequest, match="Cantonese") as refused:

@@ -6,7 +6,16 @@ import torch
 
 from model.options import TranscribeOptions
 from model.transcriber import Transcriber
-from service.wire.messages import DetectLanguage, Failed, Finished, LanguageDetected, Transcribe, decode, encode
+from service.wire.messages import (
+    DetectLanguage,
+    Failed,
+    Finished,
+    LanguageDetected,
+    Started,
+    Transcribe,
+    decode,
+    encode,
+)
 from tests import tiny
 from tests.engines import alone, answer_of, make_engine, request_of, run, submit
 from tests.graphs import Again, capture_steps, choose_on_device
@@ -74,6 +83,22 @@ def test_language_is_detected_for_both_kinds_of_request(model, together) -> None
     assert detected[0].probabilities == pytest.approx(detected[1].probabilities, abs=1e-5)
     assert next(iter(model.detect_language(samples))) == detected[0].language
     assert len(detected[0].probabilities) == 99
+
+
+def test_a_request_says_once_when_its_first_window_is_taken_up(model) -> None:
+    engine = make_engine(model, rows=1)
+    submit(engine, request_of("first", 65.0), now=1.0)
+    submit(engine, request_of("second", 65.0), now=1.0)
+    messages, now = [], 1.5
+    while engine.busy:
+        messages += engine.iterate(now)
+        now += 0.5
+    waits = {m.request_id: m.queue_seconds for m in messages if isinstance(m, Started)}
+    assert len([m for m in messages if isinstance(m, Started)]) == 2
+    assert waits["first"] == 0.5 < waits["second"]
+    for name, wait in waits.items():
+        assert answer_of(messages, name)[1].queue_seconds == wait
+        assert isinstance(next(m for m in messages if getattr(m, "request_id", None) == name), Started)
 
 
 def test_a_cancelled_request_leaves_nothing_behind(model) -> None:

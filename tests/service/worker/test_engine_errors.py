@@ -5,7 +5,7 @@ import torch
 
 from model.errors import DeviceLostError
 from model.transcriber import Transcriber
-from service.wire.messages import Failed, Finished
+from service.wire.messages import Failed, Finished, Started
 from tests import tiny
 from tests.engines import alone, answer_of, make_engine, request_of, run, starve, submit
 from tests.graphs import Again, capture_steps
@@ -175,7 +175,7 @@ def test_what_is_done_for_one_request_alone_is_tried_again(model, monkeypatch, w
     if fails == 1:
         assert [s.tokens for s in answer_of(messages, "unlucky")[0]] == [s.tokens for s in expected.segments]
     else:
-        assert [type(m) for m in messages] == [Failed]
+        assert [type(m) for m in messages if not isinstance(m, Started)] == [Failed]
 
 
 @TOGETHER
