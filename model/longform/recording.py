@@ -118,6 +118,11 @@ class Recording:
         return self._current == len(self._lanes)
 
     @property
+    def lane_frames(self) -> list[int]:
+        """Frames that are to be heard, by lane."""
+        return [sum(end - start for start, end in lane.clips) for lane in self._lanes]
+
+    @property
     def frames_done(self) -> int:
         """Frames before which everything is final."""
         return self.n_frames if self.done else min(self.n_frames, self._lanes[self._current].transcript.seek)

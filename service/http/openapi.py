@@ -138,7 +138,7 @@ ERRORS = _refusals(
         429: "This key has too many requests in progress; see Retry-After.",
         500: "A bug, or a request that crashes workers; a retry does not help.",
         503: "Full, starting, draining or without workers; see Retry-After.",
-        504: "Not done within the deadline.",
+        504: "Not done within the deadline, or waiting with too little time left to be.",
     }
 )
 ERRORS[500]["headers"] = {

@@ -112,12 +112,17 @@ class Engine:
 
     def iterate(self, now: float) -> list[Message]:
         """One turn: drop who is late, start who is next, advance every row by a token."""
+        self._scheduler.turn(now)
         messages = [
             self._fail(request_id, "deadline_exceeded", "The deadline passed before the work was done.")
             for request_id in self._scheduler.late(now)
         ]
         self.seats.turn(now)
         messages += self._listen(now)
+        messages += [
+            self._fail(request_id, "deadline_exceeded", "Too little time was left to do the work before the deadline.")
+            for request_id in self._scheduler.hopeless(now)
+        ]
         messages += self._enter(self._admitted(), now)
         while (group := self._intake.arrived()) is not None:
             messages += self._begin(group, now)
@@ -158,6 +163,7 @@ class Engine:
             elif job.recording.done:
                 messages += self._finish(job, now)
             else:
+                self._scheduler.expect(job.request_id, job.least_seconds)
                 self._scheduler.requeue(job.request_id, job.recording.waiting)
         return messages
 
@@ -237,6 +243,7 @@ class Engine:
         return messages
 
     def _finish(self, job: Job, now: float) -> list[Message]:
+        self._scheduler.finish(job.request_id, job.heard_seconds, now)
         self.cancel(job.request_id)
         self.stats.audio_seconds += len(job.samples) / SAMPLE_RATE
         self.stats.guards.update(job.recording.guards)

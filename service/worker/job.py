@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from model.capabilities import check_options
+from model.dims import FRAMES_PER_SECOND
 from model.longform.recording import Recording, needs_speech
 from model.mel import MaximumSearch, MelSpan
 from model.options import TranscribeOptions, check_width
@@ -64,6 +65,16 @@ class Job:
     def heard(self) -> bool:
         """Whether all is known that a first window needs."""
         return self._recording is not None
+
+    @property
+    def heard_seconds(self) -> float:
+        """Audio that its windows are of, once that is known."""
+        return sum(self.recording.lane_frames) / FRAMES_PER_SECOND
+
+    @property
+    def least_seconds(self) -> float:
+        """Of that, what is decoded window after window at least; 0 where nothing is but one language detected."""
+        return 0.0 if self.detect_only else max(self.recording.lane_frames) / FRAMES_PER_SECOND
 
     def listen(self) -> int:
         """Hear a piece of the recording; what that cost."""

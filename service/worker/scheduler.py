@@ -4,9 +4,13 @@ The unit is a window. Requests take turns by window: whoever has had a window go
 3-second clip never waits for a 10-minute file to finish. A long file may have several windows in the batch, but within
 bounds that keep it from crowding out others: never the last quarter of the places, no more than its share of the rest,
 and while others are there only where the rows have had many steps since the last window. Time is an argument.
+
+Who has not begun and could not be done before its deadline any more (`service.worker.service_times`) need not begin.
 """
 
 from collections import Counter, deque
+
+from service.worker.service_times import ServiceTimes
 
 _KEPT_FREE = 4
 """One place in so many is kept for requests that have no window in the batch."""
@@ -26,6 +30,9 @@ class Scheduler:
         self._steps = 0
         self._deadlines: dict[str, float | None] = {}
         self._widths: dict[str, int] = {}
+        self._times = ServiceTimes()
+        self._seconds: dict[str, float] = {}
+        """Audio that is to be heard of requests that have not begun, as far as it is known."""
         self._queue: dict[str, int] = {}
         """Windows that wait, by request, in the order of turns."""
         self._suspects: deque[str] = deque()
@@ -46,6 +53,15 @@ class Scheduler:
             raise ValueError(f"request {request_id} is here already")
         self._deadlines[request_id] = deadline
         self._widths[request_id] = width
+
+    def expect(self, request_id: str, seconds: float) -> None:
+        """So much audio of a request that has not begun will be heard, window after window."""
+        self._seconds[request_id] = seconds
+
+    def turn(self, now: float) -> None:
+        """A turn begins: who is in the batch has shared the time since the last one began."""
+        rows = sum(windows * self._widths[request_id] for request_id, windows in self._running.items())
+        self._times.turn(now, self._running, rows)
 
     def requeue(self, request_id: str, windows: int = 1) -> None:
         """So many windows of a request wait, suspects among them; it keeps its turn, or goes behind all the others."""
@@ -72,10 +88,16 @@ class Scheduler:
         self._suspects.append(request_id)
         self.ended(request_id)
 
+    def finish(self, request_id: str, seconds: float, now: float) -> None:
+        """A request is done, of which so many seconds were heard: what it cost is known; it stays until `remove`."""
+        self._times.finish(request_id, seconds, now)
+
     def remove(self, request_id: str) -> None:
         """A request is over, in whatever state it was."""
         self._deadlines.pop(request_id, None)
         self._widths.pop(request_id, None)
+        self._seconds.pop(request_id, None)
+        self._times.forget(request_id)
         self._queue.pop(request_id, None)
         self._running.pop(request_id, None)
         self._suspects = deque(waiting for waiting in self._suspects if waiting != request_id)
@@ -83,6 +105,15 @@ class Scheduler:
     def late(self, now: float) -> list[str]:
         """Requests whose deadline has passed; they stay until they are removed."""
         return [name for name, deadline in self._deadlines.items() if deadline is not None and deadline <= now]
+
+    def hopeless(self, now: float) -> list[str]:
+        """Requests that have not begun and, by what others cost, cannot be done before their deadline."""
+        return [
+            request_id
+            for request_id, seconds in self._seconds.items()
+            if (deadline := self._deadlines[request_id]) is not None
+            and deadline - now < self._times.least(seconds, now)
+        ]
 
     def stepped(self) -> None:
         """Running rows made a step."""
@@ -108,6 +139,7 @@ class Scheduler:
             if rows < 0:
                 break
             chosen.append(request_id)
+            self._seconds.pop(request_id, None)
             self._running[request_id] += 1
             if left := self._queue.pop(request_id) - 1:
                 self._queue[request_id] = left
