@@ -1,17 +1,22 @@
 """Who is next: which requests' windows enter the batch, who has come too late. Pure: no tensor, no clock.
 
-The unit is a window. Requests take turns by window: whoever has had a window goes to the back of the queue, so a
-3-second clip never waits for a 10-minute file to finish. A long file may have several windows in the batch, but within
-bounds that keep it from crowding out others: never the last quarter of the places, no more than its share of the rest,
-and while others are there only where the rows have had many steps since the last window. Time is an argument.
+The unit is a window. Requests take turns by window, in rounds: whoever comes, or has had a window, is in the next one.
+In a round those who have had none are first, and then it goes by deadline, the earliest first. So a 3-second clip never
+waits for a 10-minute file to finish, and nobody waits for more than the rest of a round and the next one. A long file
+may have several windows in the batch, but within bounds that keep it from crowding out others: never the last quarter
+of the places, no more than its share of the rest, and while others are there only where the rows have had many steps
+since the last window. Time is an argument.
 
 Who has not begun and could not be done before its deadline any more (`service.worker.service_times`) need not begin.
 """
 
+import math
 from collections import Counter, deque
 
 from service.worker.service_times import ServiceTimes
 
+_FIRST_ROUND = 0
+"""Before all others."""
 _KEPT_FREE = 4
 """One place in so many is kept for requests that have no window in the batch."""
 
@@ -32,9 +37,13 @@ class Scheduler:
         self._widths: dict[str, int] = {}
         self._times = ServiceTimes()
         self._seconds: dict[str, float] = {}
-        """Audio that is to be heard of requests that have not begun, as far as it is known."""
+        """Audio that is to be heard of requests that have not begun; 0 where it is not known."""
         self._queue: dict[str, int] = {}
-        """Windows that wait, by request, in the order of turns."""
+        """Windows that wait, by request, in the order in which they came."""
+        self._rounds: dict[str, int] = {}
+        """By request: that of its next window if it waits, else that in which it had its last one, or came."""
+        self._round = _FIRST_ROUND
+        """Of the latest window."""
         self._suspects: deque[str] = deque()
         self._running: Counter[str] = Counter()
         """Windows in the batch, by request."""
@@ -53,6 +62,8 @@ class Scheduler:
             raise ValueError(f"request {request_id} is here already")
         self._deadlines[request_id] = deadline
         self._widths[request_id] = width
+        self._seconds[request_id] = 0.0
+        self._rounds[request_id] = self._round
 
     def expect(self, request_id: str, seconds: float) -> None:
         """So much audio of a request that has not begun will be heard, window after window."""
@@ -64,9 +75,11 @@ class Scheduler:
         self._times.turn(now, self._running, rows)
 
     def requeue(self, request_id: str, windows: int = 1) -> None:
-        """So many windows of a request wait, suspects among them; it keeps its turn, or goes behind all the others."""
+        """So many windows of a request wait, suspects among them; it keeps its turn, or is in the next round."""
         windows -= self._suspects.count(request_id)
         if windows > 0:
+            if request_id not in self._queue:
+                self._rounds[request_id] += 1
             self._queue[request_id] = windows
         else:
             self._queue.pop(request_id, None)
@@ -76,11 +89,12 @@ class Scheduler:
         self._running[request_id] -= 1
 
     def put_back(self, request_ids: list[str]) -> None:
-        """Windows that left the batch because there was no room for them wait before all the others, in this order."""
+        """Windows that left the batch because there was no room for them wait before all the others."""
         front: dict[str, int] = {}
         for request_id in request_ids:
             front[request_id] = front.get(request_id, self._queue.pop(request_id, 0)) + 1
             self.ended(request_id)
+            self._rounds[request_id] = _FIRST_ROUND
         self._queue = front | self._queue
 
     def suspect(self, request_id: str) -> None:
@@ -97,6 +111,7 @@ class Scheduler:
         self._deadlines.pop(request_id, None)
         self._widths.pop(request_id, None)
         self._seconds.pop(request_id, None)
+        self._rounds.pop(request_id, None)
         self._times.forget(request_id)
         self._queue.pop(request_id, None)
         self._running.pop(request_id, None)
@@ -122,8 +137,8 @@ class Scheduler:
     def admit(self, free: int, *, rows: int, running: bool, places: int) -> list[str]:
         """The requests whose windows are encoded now, at most `free` and of at most `rows` rows together.
 
-        `places` is how many rows the batch may hold. Empty while running rows are owed steps. A wide window is never
-        overtaken: the next one waits with it. A suspect enters an empty batch and nobody joins it there.
+        `places` is how many rows the batch may hold. Empty while running rows are owed steps. For a wide window
+        whose turn it is the others wait too. A suspect enters an empty batch and nobody joins it there.
         """
         if self._suspects:
             if running or not free:
@@ -141,19 +156,27 @@ class Scheduler:
             chosen.append(request_id)
             self._seconds.pop(request_id, None)
             self._running[request_id] += 1
+            self._round = max(self._round, self._rounds[request_id])
+            self._rounds[request_id] = self._round
             if left := self._queue.pop(request_id) - 1:
                 self._queue[request_id] = left
+                self._rounds[request_id] += 1
         if chosen:
             self._steps = 0
         return chosen
 
     def _next(self, places: int) -> str | None:
-        """The first in the queue that may have a window now."""
+        """The first whose turn it is that may have a window now."""
         alone = len(self._deadlines) == 1
         share = (places - max(1, places // _KEPT_FREE)) // max(1, len(self._deadlines))
         further = alone or self._steps >= self._steps_between_lanes
-        for request_id in self._queue:
+        for request_id in sorted(self._queue, key=self._turn):
             running = self._running[request_id]
             if running == 0 or (further and (running + 1) * self._widths[request_id] <= share):
                 return request_id
         return None
+
+    def _turn(self, request_id: str) -> tuple[int, bool, float]:
+        """What its place among those who wait goes by; of equals the first to come is first."""
+        begun, deadline = request_id not in self._seconds, self._deadlines[request_id]
+        return self._rounds[request_id], begun, math.inf if deadline is None else deadline

@@ -4,7 +4,9 @@ The real scheduler drives simulated slots against a simulated clock; nothing is 
 with several windows that may be decoded at once.
 """
 
-from dataclasses import dataclass
+import math
+from collections import Counter
+from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -23,6 +25,11 @@ class Request:
     lanes: int
     """How many of them may be decoded at once."""
     deadline: float | None
+    round: int
+    """Of its next window if it waits, else of its last one."""
+    begun: bool = False
+    overtaken: Counter[str] = field(default_factory=Counter)
+    """Windows that others got while it waited and had none in work."""
     end: str | None = None
 
 
@@ -42,7 +49,8 @@ class Worker(RuleBasedStateMachine):
         self.requests: dict[str, Request] = {}
         self.slots: list[Slot] = []
         self.queue: list[str] = []
-        """What the order must be: our own list, kept by hand."""
+        """Who waits, in the order in which they came: our own list, kept by hand."""
+        self.round = 0
         self.suspects: list[str] = []
 
     @initialize(windows=st.integers(1, 3))
@@ -52,7 +60,7 @@ class Worker(RuleBasedStateMachine):
     @rule(windows=st.integers(1, 6), lanes=st.integers(1, 4), patience=st.one_of(st.none(), st.floats(0.5, 20.0)))
     def submit(self, windows: int, lanes: int, patience: float | None) -> None:
         name = f"r{len(self.requests)}"
-        self.requests[name] = Request(windows, lanes, None if patience is None else self.now + patience)
+        self.requests[name] = Request(windows, lanes, None if patience is None else self.now + patience, self.round)
         self.scheduler.add(name, self.requests[name].deadline)
         self.requeue(name)
 
@@ -97,6 +105,9 @@ class Worker(RuleBasedStateMachine):
         names = self.vacate()
         self.scheduler.put_back(names)
         front = list(dict.fromkeys(names))
+        for name, request in self.requests.items():
+            request.round = 0 if name in front else request.round
+            request.overtaken.clear()  # they have their windows once more
         self.queue = front + [name for name in self.queue if name not in front]
 
     def vacate(self) -> list[str]:
@@ -110,15 +121,34 @@ class Worker(RuleBasedStateMachine):
             assert name == self.suspects.pop(0), "suspects first, in order"
             assert not self.slots, "and alone"
         else:
-            turn = self.queue.index(name)
-            assert all(self.running(before) for before in self.queue[:turn]), "only who has a window is passed over"
+            turns = sorted(self.queue, key=self.turn)
+            before = turns[: turns.index(name)]
+            assert all(self.running(other) for other in before), "only who has a window is passed over"
             if self.running(name):
                 assert self.running(name) < max(1, (SLOTS - 1) // len(self.open())), "no more than its share"
-            del self.queue[turn]
+            self.queue.remove(name)
+            self.round = self.requests[name].round = max(self.round, self.requests[name].round)
+            self.overtake(name)
+        self.requests[name].begun = True
         self.slots.append(Slot(name, length))
         assert len(self.slots) <= SLOTS
+        self.join(name)
+
+    def turn(self, name: str) -> tuple[int, bool, float]:
+        request = self.requests[name]
+        return request.round, request.begun, math.inf if request.deadline is None else request.deadline
+
+    def overtake(self, name: str) -> None:
+        self.requests[name].overtaken.clear()
+        for other in self.queue:
+            if not self.running(other):
+                self.requests[other].overtaken[name] += 1
+                assert self.requests[other].overtaken[name] <= 2, "a round's rest and the next one"
+
+    def join(self, name: str) -> None:
         if self.waiting(name) and name not in self.queue:
             self.queue.append(name)
+            self.requests[name].round += 1
 
     def running(self, name: str) -> int:
         return sum(slot.name == name for slot in self.slots)
@@ -130,8 +160,7 @@ class Worker(RuleBasedStateMachine):
 
     def requeue(self, name: str) -> None:
         self.scheduler.requeue(name, self.waiting(name) + self.suspects.count(name))
-        if self.waiting(name) and name not in self.queue:
-            self.queue.append(name)
+        self.join(name)
 
     def window_done(self, slot: Slot) -> None:
         self.slots.remove(slot)

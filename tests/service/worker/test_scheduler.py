@@ -38,6 +38,58 @@ def test_requests_take_turns_window_by_window() -> None:
     assert order == ["long", "short", "long", "long"]
 
 
+def _order(scheduler: Scheduler, count: int) -> list[str]:
+    """Who has the next windows, one at a time; each has as many as it is asked for."""
+    order = []
+    for _ in range(count):
+        (name,) = _admit(scheduler, 1, running=False)
+        scheduler.requeue(name)
+        order.append(name)
+    return order
+
+
+def test_of_equal_turns_the_earliest_deadline_is_first_and_none_is_last() -> None:
+    scheduler = _scheduler()
+    for name, deadline in (("never", None), ("late", 9.0), ("nor", None), ("soon", 3.0), ("middle", 5.0)):
+        _add(scheduler, name, deadline)
+    round_of_all = ["soon", "middle", "late", "never", "nor"]
+    assert _order(scheduler, 10) == round_of_all * 2
+
+
+def test_a_deadline_takes_no_turn_from_those_in_the_round_before() -> None:
+    scheduler = _scheduler()
+    for name in ("a", "b", "c"):
+        _add(scheduler, name)
+    assert _order(scheduler, 1) == ["a"]
+    _add(scheduler, "hasty", 1.0)
+    assert _order(scheduler, 7) == ["b", "c", "hasty", "a", "b", "c", "hasty"]
+
+
+def test_who_has_had_no_window_is_before_who_has_whatever_their_deadlines() -> None:
+    scheduler = _scheduler()
+    _add(scheduler, "long", 5.0)
+    assert scheduler.admit(1, rows=1, running=False, places=PLACES) == ["long"]
+    _add(scheduler, "short", 9.0)
+    scheduler.ended("long")
+    scheduler.requeue("long")
+    assert _order(scheduler, 4) == ["short", "long", "long", "short"]
+
+
+def test_who_comes_again_and_again_with_early_deadlines_keeps_nobody_out() -> None:
+    scheduler = _scheduler()
+    _add(scheduler, "patient")
+    order = []
+    for number in range(12):
+        for name in (f"hasty {number}", f"hastier {number}"):
+            _add(scheduler, name, float(number))
+        (name,) = _admit(scheduler, 1, running=False)
+        order.append(name)
+        if name == "patient":
+            scheduler.requeue(name)
+    assert order.count("patient") >= 2
+    assert order.index("patient") <= 2
+
+
 def test_running_rows_are_owed_steps_before_the_next_window() -> None:
     scheduler = _scheduler(owed=2)
     _add(scheduler, "a")
