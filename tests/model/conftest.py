@@ -9,7 +9,7 @@ import pytest
 
 from model.native.library import VARIANTS, cpu_capability, load_library
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
