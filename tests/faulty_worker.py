@@ -23,6 +23,8 @@ class Harm(IntEnum):
     """Dies in the first worker only; a file beside the checkpoint remembers."""
     IS_KILLED = 16_007
     """Gets SIGKILL every time, as from somebody outside."""
+    RAISES = 16_009
+    """Raises an error that quotes what the request came with."""
 
 
 def harm(job: Job, marker: Path) -> None:
@@ -36,6 +38,8 @@ def harm(job: Job, marker: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if length == Harm.HANGS:
         time.sleep(3600)
+    if length == Harm.RAISES:
+        raise RuntimeError(f"nothing was made of {job.options.initial_prompt!r} and {job.options.hotwords!r}")
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 class ServiceProcess:
-    """The service with fakes (`tests.serve_fake`) as a real process; its log goes to a file."""
+    """The service with fakes (`tests.serve_fake`) as a real process; all that it writes, its log, goes to a file."""
 
     def __init__(self, *arguments: str, module: str = "tests.serve_fake", **environment: str) -> None:
         self._log = tempfile.NamedTemporaryFile(mode="w+b")  # noqa: SIM115  closed by stop
@@ -115,7 +115,7 @@ class ServiceProcess:
         variables |= {"WHISPER_PORT": "0", "WHISPER_DRAIN_NOTICE_SECONDS": "0", **environment}
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log,
+            cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         self.port = 0
 
