@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.http.fields import FIELDS
+from service.http.openai_audio import OPENAI_FIELDS
 from tests.serving import client, error_of, in_loop, make_app
 
 pytestmark = pytest.mark.fault
@@ -40,23 +41,35 @@ async def test_r20_a_field_that_comes_twice_is_named():
     assert error_of(answer, 400)["param"] == "task"
 
 
+FORMS = {
+    "/v1/transcribe": FIELDS,
+    "/v1/detect-language": {},
+    "/v1/audio/transcriptions": OPENAI_FIELDS["transcribe"],
+    "/v1/audio/translations": OPENAI_FIELDS["translate"],
+}
+NAMES = sorted({name for form in FORMS.values() for name in form})
+VALUES = st.one_of(st.text(max_size=30), st.floats().map(str), st.integers().map(str))
+
+
+@pytest.mark.parametrize("path", FORMS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    fields=st.dictionaries(
-        st.sampled_from([*FIELDS, "other", "", "file", "a\nb", 'a"b']),
-        st.one_of(st.text(max_size=30), st.floats().map(str), st.integers().map(str)),
-        max_size=4,
-    )
-)
-def test_r20_no_parameter_is_our_fault(fields):
+@given(data=st.data())
+def test_r20_no_parameter_is_our_fault(path, data):
+    own = st.sampled_from([*FORMS[path], "other"])
+    strange = st.sampled_from([*NAMES, "", "file", "a\nb", 'a"b'])
+    fields = data.draw(st.dictionaries(st.one_of(own, strange), VALUES, max_size=4))
+    if "model" in FORMS[path] and data.draw(st.booleans()):
+        fields["model"] = "whisper-1"  # without it nothing else is looked at
+
     @in_loop
     async def ask() -> None:
         app, _, _ = make_app()
         async with client(app) as c:
-            answer = await c.post("/v1/transcribe", files={"file": ("a.wav", b"x")}, data=fields)
-        assert answer.status_code in (200, 400), answer.text
-        if answer.status_code == 400:
-            error_of(answer, 400)
+            answer = await c.post(path, files={"file": ("a.wav", b"x")}, data=fields)
+        assert answer.status_code in (200, 400, 404), answer.text
+        if answer.status_code != 200:
+            error = error_of(answer, answer.status_code)
+            assert answer.status_code == 400 or (error["code"], error["param"]) == ("model_not_found", "model")
 
     if all(value.encode("utf-8", "ignore").decode() == value for value in fields.values()):
         ask()
