@@ -5,7 +5,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 
-.PHONY: help serve transcribe test faults lint evaluate bench format readme dashboard image stack sbom lock clean
+.PHONY: help serve transcribe test faults fuzz lint evaluate bench format readme dashboard image stack sbom lock clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -26,6 +26,10 @@ test: ## Install what is missing and run every test but the fault tests; ARGS go
 faults: ## Run the tests of the failure contract that need real processes; ARGS goes to pytest
 	@deploy/install.sh test
 	@$(PY) -m pytest tests/faults $(ARGS)
+
+fuzz: ## Feed nonsense to forms, decoder and API, a minute each; ARGS="audio --seconds 600" is one of them for longer
+	@deploy/install.sh fuzz
+	@$(PY) -m tests.fuzz $(ARGS)
 
 lint: ## Check formatting, style, types, import directions and the container files
 	@deploy/install.sh test lint

