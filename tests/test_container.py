@@ -67,7 +67,7 @@ def environment() -> dict[str, str]:
     return image | {name: value for name, value in compose()["environment"].items() if value is not None}
 
 
-def test_the_image_runs_without_root() -> None:
+def test_r42_the_image_runs_without_root() -> None:
     (user,) = [rest for word, rest in final_stage() if word == "USER"]
     assert user == "10001:10001" == compose()["user"]
     assert [word for word, _ in final_stage()].index("USER") < [word for word, _ in final_stage()].index("CMD")
@@ -148,7 +148,7 @@ def test_the_health_check_asks_livez_and_the_command_starts_the_service() -> Non
 
 
 @pytest.mark.parametrize("name", composition())
-def test_the_composition_is_locked_down(name: str) -> None:
+def test_r42_the_composition_is_locked_down(name: str) -> None:
     service = composition()[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]

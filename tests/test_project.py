@@ -121,6 +121,16 @@ def test_the_failure_contract_names_every_test_that_carries_an_id() -> None:
     assert [(name, number) for name, number in sorted(carrying) if f"`{name}`" not in rows[f"R{number}"]] == []
 
 
+def test_every_test_that_the_failure_contract_names_carries_the_id() -> None:
+    without = [
+        f"{statement}: {name}"
+        for statement, cell in contract_rows().items()
+        for name in re.findall(r"`(tests/[^`]+)`", cell)
+        if f"/test_{statement}_" not in name and f"def test_{statement.lower()}_" not in (ROOT / name).read_text()
+    ]
+    assert without == []
+
+
 def test_fault_tests_carry_the_id_of_their_statement() -> None:
     modules = [Path(name).name for name in tracked() if name.startswith("tests/faults/test_")]
     assert modules

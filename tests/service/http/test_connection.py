@@ -64,7 +64,7 @@ async def asked(
 
 
 @pytest.mark.parametrize("connection", ["close", "keep-alive"])
-def test_who_reads_nothing_is_let_go(connection: str) -> None:
+def test_r09_who_reads_nothing_is_let_go(connection: str) -> None:
     async def scenario() -> None:
         request = f"GET / HTTP/1.1\r\nHost: test\r\nConnection: {connection}\r\n\r\n".encode()
         async with asked(request) as (_, state):
@@ -114,7 +114,7 @@ async def connect(client: socket.socket, beside: socket.socket, state: ServerSta
 
 
 @pytest.mark.parametrize("request_", [b"", b"GET / HT", HELLO], ids=["silent", "half a head", "unread answer"])
-def test_of_too_many_connections_the_one_that_has_idled_longest_is_closed(request_: bytes) -> None:
+def test_r09_of_too_many_connections_the_one_that_has_idled_longest_is_closed(request_: bytes) -> None:
     async def scenario() -> None:
         async with asked(request_, Few) as (oldest, state):
             with contextlib.ExitStack() as stack:
@@ -130,7 +130,7 @@ def test_of_too_many_connections_the_one_that_has_idled_longest_is_closed(reques
     asyncio.run(scenario())
 
 
-def test_however_many_come_no_request_in_work_is_dropped() -> None:
+def test_r09_however_many_come_no_request_in_work_is_dropped() -> None:
     async def scenario() -> None:
         release = asyncio.Event()
 
