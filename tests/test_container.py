@@ -204,7 +204,8 @@ def test_the_gpu_override_changes_replicas_only() -> None:
     assert override["whisper-1"].pop("build") == {"context": ".", "target": "cuda"}
     gpus = []
     for service in override.values():
-        assert set(service) == {"image", "deploy"}
+        assert set(service) == {"image", "mem_limit", "deploy"}
+        assert int(service["mem_limit"].removesuffix("g")) > int(compose()["mem_limit"].removesuffix("g"))
         assert service["image"] == override["whisper-1"]["image"] != compose()["image"]
         (device,) = service["deploy"]["resources"]["reservations"]["devices"]
         assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
