@@ -67,8 +67,8 @@ def silences(stretches: Sequence[Stretch], speech: Sequence[float]) -> list[tupl
     It is deaf to a voice far below its neighbours (40 dB), and hears it in such a silence by itself.
     """
     found: list[tuple[int, int]] = []
-    for start, end in stretches:
-        first, last = -int(-start // CHUNK_FRAMES), min(int(end / CHUNK_FRAMES), len(speech))
+    for stretch in stretches:
+        first, last = _pieces(stretch, speech)
         loud = [i for i in range(first, last) if speech[i] >= THRESHOLD]
         for before, behind in pairwise([first - 1, *loud, last]):
             if (behind - before) * CHUNK_SECONDS >= _LEAST_SPEECH + 2 * _EDGE * CHUNK_SECONDS:
@@ -211,12 +211,18 @@ def resumption(stretches: Sequence[Stretch], speech: Sequence[float]) -> int | N
     silence follows it.
     """
     for start, end in stretches:
-        first, last = -int(-start // CHUNK_FRAMES), min(int(end / CHUNK_FRAMES), len(speech))
+        first, last = _pieces((start, end), speech)
         onset = _onset(speech[first:last])
         heard = sum(probability >= THRESHOLD for probability in speech[first + onset : last])
         if heard * CHUNK_FRAMES >= _LEAST_SPEECH * FRAMES_PER_SECOND:
             return max(start, round((first + onset) * CHUNK_FRAMES) - _MARGIN)
     return None
+
+
+def _pieces(stretch: Stretch, speech: Sequence[float]) -> tuple[int, int]:
+    """The first of the pieces of 32 ms that lie in a stretch, and the one behind the last."""
+    start, end = stretch
+    return -int(-start // CHUNK_FRAMES), min(int(end / CHUNK_FRAMES), len(speech))
 
 
 def _onset(speech: Sequence[float]) -> int:

@@ -20,7 +20,7 @@ _ASSETS = {
 
 
 def add_documentation(app: FastAPI) -> None:
-    """Serve `/docs` with what it loads, and `/openapi.json`."""
+    """Serve `/docs` and what it loads; `/openapi.json` is the framework's."""
     folder = Path(str(files("fastapi_offline"))) / "static"
     app.add_route("/docs", lambda _: _page(app.title), include_in_schema=False)
     for name, media_type in _ASSETS.items():

@@ -35,9 +35,7 @@ def optional_number(name: str, text: str) -> float | None:
 
 def numbers(name: str, text: str) -> tuple[float, ...]:
     """Numbers with commas between them."""
-    parts = text.split(",", _MAX_LIST)
-    if len(parts) > MAX_CLIPS:
-        raise BadRequest(f"{name} has too many values.", param=name)
+    parts = _parts(name, text, MAX_CLIPS)
     if not all(_NUMBER.fullmatch(part.strip()) for part in parts):
         raise BadRequest(f"{name} must be a number, or numbers with commas between them.", param=name)
     return tuple(float(part) for part in parts)
@@ -47,12 +45,18 @@ def token_ids(name: str, text: str) -> tuple[int, ...]:
     """Ids of tokens, or -1, with commas between them; () for `none`."""
     if text.strip().lower() == "none":
         return ()
-    parts = text.split(",", _MAX_LIST)
-    if len(parts) > MAX_SUPPRESSED:
-        raise BadRequest(f"{name} has too many values.", param=name)
+    parts = _parts(name, text, MAX_SUPPRESSED)
     if not all(_TOKEN.fullmatch(part.strip()) for part in parts):
         raise BadRequest(f"{name} must be ids of tokens (or -1) with commas between them, or none.", param=name)
     return tuple(int(part) for part in parts)
+
+
+def _parts(name: str, text: str, most: int) -> list[str]:
+    """What is between the commas; `BadRequest` where that are more than `most`."""
+    parts = text.split(",", _MAX_LIST)
+    if len(parts) > most:
+        raise BadRequest(f"{name} has too many values.", param=name)
+    return parts
 
 
 def flag(name: str, text: str) -> bool:
