@@ -13,8 +13,14 @@ if __name__ == "__main__":
     # The first process of a container has no default action for signals, and what is imported below takes a second or
     # more: a SIGTERM meanwhile would be lost, and its sender would wait for as long as a drain may take. Ctrl-C
     # would be a traceback.
-    for number in signals.ending():
-        signal.signal(number, lambda *_: sys.exit(0))
+    ending = signals.ending()
+
+    def _end_before_serving(*_: object) -> None:
+        signals.ignore(ending)
+        sys.exit(0)
+
+    for number in ending:
+        signal.signal(number, _end_before_serving)
 
 import asyncio
 import logging

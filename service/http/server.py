@@ -72,14 +72,12 @@ class Server(uvicorn.Server):
         """
         loop = asyncio.get_running_loop()
         numbers = signals.ending()
-        for number in numbers:
-            loop.add_signal_handler(number, self._on_signal, number)
+        for number in numbers:  # not `loop.add_signal_handler`: what removes it restores the default, which kills
+            signal.signal(number, lambda come, _: loop.call_soon_threadsafe(self._on_signal, signal.Signals(come)))
         try:
             yield
         finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
-                signal.signal(number, signal.SIG_IGN)  # by default it would kill what only has its status to return
+            signals.ignore(numbers)
 
     def _on_signal(self, number: signal.Signals) -> None:
         logs.event("signal", signal=number.name)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import resource
+import signal
 import time
 from typing import Any
 from unittest.mock import Mock
@@ -12,7 +13,7 @@ import psutil
 import pytest
 from starlette.applications import Starlette
 
-from service import logs
+from service import logs, signals
 from service.http.server import Server
 from tests.fakes import script
 from tests.serving import check_error_body, read_answer, request_head, service, wait_until
@@ -30,6 +31,27 @@ def test_where_it_cannot_listen_the_log_names_the_settings(host: str, monkeypatc
     assert (name, fields["host"], fields["port"]) == ("not_listening", host, 0)
     assert "WHISPER_HOST" in fields["detail"]
     assert fields.keys() - {"level"} <= logs.KEYS
+
+
+def test_the_default_action_of_a_signal_is_never_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for a moment: a signal in it would be the status of the process."""
+    became: list[Any] = []
+    before = {number: signal.getsignal(number) for number in signals.ending()}
+    set_action = signal.signal
+    monkeypatch.setattr(signal, "signal", lambda number, action: (became.append(action), set_action(number, action))[1])
+
+    async def serve() -> None:
+        with Server(Starlette(), Mock(), Mock(), host="", port=0, header_seconds=1).capture_signals():
+            pass
+
+    try:
+        asyncio.run(serve())
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    finally:
+        for number, action in before.items():
+            set_action(number, action)
+    assert len(became) == 2 * len(before)
+    assert signal.SIG_DFL not in became
 
 
 @pytest.mark.parametrize(
