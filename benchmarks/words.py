@@ -1,7 +1,9 @@
 """Word times beside openai-whisper's on the same weights, and what words cost.
 
-    python -m benchmarks.words CORPUS [--clips 60] [--threads 1] [--output FILE.json]
+    python -m benchmarks.words CORPUS [--clips 60] [--threads 1] [--compute-type float32] [--output FILE.json]
     python -m benchmarks.words --cost [--rounds 7] [--threads 2] [--compute-type float32]
+
+The reference is float32; in float32 we have its words and times, in int8, the default, what rounding leaves of them.
 
 The first form takes clips of every kind and language in turn, lets both transcribe them with words, and counts the
 reference's words that we have too, and of these the ones whose start and end are both within 40 ms. The second times
@@ -107,7 +109,7 @@ def transcribe_both(ours: Transcriber, reference: Reference, clip: Clip) -> Outc
 
 def accuracy(options: argparse.Namespace) -> dict[str, Any]:
     """The first form."""
-    ours = load(options.model, device="cpu", compute_type="float32")
+    ours = load(options.model, device="cpu", compute_type=options.compute_type)
     reference = Reference(load_weights(options.model), device="cpu", compute_type="float32")
     reference.network.set_alignment_heads(whisper._ALIGNMENT_HEADS[canonical_name(options.model)])
     clips = choose(read_corpus(options.corpus), options.clips)
@@ -167,14 +169,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--model", default="base")
-    parser.add_argument("--compute-type", default="auto", choices=("auto", "float32", "int8"), help="with --cost")
+    parser.add_argument("--compute-type", default="auto", choices=("auto", "float32", "int8"))
     parser.add_argument("--output", type=Path)
     options = parser.parse_args(arguments)
     if options.cost == (options.corpus is not None):
         parser.error("give a corpus, or --cost")
     torch.set_num_threads(options.threads)
     result = cost(options) if options.cost else accuracy(options)
-    text = json.dumps({"bench": "words", "model": options.model, "threads": options.threads, **result})
+    named = {"bench": "words", "model": options.model, "threads": options.threads, "compute_type": options.compute_type}
+    text = json.dumps({**named, **result})
     if options.output:
         options.output.write_text(text + "\n", encoding="utf-8")
     else:
