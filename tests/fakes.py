@@ -211,6 +211,8 @@ class FakeWorkerPool:
         for number in range(windows):
             await self._step(delay)
             yield SegmentsReady(job.request_id, (segment(number, text), segment(number, "")))
+        if "late_error" in words:
+            raise _error(words["late_error"])
         if words.get("end") == "early":
             return
         times = tuple(

@@ -55,6 +55,12 @@ FIELDS: Mapping[str, Field] = {
         "Form of the answer.",
         {"type": "string", "enum": list(MEDIA_TYPES), "default": "json"},
     ),
+    "stream": Field(
+        "stream",
+        flag,
+        "Send each segment when its window is done, as a server-sent event, and the whole json answer last.",
+        {"type": "boolean", "default": False},
+    ),
     "temperature": Field(
         "temperature",
         numbers,

@@ -6,7 +6,7 @@ the model package's writers. Segments without text are left out, so silence is a
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,10 +46,10 @@ def json_response(content: Mapping[str, Any], status: int = 200, headers: Mappin
     return Response(body.encode("utf-8", "replace"), status, dict(headers or {}), media_type=MEDIA_TYPES["json"])
 
 
-def spoken(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """The segments that say something, numbered from 0."""
+def spoken(segments: Sequence[Segment], first: int = 0) -> tuple[Segment, ...]:
+    """The segments that say something, numbered from `first`."""
     heard = (segment for segment in segments if segment.text.strip())
-    return tuple(dataclasses.replace(segment, id=number) for number, segment in enumerate(heard))
+    return tuple(dataclasses.replace(segment, id=number) for number, segment in enumerate(heard, first))
 
 
 def transcription_response(
@@ -63,12 +63,17 @@ def transcription_response(
     language_probabilities: bool = False,
 ) -> Response:
     """The answer of `/v1/transcribe`; `layout` cuts subtitles, `language_probabilities` lists them all in JSON."""
-    if response_format == "json":
-        content = _transcription_json(result, model=model, request_id=request_id, timings=timings)
-        if language_probabilities and result.language_probabilities:
-            content["language_probabilities"] = _ranked(result.language_probabilities)
-        return json_response(content)
-    return text_response(result, response_format, layout)
+    if response_format != "json":
+        return text_response(result, response_format, layout)
+    return json_response(
+        transcription_json(
+            result,
+            model=model,
+            request_id=request_id,
+            timings=timings,
+            language_probabilities=language_probabilities,
+        )
+    )
 
 
 def text_response(result: Transcription, response_format: str, layout: Layout = _PLAIN) -> Response:
@@ -80,9 +85,17 @@ def text_response(result: Transcription, response_format: str, layout: Layout = 
     return Response(text.encode("utf-8", "replace"), headers=headers)
 
 
-def _transcription_json(result: Transcription, *, model: str, request_id: str, timings: Timings) -> dict[str, Any]:
+def transcription_json(
+    result: Transcription,
+    *,
+    model: str,
+    request_id: str,
+    timings: Timings,
+    language_probabilities: bool = False,
+) -> dict[str, Any]:
+    """What `/v1/transcribe` answers in JSON; `language_probabilities` lists them all."""
     duration, probability = round(result.duration, 3), result.language_probability
-    return {
+    content = {
         "task": result.task,
         "language": result.language,
         "language_probability": None if probability is None else round(probability, 4),
@@ -95,6 +108,15 @@ def _transcription_json(result: Transcription, *, model: str, request_id: str, t
         "timings": {name: round(seconds, 4) for name, seconds in dataclasses.asdict(timings).items()},
         "request_id": request_id,
     }
+    if language_probabilities and result.language_probabilities:
+        content["language_probabilities"] = _ranked(result.language_probabilities)
+    return content
+
+
+def segment_events(segments: Sequence[Segment]) -> Iterator[dict[str, Any]]:
+    """What a stream of `/v1/transcribe` tells of segments before the whole answer."""
+    for segment in segments:
+        yield {"type": "transcript.segment", "segment": segment_json(segment)}
 
 
 def segment_json(segment: Segment) -> dict[str, Any]:

@@ -7,11 +7,11 @@ are closed and permits charged here; what a step holds is given back however it 
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from starlette.types import Receive
+from starlette.types import Receive, Send
 
 from model.dims import CHUNK_LENGTH
 from model.options import TranscribeOptions
@@ -34,6 +34,8 @@ from service.wire.messages import (
 )
 
 T = TypeVar("T")
+Hear = Callable[[Sequence[Segment]], Awaitable[None]]
+"""Is told segments as they come, those that say something, each once."""
 
 
 async def until_disconnected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
@@ -69,6 +71,8 @@ class Visit:
     """What will answer it."""
     deadline: float
     """On the monotonic clock."""
+    send: Send
+    """Where pieces of the answer go, if it is sent in pieces."""
 
 
 @dataclass(slots=True)
@@ -78,6 +82,7 @@ class _Progress:
     started_at: float | None = None
     """When its first window was taken up."""
     segments: list[Segment] = field(default_factory=list)
+    """Those that say something."""
     detected: LanguageDetected | None = None
     finished: Finished | None = None
     first_segment_at: float | None = None
@@ -110,14 +115,14 @@ class Jobs:
         return audio, seconds
 
     async def transcribe(
-        self, form: Form, options: TranscribeOptions, visit: Visit
+        self, form: Form, options: TranscribeOptions, visit: Visit, hear: Hear | None = None
     ) -> tuple[Transcription, Timings, float | None]:
         """The transcription, where its time went, and seconds from arrival to its first segment."""
         context = visit.context
         audio, decode_seconds = await self.decode(form, visit)
         with contextlib.closing(audio):
             job = Transcribe(self._job_id(context), audio.sample_format, audio.n_samples, options, visit.deadline)
-            progress = await self._run(job, audio, context)
+            progress = await self._run(job, audio, context, hear)
         if progress.finished is None:
             raise InternalError("The worker ended without a result.")
         visit.permit.finish()
@@ -150,7 +155,9 @@ class Jobs:
         self._number += 1
         return f"{context.request_id}.{self._number}"
 
-    async def _run(self, job: Transcribe | DetectLanguage, audio: Audio, context: RequestContext) -> _Progress:
+    async def _run(
+        self, job: Transcribe | DetectLanguage, audio: Audio, context: RequestContext, hear: Hear | None = None
+    ) -> _Progress:
         context.stage, submitted = "queue", time.monotonic()
         progress = _Progress()
         try:
@@ -163,7 +170,10 @@ class Jobs:
                         case SegmentsReady():
                             if progress.first_segment_at is None:
                                 progress.first_segment_at = time.monotonic()
-                            progress.segments.extend(event.segments)
+                            new = spoken(event.segments, len(progress.segments))
+                            progress.segments.extend(new)
+                            if hear is not None and new:
+                                await hear(new)
                         case LanguageDetected():  # again where nobody spoke in the windows before
                             progress.detected = event
                         case Finished():
@@ -211,7 +221,7 @@ def _transcription(
         language_probability=probability,
         duration=seconds,
         text=finished.text.strip(),
-        segments=spoken(tuple(progress.segments)),
+        segments=tuple(progress.segments),
         language_probabilities=detected.probabilities if detected is not None else {},
         warnings=finished.warnings,
     )

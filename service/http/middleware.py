@@ -28,6 +28,7 @@ from service.errors import (
     Unavailable,
     UploadTimeout,
 )
+from service.http import event_stream
 from service.http.admission import Admission
 from service.http.auth import Keys
 from service.http.formats import json_response
@@ -83,6 +84,12 @@ class Exchange:
             self._headers.append((b"connection", b"close"))
         self.unread = has_body(scope["headers"])
         self.status: int | None = None
+        self._streams = False
+
+    @property
+    def fixed(self) -> bool:
+        """Whether an answer has begun in which no error can be told any more."""
+        return self.status is not None and not self._streams
 
     async def receive(self) -> Message:
         """The next piece of the body, or the disconnect."""
@@ -95,11 +102,20 @@ class Exchange:
         """Pass on, with the request's id and its place in the trace in the headers."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self._streams = (b"content-type", event_stream.MEDIA_TYPE.encode()) in message.get("headers", ())
             message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         await self._send(message)
 
     async def answer(self, error: ServiceError, request_id: str, headers: dict[str, str], *, patient: bool) -> None:
-        """Send the error body; when the request's own body was not read, close after a bounded rest of it."""
+        """Send the error body; when the request's own body was not read, close after a bounded rest of it.
+
+        In an answer that has begun as a stream it is the last event.
+        """
+        if self._streams:
+            self.status = error.status  # of the logs and metrics: what was sent before it was known is no success
+            body = event_stream.event(error_body(error, request_id))
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
+            return
         response = json_response(error_body(error, request_id), error.status, headers)
         if self.unread:
             response.headers["connection"] = "close"
@@ -175,7 +191,7 @@ class RequestMiddleware:
             self._metrics.cancellations.labels(context.stage, "disconnect").inc()
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not self._lifecycle.aborting or exchange.status is not None or task is None:
+            if not self._lifecycle.aborting or exchange.fixed or task is None:
                 raise
             task.uncancel()
             self._metrics.cancellations.labels(context.stage, "shutdown").inc()
@@ -186,7 +202,7 @@ class RequestMiddleware:
             await self._refuse(error, exchange, context)
         except Exception as error:
             refusal = _noted(error, context)
-            if exchange.status is not None:
+            if exchange.fixed:
                 raise
             await self._refuse(refusal, exchange, context)
 

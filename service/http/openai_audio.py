@@ -3,11 +3,11 @@
 A translation, and no second way through the service: gets the fields from `service.http.multipart`, has
 `service.http.schemas` read them as our own, and puts the result into the hosted API's words. Names and shapes are those
 of OpenAI's `/v1/audio/transcriptions` and `/v1/audio/translations` for `whisper-1`. What that API has for other models
-is refused by name, but for what it says of itself that it ignores (`stream`). Fields of ours that it does not know are
-taken too.
+is refused by name, but for what it says of itself that `whisper-1` ignores (`stream`): the served model's own name gets
+the stream. Fields of ours that it does not know are taken too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from starlette.responses import Response
 from model.language import LANGUAGES
 from model.segments import Segment, Transcription
 from service.errors import BadRequest, NotFound
-from service.http.field_values import choice, plain
+from service.http.field_values import choice, flag, plain
 from service.http.fields import FIELDS, Field
 from service.http.formats import json_response, segment_json, text_response, warnings_json
 from service.http.schemas import TranscribeForm, check_names, parse_transcribe
@@ -26,12 +26,13 @@ Task = Literal["transcribe", "translate"]
 ALIAS = "whisper-1"
 """The hosted API's name of its Whisper; whatever model is served goes by it too."""
 OPENAI_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+_JSON = ("json", "verbose_json")
 _GRANULARITIES = ("word", "segment")
 _LISTS = ("timestamp_granularities[]", "timestamp_granularities")
 _OTHER_MODELS = frozenset(
     {"chunking_strategy", "include", "keywords", "known_speaker_names", "known_speaker_references", "languages"}
 )
-_OUR_ANSWER = frozenset({"task", "timestamps", "language_probabilities"})
+_OUR_ANSWER = frozenset({"task", "timestamps", "language_probabilities", "stream"})
 """Fields of ours that say what these endpoints say otherwise, or whose answer has no place here."""
 
 
@@ -66,7 +67,13 @@ _TRANSCRIPTION_ONLY: Mapping[str, Field] = {
         )
         for name in _LISTS
     },
-    "stream": Field("stream", choice("true", "false"), "Ignored: the answer comes whole.", {"type": "boolean"}),
+    "stream": Field(
+        "stream",
+        flag,
+        "Send the text in pieces, as server-sent events; needs a JSON format. "
+        f"For `{ALIAS}` it is ignored: the answer comes whole.",
+        {"type": "boolean", "default": False},
+    ),
     "chunking_strategy": Field(
         "chunking_strategy", choice("auto"), "`auto` changes nothing.", {"type": "string", "enum": ["auto"]}
     ),
@@ -88,6 +95,8 @@ class OpenAIForm:
     """`json`, `text`, `srt`, `verbose_json` or `vtt`."""
     granularities: frozenset[str]
     """Of `word` and `segment`, what `verbose_json` lists."""
+    stream: bool = False
+    """Whether the answer is sent in pieces."""
 
 
 def parse_openai(fields: Mapping[str, str], model: ModelInfo, task: Task) -> OpenAIForm:
@@ -108,13 +117,16 @@ def parse_openai(fields: Mapping[str, str], model: ModelInfo, task: Task) -> Ope
     if listed and response_format != "verbose_json":
         raise BadRequest(f"{listed[0]} needs response_format=verbose_json.", param=listed[0])
     granularities = frozenset[str]().union(*(values[name] for name in listed)) or frozenset({"segment"})
-    ours = {name: text for name, text in fields.items() if name in FIELDS}
+    stream = values.get("stream", False) and values["model"] != ALIAS
+    if stream and response_format not in _JSON:
+        raise BadRequest(f"stream is for json and verbose_json, not for {response_format}.", param="stream")
+    ours = {name: text for name, text in fields.items() if name in FIELDS and name != "stream"}
     if values.get("temperature") == (0.0,):
         del ours["temperature"]  # the hosted API's 0 is the first of our default temperatures
     ours["task"] = task
     ours["timestamps"] = "word" if "word" in granularities else "segment"
     ours["response_format"] = "json" if response_format == "verbose_json" else response_format
-    return OpenAIForm(parse_transcribe(ours, model), response_format, granularities)
+    return OpenAIForm(parse_transcribe(ours, model), response_format, granularities, stream)
 
 
 def check_model(name: str, model: ModelInfo) -> None:
@@ -126,12 +138,17 @@ def check_model(name: str, model: ModelInfo) -> None:
 
 def openai_response(result: Transcription, form: OpenAIForm) -> Response:
     """The answer of `/v1/audio/transcriptions` and `/v1/audio/translations`."""
-    if form.response_format not in ("json", "verbose_json"):
+    if form.response_format not in _JSON:
         return text_response(result, form.ours.response_format, form.ours.layout)
+    return json_response(openai_json(result, form))
+
+
+def openai_json(result: Transcription, form: OpenAIForm) -> dict[str, Any]:
+    """The same as JSON; it is the last event of a stream too."""
     usage = {"type": "duration", "seconds": round(result.duration, 3)}
     warnings = {"warnings": warnings_json(result)} if result.warnings else {}
     if form.response_format == "json":
-        return json_response({"text": result.text, **warnings, "usage": usage})
+        return {"text": result.text, **warnings, "usage": usage}
     language = "en" if result.task == "translate" else result.language  # of the text
     content: dict[str, Any] = {
         "task": result.task,
@@ -143,7 +160,26 @@ def openai_response(result: Transcription, form: OpenAIForm) -> Response:
         content["segments"] = [_segment(segment) for segment in result.segments]
     if "word" in form.granularities:
         content["words"] = [word for segment in result.segments for word in _words(segment)]
-    return json_response({**content, **warnings, "usage": usage})
+    return {**content, **warnings, "usage": usage}
+
+
+class TextEvents:
+    """What a stream tells before the whole answer: the text in pieces, which together are `text`, and, in
+    `verbose_json`, the segments."""
+
+    def __init__(self, form: OpenAIForm) -> None:
+        self._form, self._heard, self._told = form, "", 0
+
+    def __call__(self, segments: Sequence[Segment]) -> Iterator[dict[str, Any]]:
+        """Of the segments that are new."""
+        for segment in segments:
+            self._heard = (self._heard + segment.text).lstrip()
+            text = self._heard.rstrip()  # a blank at the end is one only if more follows
+            yield {"type": "transcript.text.delta", "delta": text[self._told :]}
+            self._told = len(text)
+            if self._form.response_format == "verbose_json":
+                words = {"words": _words(segment)} if "word" in self._form.granularities else {}
+                yield {"type": "transcript.text.segment", **_segment(segment), **words}
 
 
 def _segment(segment: Segment) -> dict[str, Any]:

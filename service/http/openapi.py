@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from model.segments import SKIP_REASONS
+from service.http import event_stream
 from service.http.fields import FIELDS, Field
 from service.http.formats import MEDIA_TYPES
 from service.http.multipart import FILE_FIELD
@@ -113,10 +114,14 @@ _X_WARNINGS = {
 }
 
 
-def _answers(schema: dict[str, Any], formats: Iterable[str] = ()) -> dict[str, Any]:
-    """JSON of this schema, and text where another format may be asked for."""
+def _answers(schema: dict[str, Any], formats: Iterable[str] = (), events: str | None = None) -> dict[str, Any]:
+    """JSON of this schema, text where another format may be asked for, and a stream where that has `events`."""
     others = [MEDIA_TYPES[name].partition(";")[0] for name in formats if not name.endswith("json")]
     content = {MEDIA_TYPES["json"]: {"schema": schema}} | {other: {"schema": _STRING} for other in others}
+    if events is not None:
+        description = f"With `stream`. Lines `data:`, a JSON object each: {events}. What fails meanwhile is a last "
+        description += "one, the error body. A line with a colon alone says nothing."
+        content[event_stream.MEDIA_TYPE] = {"schema": {**_STRING, "description": description}}
     answer = {"description": "The result.", "content": content}
     return {"200": answer | ({"headers": {"X-Warnings": _X_WARNINGS}} if others else {})}
 
@@ -147,7 +152,12 @@ ERRORS[500]["headers"] = {
 NO_MODEL = _refusals({404: "No such model."})
 TRANSCRIBE: dict[str, Any] = {
     "requestBody": _form(FIELDS),
-    "responses": _answers(_TRANSCRIPTION, MEDIA_TYPES),
+    "responses": _answers(
+        _TRANSCRIPTION,
+        MEDIA_TYPES,
+        "`type` is `transcript.segment`, with a `segment` of the answer, and at last `transcript.done`, with all of "
+        "the JSON answer beside it",
+    ),
 }
 _OPENAI_JSON = _object(text=_STRING, usage=_USAGE)
 _OPENAI_VERBOSE = _object(
@@ -173,14 +183,19 @@ _OPENAI_VERBOSE["properties"] |= _IF_SKIPPED | {
         "description": "Where they were asked for. A word has its punctuation, and no blank before it.",
     },
 }
-_OPENAI_ANSWERS = _answers({"anyOf": [_OPENAI_JSON, _OPENAI_VERBOSE]}, OPENAI_FORMATS)
+_OPENAI_ANSWER = {"anyOf": [_OPENAI_JSON, _OPENAI_VERBOSE]}
 OPENAI_TRANSCRIPTION: dict[str, Any] = {
     "requestBody": _form(OPENAI_FIELDS["transcribe"], "model"),
-    "responses": _OPENAI_ANSWERS,
+    "responses": _answers(
+        _OPENAI_ANSWER,
+        OPENAI_FORMATS,
+        "`type` is `transcript.text.delta`, with a `delta` of the text, in `verbose_json` `transcript.text.segment` "
+        "too, with what a segment has there, and at last `transcript.text.done`, with the JSON answer beside it",
+    ),
 }
 OPENAI_TRANSLATION: dict[str, Any] = {
     "requestBody": _form(OPENAI_FIELDS["translate"], "model"),
-    "responses": _OPENAI_ANSWERS,
+    "responses": _answers(_OPENAI_ANSWER, OPENAI_FORMATS),
 }
 DETECT_LANGUAGE: dict[str, Any] = {"requestBody": _form({}), "responses": _answers(_LANGUAGE)}
 _MODEL = _object(

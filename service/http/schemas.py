@@ -33,6 +33,8 @@ class TranscribeForm:
     """How subtitles are cut; needs words, which `options` then find."""
     language_probabilities: bool = False
     """Whether the answer lists every language."""
+    stream: bool = False
+    """Whether it is sent in pieces."""
 
 
 def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeForm:
@@ -40,7 +42,9 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
     check_names(fields, known=FIELDS)
     values = {FIELDS[name].option: FIELDS[name].parse(name, text) for name, text in fields.items() if text}
     response_format: str = values.pop("response_format", "json")
-    lists_languages = values.pop("language_probabilities", False)
+    lists_languages, stream = values.pop("language_probabilities", False), values.pop("stream", False)
+    if stream and response_format != "json":
+        raise BadRequest(f"stream is for json, not for {response_format}.", param="stream")
     if lists_languages and response_format != "json":
         raise BadRequest(
             f"language_probabilities is for json, not for {response_format}.", param="language_probabilities"
@@ -68,7 +72,7 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
         param = _FIELD_OF_OPTION.get(error.param, error.param)
         raise BadRequest(f"{str(error).replace(error.param, param)}.", param=param) from None
     _check_use(values, options)
-    return TranscribeForm(options, response_format, layout, lists_languages)
+    return TranscribeForm(options, response_format, layout, lists_languages, stream)
 
 
 def _check_use(values: Mapping[str, Any], options: TranscribeOptions) -> None:

@@ -111,3 +111,14 @@ def test_r22_a_real_worker_stops_and_forgets_the_later_windows(checkpoint):
         time.sleep(1.2)
         assert steps(server) == stopped_at
         assert server.post(float_wav(speechlike(2.0)), data={"temperature": "0"}).status_code == 200
+
+
+def test_r22_in_the_middle_of_a_stream(server):
+    body, before = form(script(windows=50, window_delay=STEP), stream="true"), cancellations(server, "inference")
+    with server.connect() as connection:
+        connection.sendall(request_head(len(body)) + body)
+        assert b"text/event-stream" in connection.recv(65_536)
+        started = steps(server)
+    wait_until(lambda: cancellations(server, "inference") == before + 1, STEP + 1.0)
+    server.assert_idle(1.0)
+    assert steps(server) - started <= 2

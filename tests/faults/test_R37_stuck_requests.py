@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import json
 import signal
 import time
 
@@ -83,3 +84,20 @@ def test_r37_whatever_more_signals_come_the_status_is_that_of_a_drain(number):
             time.sleep(0.001)
         assert server.process.returncode == 0
         assert "Traceback" not in server.log_text()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_r37_a_stream_that_is_cut_off_says_so(signals):
+    body = form(script(windows=600, window_delay=0.2), stream="true")
+    with service(WHISPER_DRAIN_SECONDS="2" if signals == 1 else "60") as server, server.connect() as connection:
+        connection.sendall(request_head(len(body)) + body)
+        wait_until(lambda: server.gauge('whisper_decode_steps_total{device="cpu"}') > 1.0)
+        for number in range(signals):
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda number=number: [line["event"] for line in server.log()].count("signal") > number)
+        told = b"".join(iter(lambda: connection.recv(65_536), b""))
+        assert server.process.wait(10) == 0
+    assert told.count(b'"transcript.segment"') > 1
+    *_, last = (line for line in told.splitlines() if line.startswith(b"data: "))
+    assert check_error_body(json.loads(last.removeprefix(b"data: ")))["code"] == "draining"
+    assert told.endswith(b"\r\n0\r\n\r\n")

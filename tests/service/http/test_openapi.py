@@ -51,6 +51,16 @@ async def test_the_document_says_what_the_answers_are():
     check(bad.json(), ERRORS[400]["content"]["application/json"]["schema"])
 
 
+def test_the_document_says_which_events_a_stream_has():
+    for operation, kinds in (
+        (TRANSCRIBE, ["transcript.segment", "transcript.done"]),
+        (OPENAI_TRANSCRIPTION, ["transcript.text.delta", "transcript.text.segment", "transcript.text.done"]),
+    ):
+        described = schema_of(operation, "text/event-stream")["description"]
+        assert re.findall(r"`(transcript\.[a-z.]+)`", described) == kinds
+    assert "text/event-stream" not in OPENAI_TRANSLATION["responses"]["200"]["content"]
+
+
 @in_loop
 async def test_the_document_says_that_a_500_is_not_to_be_asked_again():
     app, _, _ = make_app()

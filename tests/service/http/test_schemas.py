@@ -207,7 +207,7 @@ def test_words_are_found_where_they_are_asked_for_or_needed():
     assert not parse_transcribe({"highlight_words": "false"}, BASE_MODEL).options.finds_words
 
 
-@pytest.mark.parametrize("name", ["model", "File", "response-format", "languages[]", "stream"])
+@pytest.mark.parametrize("name", ["model", "File", "response-format", "languages[]", "streaming"])
 def test_unknown_fields_are_refused(name):
     assert refused({name: "1"}).param == name
 
