@@ -11,7 +11,7 @@ import pytest
 
 from service.http.event_stream import EventStream
 from tests.fakes import script
-from tests.serving import ServiceProcess, check_error_body, client, error_of, in_loop, make_app, service
+from tests.serving import ServiceProcess, check_error_body, client, error_of, in_loop, make_app, service, wait_until
 
 OURS = ("/v1/transcribe", {"stream": "true"})
 HOSTED = ("/v1/audio/transcriptions", {"stream": "true", "model": "base"})
@@ -65,8 +65,8 @@ async def test_nothing_goes_out_until_there_is_something_to_tell_and_then_commen
 
 
 def test_segments_come_as_their_windows_end_and_the_whole_answer_last(server) -> None:
-    upload = script(seconds=90, windows=3, window_delay=0.5, text="guten", language="de")
-    whole = server.post(upload).json()
+    said = {"seconds": 90, "windows": 3, "text": "guten", "language": "de"}
+    whole, upload = server.post(script(**said)).json(), script(**said, window_delay=1.5)
     with httpx.stream(
         "POST", f"{server.url}/v1/transcribe",
         files={"file": ("a.wav", upload)}, data={"stream": "true"}, trust_env=False, timeout=60,
@@ -135,9 +135,13 @@ def test_what_fails_later_is_the_last_event_and_no_success_in_the_books(
     assert (answer.status_code, len(told)) == (200, 2)
     assert check_error_body(last)["code"] == code
     assert last["request_id"] == answer.headers["x-request-id"]
-    assert _count(server, counted) == before + 1
-    (line,) = [line for line in server.log() if line.get("request_id") == last["request_id"] and "status" in line]
-    assert (line["status"], line["code"]) == (status, code)
+    wait_until(lambda: _count(server, counted) == before + 1)
+
+    def lines() -> list[dict[str, Any]]:
+        return [line for line in server.log() if line.get("request_id") == last["request_id"] and "status" in line]
+
+    wait_until(lambda: lines() != [])
+    assert [(line["status"], line["code"]) for line in lines()] == [(status, code)]
 
 
 def _count(server: ServiceProcess, name: str) -> float:
@@ -148,7 +152,7 @@ def _count(server: ServiceProcess, name: str) -> float:
 
 
 def test_the_deadline_is_told_in_the_stream() -> None:
-    with service(WHISPER_REQUEST_TIMEOUT_SECONDS="1") as server:
+    with service(WHISPER_REQUEST_TIMEOUT_SECONDS="2") as server:
         *told, last = events(streamed(server, OURS, script(windows=100, window_delay=0.2)).text)
         assert told
         assert check_error_body(last)["code"] == "deadline_exceeded"
