@@ -16,8 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service import logs
 from service.errors import BadRequest, ServiceError, UploadTimeout
+from service.http.exchange import error_body
 from service.http.metrics import Metrics
-from service.http.middleware import error_body
+from service.http.middleware import RequestContext
 
 KEEP_ALIVE_SECONDS = 75
 """An idle connection waits so long for its next request: longer than load balancers do."""
@@ -157,7 +158,11 @@ class HttpProtocol(H11Protocol):
         """Send an error body where nothing of an answer is on its way; the connection is to be closed then."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        request_id = self._request_id_in_work() or self._noted(error)
+        context = self._context_in_work()
+        if context is None:
+            request_id = self._noted(error)
+        else:
+            request_id, context.refused = context.request_id, error
         body = json.dumps(error_body(error, request_id)).encode()
         headers = [
             (b"content-type", b"application/json"),
@@ -173,10 +178,10 @@ class HttpProtocol(H11Protocol):
         ):
             self.transport.write(self.conn.send(event) or b"")
 
-    def _request_id_in_work(self) -> str | None:
-        """The id of the request whose body is wrong: the application notes what becomes of it."""
-        context = self.scope["state"].get("context") if self._has_request else None
-        return context.request_id if context is not None else None
+    def _context_in_work(self) -> RequestContext | None:
+        """Of the request whose body is wrong: the application notes what becomes of it."""
+        context: RequestContext | None = self.scope["state"].get("context") if self._has_request else None
+        return context
 
     def _noted(self, error: ServiceError) -> str:
         """Log and count what the application does not see; its id."""

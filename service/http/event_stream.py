@@ -2,7 +2,7 @@
 
 Nothing goes out before there is something to tell, so that what is refused until then is refused with its status, as
 any other request. From then on the status is 200, and an error is the last event: the common error body, which the
-hosted API's clients raise (`service.http.middleware.Exchange`). While nothing is told a comment goes out now and then:
+hosted API's clients raise (`service.http.exchange`). While nothing is told a comment goes out now and then:
 proxies close what is silent for long. What ends without its last event has been cut off.
 """
 

@@ -82,6 +82,11 @@ def test_a_body_that_is_no_http_is_refused_under_the_id_of_its_request() -> None
         status, headers, body = read_answer(connection)
         assert (status, headers["x-request-id"], json.loads(body)["request_id"]) == (400, "mine", "mine")
         server.assert_idle()
+        wait_until(lambda: '"mine"' in server.log_text())
+        (line,) = [line for line in server.log() if line.get("request_id") == "mine"]
+        assert (line["endpoint"], line["status"], line["code"]) == ("/v1/transcribe", 400, "invalid_http")
+        assert 'whisper_requests_total{endpoint="/v1/transcribe",status="400"} 1.0' in server.get("/metrics").text
+        assert server.gauge('whisper_rejections_total{reason="invalid_http"}') == 1.0
         assert server.post(script()).status_code == 200
 
 
