@@ -4,7 +4,8 @@ Gets `model.weights.Weights`, gives `benchmarks.peers` a file or folder for each
 
 - `openai`: the publisher's `.pt` (dimensions and tensors under the reference's names);
 - `transformers`: a folder with safetensors, `config.json` and what `generate` must know;
-- `ctranslate2`: the folder that faster-whisper opens, from the packages that the weights were read from;
+- `ctranslate2`: the folder that faster-whisper opens, from the packages that the weights were read from, or for
+  weights that were never published written anew;
 - `ggml`: whisper.cpp's file, matrices in 16 bits as it publishes them.
 
 Tensors keep the values of the source, float16 for the base model of our packages; every peer widens or quantises them
@@ -14,7 +15,7 @@ itself.
 import json
 import shutil
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,8 +28,9 @@ from torch import Tensor
 from model.mel import mel_filters
 from model.network.alignment_heads import alignment_heads
 from model.tokenizer import Tokenizer, get_tokenizer, read_ranks
-from model.weights import Weights, huggingface
+from model.weights import Weights, ctranslate2, huggingface
 
+_CTRANSLATE2_TYPES = {torch.float32: 0, torch.int8: 1, torch.int16: 2, torch.float16: 4}
 _GGML_MAGIC = 0x67676D6C
 _GGML_NARROW = ("encoder.conv1.bias", "encoder.conv2.bias", "encoder.positional_embedding")
 _GGML_WIDE = (*_GGML_NARROW, "decoder.positional_embedding")
@@ -70,6 +72,48 @@ def write_ctranslate2(parts: Sequence[Path], others: Sequence[Path], folder: Pat
                 shutil.copyfileobj(source, target, 1 << 20)
     for other in others:
         shutil.copyfile(other, folder / other.name)
+
+
+def write_ctranslate2_anew(weights: Weights, folder: Path) -> None:
+    """The folder that `ctranslate2.models.Whisper` opens, for weights that no package holds in that form.
+
+    Its vocabulary tells tokens apart and does not spell them: only special tokens are known by what they say.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    dims, tokenizer = weights.dims, get_tokenizer(weights.dims)
+    heads = {"encoder/num_heads": dims.n_audio_head, "decoder/num_heads": dims.n_text_head}
+    variables = {name: torch.tensor(value, dtype=torch.int16) for name, value in heads.items()}
+    variables |= {name: torch.tensor(value, dtype=torch.int8) for name, value in ctranslate2.SWITCHES.items()}
+    for entry in ctranslate2.plan(dims):
+        absent = torch.zeros(dims.n_text_state, dtype=torch.float16)
+        parts = [absent if name is None else weights.tensors[name] for name in entry.targets]
+        variables[entry.key] = parts[0] if len(parts) == 1 else torch.cat(parts)
+    with (folder / "model.bin").open("wb") as file:
+        _write_model_bin(file, variables, {ctranslate2.PROJECTION: ctranslate2.EMBEDDING})
+    words = [f"token {i}" for i in range(tokenizer.eot)]
+    words += [tokenizer.decode_with_timestamps([token]) for token in range(tokenizer.eot, dims.n_vocab)]
+    _write_json(folder / "vocabulary.json", words)
+    suppressed = (*tokenizer.non_speech_tokens, tokenizer.sot, tokenizer.sot_lm, tokenizer.sot_prev)
+    _write_json(
+        folder / "config.json",
+        {"alignment_heads": alignment_heads(dims, weights.name), "lang_ids": tokenizer.language_tokens,
+         "suppress_ids": sorted(suppressed), "suppress_ids_begin": [*tokenizer.blank_tokens, tokenizer.eot]},
+    )  # fmt: skip
+
+
+def _write_model_bin(file: BinaryIO, variables: Mapping[str, Tensor], aliases: Mapping[str, str]) -> None:
+    """The container that `model.weights.model_bin` reads: variables, and second names of them."""
+
+    def string(text: str) -> bytes:
+        return struct.pack("<H", len(text) + 1) + text.encode() + b"\0"
+
+    file.write(struct.pack("<I", 6) + string("WhisperSpec") + struct.pack("<2I", 3, len(variables)))
+    for name, tensor in variables.items():
+        file.write(string(name) + struct.pack(f"<B{tensor.dim()}I", tensor.dim(), *tensor.shape))
+        file.write(struct.pack("<BI", _CTRANSLATE2_TYPES[tensor.dtype], tensor.nbytes))
+        file.write(tensor.contiguous().numpy().tobytes())
+    file.write(struct.pack("<I", len(aliases)))
+    file.write(b"".join(string(alias) + string(name) for alias, name in aliases.items()))
 
 
 def write_ggml(weights: Weights, path: Path) -> None:

@@ -1,7 +1,8 @@
 """Random weights of any published size, for timings: what a step takes does not depend on the values.
 
-Used by `benchmarks.stages` and `benchmarks.saturation`, where the weights themselves are not at hand. A text comes out
-of it that means nothing and does not end; whoever times it forces its length. No file of sound is read here.
+Used by `benchmarks.stages`, `benchmarks.saturation` and `benchmarks.random_peers`, where the weights themselves are not
+at hand. A text comes out of it that means nothing and does not end; whoever times it forces its length. No file of
+sound is read here.
 """
 
 import math
@@ -31,17 +32,22 @@ def random_transcriber(
     cross_attention: str = "auto",
     cuda_graphs: str = "auto",
 ) -> Transcriber:
-    """A model of a published size; `WeightsError` for a name that is none, `OptionError` as in `model.compute`."""
-    canonical = canonical_name(name)
-    if canonical not in DIMENSIONS:
-        raise WeightsError(f"{name} is no published size; those are {', '.join(DIMENSIONS)}")
+    """A model of a published size; raises what `random_weights` does, and `OptionError` as in `model.compute`."""
+    weights = random_weights(name)
     place = choose_device(device)
-    weights = Weights(DIMENSIONS[canonical], random_tensors(DIMENSIONS[canonical]), canonical, None)
     chosen = choose_compute_type(compute_type, place)
     kept = choose_cross_kv(cross_kv, chosen)
     return Transcriber.from_weights(
         weights, place, chosen, cross_kv=kept, cross_attention=cross_attention, cuda_graphs=cuda_graphs
     )
+
+
+def random_weights(name: str) -> Weights:
+    """Weights of a published size; `WeightsError` for a name that is none."""
+    canonical = canonical_name(name)
+    if canonical not in DIMENSIONS:
+        raise WeightsError(f"{name} is no published size; those are {', '.join(DIMENSIONS)}")
+    return Weights(DIMENSIONS[canonical], random_tensors(DIMENSIONS[canonical]), canonical, None)
 
 
 def forced_options(tokenizer: Tokenizer, tokens: int) -> TranscribeOptions:

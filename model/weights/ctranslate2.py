@@ -18,7 +18,7 @@ from model.weights.blob import Blob
 from model.weights.checks import ENCODER_POSITIONS, Checkpoint, Entry, assemble, check_dims, is_copy
 from model.weights.model_bin import Variable, read_index, read_variable
 
-_SWITCHES = {
+SWITCHES = {
     "decoder/activation": 3,  # GELU, not its approximation
     "decoder/alibi": 0,
     "decoder/pre_norm": 1,
@@ -33,22 +33,22 @@ _WITHOUT_EFFECT = {
     "decoder/scale_alibi",
 }
 _HEADS = {"encoder/num_heads", "decoder/num_heads"}
-_EMBEDDING, _PROJECTION = "decoder/embeddings/weight", "decoder/projection/weight"
+EMBEDDING, PROJECTION = "decoder/embeddings/weight", "decoder/projection/weight"
 _POSITIONS = "position_encodings/encodings"
 
 
 def read_ctranslate2(blob: Blob) -> Checkpoint:
     """The model in this file; WeightsError names the file and the variable that is wrong."""
     index = read_index(blob)
-    for name, value in _SWITCHES.items():
+    for name, value in SWITCHES.items():
         if name in index and _scalar(blob, index, name) != value:
             raise WeightsError(f"{blob.path}: variable {name!r} must be {value} in a Whisper model")
     dims = _dims(blob, index)
     _check_projection(blob, index)
     quantised = {name for name, variable in index.items() if variable.dtype in (torch.int8, torch.int16)}
-    skipped = {f"{name}_scale" for name in quantised} | _SWITCHES.keys() | _WITHOUT_EFFECT | _HEADS | {_PROJECTION}
+    skipped = {f"{name}_scale" for name in quantised} | SWITCHES.keys() | _WITHOUT_EFFECT | _HEADS | {PROJECTION}
     keys = index.keys() - skipped
-    return assemble(blob.path, dims, _plan(dims), keys, lambda key: _tensor(blob, index, key))
+    return assemble(blob.path, dims, plan(dims), keys, lambda key: _tensor(blob, index, key))
 
 
 def _variable(blob: Blob, index: dict[str, Variable], name: str, rank: int) -> Variable:
@@ -65,7 +65,7 @@ def _scalar(blob: Blob, index: dict[str, Variable], name: str) -> int:
 
 def _dims(blob: Blob, index: dict[str, Variable]) -> ModelDimensions:
     conv = _variable(blob, index, "encoder/conv1/weight", rank=3)
-    embedding = _variable(blob, index, _EMBEDDING, rank=2)
+    embedding = _variable(blob, index, EMBEDDING, rank=2)
     positions = _variable(blob, index, f"decoder/{_POSITIONS}", rank=2)
     # Positions that the file leaves out are computed for 30 s of sound, as `assemble` does.
     audio_ctx = index[f"encoder/{_POSITIONS}"].shape[:1] if f"encoder/{_POSITIONS}" in index else (N_FRAMES // 2,)
@@ -93,11 +93,11 @@ def _layers(index: dict[str, Variable], part: str) -> int:
 
 def _check_projection(blob: Blob, index: dict[str, Variable]) -> None:
     """The output projection is the embedding itself: an alias of it, or an equal copy."""
-    projection = index.get(_PROJECTION)
-    if projection in (None, index[_EMBEDDING]):
+    projection = index.get(PROJECTION)
+    if projection in (None, index[EMBEDDING]):
         return
-    if not is_copy(_tensor(blob, index, _PROJECTION), _tensor(blob, index, _EMBEDDING)):
-        raise WeightsError(f"{blob.path}: variable {_PROJECTION!r} differs from the embedding that Whisper shares")
+    if not is_copy(_tensor(blob, index, PROJECTION), _tensor(blob, index, EMBEDDING)):
+        raise WeightsError(f"{blob.path}: variable {PROJECTION!r} differs from the embedding that Whisper shares")
 
 
 def _tensor(blob: Blob, index: dict[str, Variable], key: str) -> Tensor:
@@ -113,12 +113,13 @@ def _tensor(blob: Blob, index: dict[str, Variable], key: str) -> Tensor:
     return tensor.float() / scale.float().view(-1, *[1] * (tensor.dim() - 1))
 
 
-def _plan(dims: ModelDimensions) -> Iterator[Entry]:
+def plan(dims: ModelDimensions) -> Iterator[Entry]:
+    """Every tensor of a model of this size, under the file's name and the reference's."""
     for conv in ("conv1", "conv2"):
         yield from _pair(f"encoder/{conv}", "weight", "bias", f"encoder.{conv}")
     yield Entry(f"encoder/{_POSITIONS}", (ENCODER_POSITIONS,))
     yield from _norm("encoder/layer_norm", "encoder.ln_post")
-    yield Entry(_EMBEDDING, ("decoder.token_embedding.weight",))
+    yield Entry(EMBEDDING, ("decoder.token_embedding.weight",))
     yield Entry(f"decoder/{_POSITIONS}", ("decoder.positional_embedding",))
     yield from _norm("decoder/layer_norm", "decoder.ln")
     for layer in range(dims.n_audio_layer):

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.peer_formats import write_ctranslate2, write_ggml, write_openai, write_transformers
+from benchmarks.peer_formats import (
+    write_ctranslate2,
+    write_ctranslate2_anew,
+    write_ggml,
+    write_openai,
+    write_transformers,
+)
 from model.mel import mel_filters
 from model.tokenizer import get_tokenizer
 from model.weights import Weights, load_weights
@@ -37,6 +43,17 @@ def test_transformers_comes_back_as_it_was(weights: Weights, tmp_path: Path) -> 
     read = load_weights(str(tmp_path / "a"))
     assert read.dims == weights.dims
     assert _same(read, weights)
+
+
+def test_ctranslate2_written_anew_comes_back_as_it_was(weights: Weights, tmp_path: Path) -> None:
+    write_ctranslate2_anew(weights, tmp_path / "a")
+    read = load_weights(str(tmp_path / "a"))
+    assert read.dims == weights.dims
+    assert _same(read, weights)
+    words = json.loads((tmp_path / "a" / "vocabulary.json").read_text())
+    tokenizer = get_tokenizer(weights.dims)
+    assert len(set(words)) == weights.dims.n_vocab
+    assert (words[tokenizer.sot], words[tokenizer.no_timestamps]) == ("<|startoftranscript|>", "<|notimestamps|>")
 
 
 def test_transformers_learns_the_vocabulary(weights: Weights, tmp_path: Path) -> None:
