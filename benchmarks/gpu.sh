@@ -7,11 +7,14 @@
 # fails, or takes longer than EACH seconds, is told and passed over; after BUDGET seconds everything has ended.
 #
 # Needs torch with CUDA, Triton and a C compiler; numpy, tiktoken, safetensors, tqdm, httpx, pydantic, pytest, hypothesis;
-# transformers and openai-whisper where they are to be compared. No network. Settings, all optional:
-#   FOLDER=results/gpu   BUDGET=3600   EACH=240 (peers 560)   SIZES="large-v3 large-v3-turbo base small"   ROWS=64   WINDOWS=512
-#   WHEELS=dir           wheels that this Python lacks: used from a folder of their own, installed nowhere
-#   CLIPS=clips.npz      for texts: what `benchmarks.texts take` wrote; ANSWERS=dir keeps what was heard, for `compare`
-#   MODEL=file           for texts: base's weights (a .pt, or base/model.bin of CTranslate2), or FILE.* which are its pieces
+# transformers, openai-whisper and ctranslate2 where they are to be compared. No network, but `real` makes the peers'
+# environments where there is one. Settings, all optional:
+#   FOLDER=results/gpu   BUDGET=3600   EACH=240 (peers, real 560)   SIZES="large-v3 large-v3-turbo base small"   ROWS=64   WINDOWS=512
+#   WHEELS=dir           wheels that this Python lacks, peers' too: used from a folder of their own, installed nowhere
+#   CLIPS=clips.npz      for real, texts: what `benchmarks.texts take` wrote; ANSWERS=dir keeps what was heard, for `compare`
+#   CORPUS=dir           for real, where there are codecs: a corpus in the place of CLIPS
+#   MODEL=file           for real, texts: base's weights (a .pt for texts, or base/model.bin of CTranslate2 with its small
+#                        files beside it), or FILE.* which are its pieces; else the packages of the weights
 set -uo pipefail
 cd "$(dirname "$0")/.."
 folder="${FOLDER:-results/gpu}"
@@ -70,6 +73,7 @@ speed() {
     for size in $sizes; do
         measure "speed-$size-fp8" "$size" --cuda-graphs --cross-kv fp8
         measure "speed-$size-plain" "$size"
+        measure "speed-$size-inline" "$size" --cuda-graphs --inline
         measure "speed-$size-8-steps" "$size" --cuda-graphs --steps-between-encodes 8
     done
 }
@@ -82,10 +86,40 @@ stages() {
 }
 
 peers() {
-    local each="${EACH:-560}" # three systems are made and compiled
+    local each="${EACH:-560}" # four systems are made, and some compiled
     for size in $sizes; do
         run "peers-$size" python3 -m benchmarks.random_peers --random "$size" --device cuda --rows "$rows" --rounds 2
     done
+}
+
+# Real weights: a run for each peer, so that none takes more than its time. Who cannot be had is named in each.
+real() {
+    local each="${EACH:-560}" before="$failed" source="${CORPUS:-${CLIPS:-}}" peer scenario options
+    if [ -z "$source" ]; then
+        echo "real: neither CORPUS nor CLIPS names recordings" | tee -a "$folder/log.txt"
+        return
+    fi
+    options=("$source" --device cuda --cache "${PEERS:-$folder/peers}" --output "$folder/peers.json")
+    if [ -n "${MODEL:-}" ]; then
+        join "$MODEL"
+        options+=(--model "$MODEL")
+    fi
+    run real-build env PIP_RETRIES=0 PIP_TIMEOUT=15 python3 -m benchmarks.peers "${options[@]}" --build
+    if [ "$failed" -ne "$before" ]; then
+        echo "real: not all of it can be made here; who is installed all the same is compared" | tee -a "$folder/log.txt"
+        failed="$before"
+    fi
+    for scenario in clip streams; do
+        for peer in "faster-whisper float16" "faster-whisper float16, batched" "transformers float16" \
+            "openai-whisper float16" "ours float16, 8-bit audio"; do
+            run "real-$scenario-$peer" python3 -m benchmarks.peers "${options[@]}" --scenarios "$scenario" \
+                --systems "$peer" --rounds 3
+        done
+    done
+}
+
+join() { # join FILE: put it together from its pieces FILE.*, where it is not there
+    if [ ! -e "$1" ] && ls "$1".* >/dev/null 2>&1; then cat "$1".* >"$1"; fi
 }
 
 texts() {
@@ -94,7 +128,7 @@ texts() {
         echo "texts: CLIPS names no file; benchmarks.texts take writes one" | tee -a "$folder/log.txt"
         return
     fi
-    if [ ! -e "$model" ] && ls "$model".* >/dev/null 2>&1; then cat "$model".* >"$model"; fi
+    join "$model"
     hear=(python3 -m benchmarks.texts hear "$CLIPS")
     run texts-float16 "${hear[@]}" "$answers/float16.json" --model "$model" --device cuda
     run texts-int8 "${hear[@]}" "$answers/int8.json" --model "$model" --device cuda --cross-kv int8
@@ -105,8 +139,8 @@ texts() {
 
 for part in "$@"; do
     case "$part" in
-        tests | speed | stages | peers | texts) ;;
-        *) echo "gpu.sh: unknown part '$part'; tests, speed, stages, peers or texts" >&2; exit 2 ;;
+        tests | speed | stages | peers | real | texts) ;;
+        *) echo "gpu.sh: unknown part '$part'; tests, speed, stages, peers, real or texts" >&2; exit 2 ;;
     esac
 done
 nvidia-smi >>"$folder/log.txt" 2>&1 || { echo "no GPU here: nothing was measured"; exit 2; }
@@ -115,6 +149,6 @@ if [ -n "${WHEELS:-}" ]; then
     python3 -m pip install --quiet --no-index --no-deps --target "$site" "$WHEELS"/*.whl || exit 1
     export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
 fi
-[ $# -gt 0 ] || set -- tests speed stages peers texts
+[ $# -gt 0 ] || set -- tests speed stages peers real texts
 for part in "$@"; do "$part"; done
 exit "$failed"

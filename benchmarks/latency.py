@@ -9,11 +9,10 @@ ratio of processor seconds beside it is what remains where others take turns on 
 
 import argparse
 import json
-import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.parity import tokens_of
+from benchmarks.ratio import ratio_interval
 from benchmarks.reference import Reference
 from benchmarks.systems import Ours, Samples, System
 from benchmarks.waveform import read_waveform
@@ -54,14 +54,6 @@ def interleave(run: Callable[[Side], Timing], first: Side, second: Side, rounds:
         else:
             pairs.append((run(first), run(second)))
     return pairs
-
-
-def ratio_interval(pairs: Sequence[tuple[float, float]], *, draws: int = 2000) -> tuple[float, float, float]:
-    """Median of second/first over the rounds, and its 95 % bootstrap interval (rounds drawn with replacement)."""
-    ratios = [second / first for first, second in pairs]
-    generator = random.Random(0)
-    medians = sorted(statistics.median(generator.choices(ratios, k=len(ratios))) for _ in range(draws))
-    return statistics.median(ratios), medians[int(0.025 * draws)], medians[int(0.975 * draws)]
 
 
 def measure(ours: System, reference: System, samples: Samples, *, language: str | None, rounds: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Ours:
         device = load.get("device", "cpu")
         self._rows, self._windows_per_encode = (64, 8) if device == "cuda" else (16, 1)
         self._transcriber: Transcriber = load_model(
-            "base", device, load["compute_type"], cross_kv=load.get("cross_kv", "auto")
+            load["model"], device, load["compute_type"], cross_kv=load.get("cross_kv", "auto")
         )
         # On a GPU it records its steps, which takes seconds, before anybody looks at the clock.
         self._service = self._make_service() if device == "cuda" else None

@@ -28,13 +28,19 @@ class Answer:
 class PeerProcess:
     """`benchmarks.peer_worker` in some environment. Use as a context manager."""
 
-    def __init__(self, python: Path, load: Mapping[str, Any], *, log: Path) -> None:
-        """Start and load; RuntimeError with the end of the log where that fails."""
+    def __init__(self, python: Path, load: Mapping[str, Any], *, log: Path, libraries: Sequence[Path] = ()) -> None:
+        """Start and load; RuntimeError with the last line of the log where that fails.
+
+        `libraries`: folders in which shared libraries are looked for besides.
+        """
         self._log = log
         environment = {
             **os.environ, "OMP_NUM_THREADS": str(load["threads"]), "OMP_WAIT_POLICY": "PASSIVE",
             "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
         }  # fmt: skip
+        if libraries:
+            before = os.environ.get("LD_LIBRARY_PATH")
+            environment["LD_LIBRARY_PATH"] = os.pathsep.join([*map(str, libraries), *([before] if before else [])])
         with log.open("w") as errors:
             self._process = subprocess.Popen(
                 [python, "-m", "benchmarks.peer_worker"], cwd=_ROOT, env=environment,
@@ -91,7 +97,8 @@ class PeerProcess:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise RuntimeError(f"the process ended: {self._log.read_text()[-600:].strip()}")
+            last = self._log.read_text().strip().rpartition("\n")[2]
+            raise RuntimeError(f"the process ended: {last[-300:]}")
         reply: dict[str, Any] = json.loads(line)
         return reply
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 
-from benchmarks.latency import ratio_interval
+from benchmarks.ratio import ratio_interval
 
 _LEFT, _BAR, _LINE, _PANEL = 190, 330, 17, 34
 _OURS, _THEIRS = "#2563eb", "#9ca3af"

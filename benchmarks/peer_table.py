@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peer_formats import write_ctranslate2, write_ggml, write_openai, write_transformers
-from model.weights import Weights
+from model.weights import load_weights
 from model.weights.registry import SOURCES
 from model.weights.sources import installed
 
@@ -47,6 +47,8 @@ _ALONE: Mapping[str, tuple[str, ...]] = {
     "openvino-export": ("optimum-intel==2.2.0", "optimum==2.3.0", "optimum-onnx==0.1.0", "nncf==3.4.0"),
 }
 """Installed without what they require, which would bring another build of torch."""
+_STAMP = "installed"
+"""What an environment holds once it is whole: the requirements that it has."""
 _BORROW_TORCH = ("transformers", "openvino-export")
 
 
@@ -126,9 +128,19 @@ def interpreter(cache: Path, environment: str | None) -> Path:
     return Path(sys.executable) if environment is None else cache / environment / "bin" / "python"
 
 
+def is_built(cache: Path, environment: str | None) -> bool:
+    """Whether an environment is whole; no environment is nothing to build."""
+    return environment is None or (cache / environment / _STAMP).exists()
+
+
+def cuda_libraries() -> list[Path]:
+    """Folders of the libraries that came with torch: CTranslate2 looks for cuBLAS and brings none."""
+    return sorted(Path(sysconfig.get_path("purelib")).glob("nvidia/*/lib"))
+
+
 def build_environment(cache: Path, name: str) -> None:
     """Make the environment unless it is there; CalledProcessError where a package cannot be had."""
-    folder, stamp = cache / name, cache / name / "installed"
+    folder, stamp = cache / name, cache / name / _STAMP
     alone = _ALONE.get(name, ())
     wanted = "\n".join((*ENVIRONMENTS[name], *alone))
     if stamp.exists() and stamp.read_text() == wanted:
@@ -137,26 +149,31 @@ def build_environment(cache: Path, name: str) -> None:
     if name in _BORROW_TORCH:
         (packages,) = folder.glob("lib/python*/site-packages")
         (packages / "torch-of-the-project.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    install = [str(interpreter(cache, name)), "-m", "pip", "install", "-q", "-q"]
+    install = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "-q"]
     subprocess.run([*install, *ENVIRONMENTS[name]], check=True)
     if alone:
         subprocess.run([*install, "--no-deps", *alone], check=True)
     stamp.write_text(wanted)
 
 
-def build_weights(cache: Path, weights: Weights) -> None:
-    """Write what is missing of every peer's files, from one set of tensors.
+def build_weights(cache: Path, model: Path | None = None) -> None:
+    """Write what is missing of every peer's files, from one set of tensors: those of `model.bin` (`model`).
 
-    ValueError where the packages that carry the small files of CTranslate2 are not installed.
+    None is the packages of the base model; ValueError where they are not installed.
     """
-    found = installed(SOURCES["base"].packages[0])
-    if found is None:
-        raise ValueError("install the packages of the base model's weights first (deploy/install.sh service)")
-    small = [found.paths[0].parent / name for name in _BESIDE]
+    if model is None:
+        found = installed(SOURCES["base"].packages[0])
+        if found is None:
+            raise ValueError("install the packages of the base model's weights first (deploy/install.sh service)")
+        parts, weights = list(found.paths), load_weights("base")
+    else:
+        parts, weights = [model], load_weights(str(model))
+    small = [file for name in _BESIDE if (file := parts[0].parent / name).exists()]
+    tokenizers = [file for file in small if file.name == "tokenizer.json"]
     writers: dict[str, Callable[[Path], None]] = {
         "base.pt": lambda path: write_openai(weights, path),
-        "ctranslate2": lambda path: write_ctranslate2(found.paths, small, path),
-        "transformers": lambda path: write_transformers(weights, path, [small[1]]),
+        "ctranslate2": lambda path: write_ctranslate2(parts, small, path),
+        "transformers": lambda path: write_transformers(weights, path, tokenizers),
         "ggml-base.bin": lambda path: write_ggml(weights, path),
     }
     for name, write in writers.items():

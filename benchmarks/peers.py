@@ -1,6 +1,6 @@
 """Every peer that installs beside us: the same recordings, weights, decode settings and threads, in turn in one run.
 
-    python -m benchmarks.peers CORPUS --build
+    python -m benchmarks.peers CORPUS --build [--device cuda]
     python -m benchmarks.peers CORPUS [--scenarios short clip minute long streams] [--systems NAME ...] [--device cuda]
 
 The first command makes the peers' environments (pinned in `benchmarks.peer_table`) and their files of the base model's
@@ -12,107 +12,57 @@ each peer is first tried in every way that it has to serve several at once, and 
 added to `--output`, so that a run may be split (`--systems`; ours always takes part); each run prints the whole table
 and draws it beside the JSON. Decoding of audio files is left out for everybody.
 
-`--device cuda` compares what runs on a GPU, in float16 (not tried on one); `--here` runs everybody in this environment
-instead of one each, and whose packages are missing there is named and left out.
+`--device cuda` compares what runs on a GPU, in float16 (not tried on one). Whose environment is not built runs in this
+one, as everybody does with `--here`; whose packages are missing there too is named and left out. Where there are no
+codecs CORPUS is a file that `benchmarks.texts take` wrote, where the packages of base's weights are not installed
+`--model` names them, and without the scorer's packages no words are counted.
 """
 
 import argparse
 import contextlib
-import random
 import subprocess
 import sys
-import wave
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.corpus import Clip, read_corpus
 from benchmarks.peer_process import Answer, PeerProcess
 from benchmarks.peer_report import Record, merge, read, table, write
+from benchmarks.peer_scenarios import SCENARIOS, Scenario, scenarios
 from benchmarks.peer_table import (
     CUDA_SYSTEMS,
-    ENVIRONMENTS,
     OURS,
     OURS_CUDA,
     SYSTEMS,
     System,
     build_environment,
     build_weights,
+    cuda_libraries,
     export_openvino,
     interpreter,
+    is_built,
 )
-from benchmarks.scoring import Errors, Scorer
-from benchmarks.waveform import read_waveform
-from model.weights import load_weights
-
-AUDIO = Path(__file__).parents[1] / "tests" / "audio"
-SHIPPED = {"short": "en-stereo.flac", "clip": "en-jfk.flac", "minute": "en-printing.ogg"}
-SCENARIOS = (*SHIPPED, "long", "streams")
-_LONG = 120.0
-_REQUEST = (2.0, 28.0)
-"""Seconds of a stream's request: what fits a window, so that every peer may batch it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """What is sent at once, as WAV, and what is said in it."""
-
-    name: str
-    key: str
-    paths: tuple[Path, ...]
-    texts: tuple[str, ...]
-    seconds: float
-
-
-def scenarios(corpus: Path, keys: Sequence[str], requests: int, cache: Path) -> list[Scenario]:
-    """The recordings of every scenario, written to the cache as 16 kHz WAV; the same ones every time."""
-    shipped = {clip.file: clip for clip in read_corpus(AUDIO)}
-    english = [clip for clip in read_corpus(corpus, languages=("en",)) if clip.text]
-    spoken = [clip for clip in english if clip.kind in ("read", "spontaneous")]
-    short = [clip for clip in spoken if _REQUEST[0] <= clip.seconds <= _REQUEST[1]]
-    chosen: dict[str, list[Clip]] = {key: [shipped[file]] for key, file in SHIPPED.items()}
-    chosen["long"] = [clip for clip in english if clip.kind == "longform" and clip.seconds >= _LONG][:1]
-    chosen["streams"] = random.Random(0).sample(short, min(requests, len(short)))
-    return [_scenario(key, chosen[key], cache) for key in keys if chosen[key]]
-
-
-def _scenario(key: str, clips: Sequence[Clip], cache: Path) -> Scenario:
-    seconds = sum(clip.seconds for clip in clips)
-    name = (
-        f"8 streams, {len(clips)} requests of {seconds:.0f} s"
-        if key == "streams"
-        else f"one request of {seconds:.1f} s"
-    )
-    paths = tuple(_write_wav(clip.path, cache) for clip in clips)
-    return Scenario(name, key, paths, tuple(str(clip.text) for clip in clips), seconds)
-
-
-def _write_wav(source: Path, cache: Path) -> Path:
-    target = cache / "audio" / f"{source.stem}.wav"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    samples = np.clip(np.rint(read_waveform(source) * 32768), -32768, 32767).astype("<i2")
-    with wave.open(str(target), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes(samples.tobytes())
-    return target
 
 
 class Comparison:
     """Warm processes of some systems, and what they are asked."""
 
     def __init__(
-        self, cache: Path, systems: Sequence[System], *, threads: int, rounds: int, here: bool = False
+        self,
+        cache: Path,
+        systems: Sequence[System],
+        *,
+        threads: int,
+        rounds: int,
+        model: str = "base",
+        here: bool = False,
     ) -> None:
-        """The first system is ours; `here`: all in this environment."""
+        """The first system is ours, which reads `model`; `here`: all in this environment."""
         self._cache, self._threads, self._rounds, self._here = cache, threads, rounds, here
         self._systems = {system.name: system for system in systems}
-        self._scorer = Scorer()
+        self._model = model
         self.missing: dict[str, str] = {}
         """Why a system takes no part."""
 
@@ -130,7 +80,10 @@ class Comparison:
                 except (RuntimeError, OSError) as error:
                     self.missing[name] = str(error)
             answers = self._rounds_of(scenario, processes)
-        ours = [answer.seconds for answer in answers[next(iter(self._systems))]]
+        name = next(iter(self._systems))
+        if name not in answers:
+            raise RuntimeError(f"{name} failed: {self.missing[name]}")
+        ours = [answer.seconds for answer in answers[name]]
         return [self._record(scenario, name, *setups[name], ours, given) for name, given in answers.items()]
 
     def _fastest_setup(self, system: System, scenario: Scenario) -> tuple[str, dict[str, float]]:
@@ -150,24 +103,36 @@ class Comparison:
         return min(explored, key=explored.__getitem__), explored
 
     def _start(self, system: System, extra: Mapping[str, object]) -> PeerProcess:
-        load = {"engine": system.engine, "threads": self._threads, **system.load, **extra}
+        load = {"engine": system.engine, "threads": self._threads, "model": self._model, **system.load, **extra}
         if system.weights is not None:
             load["path"] = str(self._cache / "weights" / system.weights)
-        python = interpreter(self._cache, None if self._here else system.environment)
-        return PeerProcess(python, load, log=self._cache / f"{system.engine}.log")
+        apart = not self._here and is_built(self._cache, system.environment)
+        python = interpreter(self._cache, system.environment if apart else None)
+        libraries = cuda_libraries() if system.load.get("device") == "cuda" else []
+        return PeerProcess(python, load, log=self._cache / f"{system.engine}.log", libraries=libraries)
 
     def _rounds_of(self, scenario: Scenario, processes: Mapping[str, PeerProcess]) -> dict[str, list[Answer]]:
-        """Answers by system: one to warm up, which is not kept, then every round in the opposite order."""
+        """Answers by system: one to warm up, which is not kept, then every round in the opposite order.
+
+        Whose process ends becomes a missing one.
+        """
         answers: dict[str, list[Answer]] = {name: [] for name in processes}
-        for process in processes.values():
-            process.one(scenario.paths[0])
         order = list(processes)
-        for _ in tqdm(range(self._rounds), desc=scenario.name, leave=False):
-            for name in order:
+        for number in tqdm(range(self._rounds + 1), desc=scenario.name, leave=False):
+            for name in list(order):
                 process = processes[name]
-                many = scenario.key == "streams"
-                answers[name].append(process.many(scenario.paths) if many else process.one(scenario.paths[0]))
-            order.reverse()
+                many = scenario.key == "streams" and number > 0
+                try:
+                    answer = process.many(scenario.paths) if many else process.one(scenario.paths[0])
+                except (RuntimeError, OSError) as error:
+                    self.missing[name] = str(error)
+                    order.remove(name)
+                    del answers[name]
+                    continue
+                if number:
+                    answers[name].append(answer)
+            if number:
+                order.reverse()
         return answers
 
     def _record(
@@ -179,21 +144,32 @@ class Comparison:
         ours: list[float],
         given: list[Answer],
     ) -> Record:
-        pairs = zip(scenario.texts, given[-1].texts, strict=True)
-        errors = sum((self._scorer.errors(said, printed, "en") for said, printed in pairs), Errors())
+        edits, words = _errors(scenario.texts, given[-1].texts)
         rounds = tuple((round(first, 4), round(answer.seconds, 4)) for first, answer in zip(ours, given, strict=True))
         peak = max(answer.peak_bytes for answer in given)
-        return Record(
-            scenario.name, name, setup, round(scenario.seconds, 2), rounds, peak, errors.edits, errors.tokens, explored
-        )
+        return Record(scenario.name, name, setup, round(scenario.seconds, 2), rounds, peak, edits, words, explored)
 
 
-def build(cache: Path) -> dict[str, str]:
-    """Make every environment and file; the answer says what could not be made, and why."""
+def _errors(said: Sequence[str], printed: Sequence[str]) -> tuple[int, int]:
+    """Wrong words, and words; none of either where there is no scorer."""
+    try:
+        from benchmarks.scoring import Errors, Scorer
+    except ModuleNotFoundError:
+        return 0, 0
+    scorer = Scorer()
+    total = sum((scorer.errors(*pair, "en") for pair in zip(said, printed, strict=True)), Errors())
+    return total.edits, total.tokens
+
+
+def build(cache: Path, systems: Sequence[System], model: Path | None, *, here: bool) -> dict[str, str]:
+    """Make every file, and unless it is `here` every environment; what could not be made, and why."""
     (cache / "weights").mkdir(parents=True, exist_ok=True)
-    build_weights(cache / "weights", load_weights("base"))
-    failed = {}
-    for name in tqdm(ENVIRONMENTS, desc="environments"):
+    build_weights(cache / "weights", model)
+    failed: dict[str, str] = {}
+    wanted = [] if here else [system.environment for system in systems if system.environment]
+    if "openvino" in wanted:
+        wanted.append("openvino-export")
+    for name in tqdm(dict.fromkeys(wanted), desc="environments"):
         try:
             build_environment(cache, name)
             if name == "openvino-export":
@@ -206,28 +182,32 @@ def build(cache: Path) -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     """Build or measure; 1 where a peer could not be built."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("corpus", type=Path)
+    parser.add_argument("corpus", type=Path, help="a folder, or a file of benchmarks.texts take")
     parser.add_argument("--build", action="store_true", help="make environments and weights, and measure nothing")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "whisper-service" / "peers")
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=SCENARIOS)
     parser.add_argument("--systems", nargs="+", choices=[system.name for system in (*SYSTEMS, *CUDA_SYSTEMS)])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--model", type=Path, help="base's model.bin, its small files beside it, instead of packages")
     parser.add_argument("--here", action="store_true", help="run every peer in this environment")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=16, help="requests of the eight streams together")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("results/peers.json"))
     options = parser.parse_args(arguments)
+    systems, ours = (CUDA_SYSTEMS, OURS_CUDA) if options.device == "cuda" else (SYSTEMS, OURS)
+    chosen = [one for one in systems if options.systems is None or one.name in (ours, *options.systems)]
     if options.build:
-        failed = build(options.cache)
+        failed = build(options.cache, chosen, options.model, here=options.here)
         sys.stdout.write("".join(f"{name}: {reason}\n" for name, reason in failed.items()) or "all built\n")
         return int(bool(failed))
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.stderr.write("no CUDA device here: nothing was measured\n")
         return 2
-    systems, ours = (CUDA_SYSTEMS, OURS_CUDA) if options.device == "cuda" else (SYSTEMS, OURS)
-    chosen = [one for one in systems if options.systems is None or one.name in (ours, *options.systems)]
-    comparison = Comparison(options.cache, chosen, threads=options.threads, rounds=options.rounds, here=options.here)
+    comparison = Comparison(
+        options.cache, chosen, threads=options.threads, rounds=options.rounds, here=options.here,
+        model=str(options.model or "base"),
+    )  # fmt: skip
     records = read(options.output)
     for scenario in scenarios(options.corpus, options.scenarios, options.requests, options.cache):
         records = merge(records, comparison.measure(scenario))

@@ -1,12 +1,13 @@
 """How much audio a device does in a second when it is never idle, and what one request waits for: the service's engine.
 
-    python -m benchmarks.saturation --random large-v3 --device cuda --cuda-graphs [--rows 64] [--cross-kv int8]
+    python -m benchmarks.saturation --random large-v3 --device cuda --cuda-graphs [--rows 64] [--inline]
 
 Windows are whole (30 s of made sound), greedy, without timestamps, and made to have 110 tokens; weights are random,
 since the time does not depend on them. Requests go through `service.worker.engine`, all of its scheduling included,
 without processes around it: first one after the other, then always more than it takes, not counting those that end
 before its rows were full. Each speed stands beside the roofline (`benchmarks.card`) with the card's ceilings as
-measured in the same run. Prints a card for people and one JSON line.
+measured in the same run. `--inline` tells what it gains to encode beside the decode steps: a second engine encodes
+between them, and the two take turns. Prints a card for people and one JSON line.
 
 Needs torch, numpy, tiktoken, safetensors and pydantic; no codec and nothing of HTTP.
 """
@@ -63,12 +64,16 @@ class Saturation:
         windows_per_encode: int,
         tokens: int = TOKENS,
         steps_between_encodes: int = STEPS_BETWEEN_ENCODES,
+        overlaps: bool = True,
     ) -> None:
-        """`tokens`: what every window is made to have, its first one included."""
+        """`tokens`: what every window is made to have, its first one included.
+
+        `overlaps`: whether windows are encoded beside the decode steps, where the service does so.
+        """
         self._device = transcriber.model.device
         self._rows = rows
         fast = self._device.type == "cuda" and transcriber.model.captures_steps
-        beside = SideStream(self._device) if fast else None
+        beside = SideStream(self._device) if fast and overlaps else None
         self._engine = Engine(
             transcriber,
             max_rows=rows,
@@ -159,21 +164,38 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.write(", ".join(f"{name} {value}" for name, value in run.items()) + "\n")
     card = measure_card(model.device, model.dtype)
     bounds = CardBounds(transcriber.dims, card, model.dtype.itemsize, model.cross_kv)
-    engine = Saturation(
-        transcriber,
-        rows=options.rows,
-        windows_per_encode=options.windows_per_encode,
-        tokens=options.tokens,
-        steps_between_encodes=options.steps_between_encodes,
-    )
+    engine = _engine(transcriber, options)
     run |= {"tokens": options.tokens, "card": asdict(card), "alone_s": engine.alone(options.repeats)}
     sys.stdout.write(_alone(run["alone_s"], bounds))  # at once: who runs out of time keeps it
     sys.stdout.flush()
     many = engine.saturated(options.windows)
     run |= {"saturated": {**asdict(many), "speed": many.speed}, "bound_speed": bounds.speed(options.rows)}
     run |= {"bound_alone_s": bounds.window(1), "peak_bytes": _peak_bytes(model.device)}
-    sys.stdout.write(_card(run, many, bounds) + json.dumps(run) + "\n")
+    sys.stdout.write(_card(run, many, bounds))
+    sys.stdout.flush()
+    if options.inline:
+        run["beside_and_inline"] = in_turn(engine, _engine(transcriber, options, overlaps=False), options.windows)
+        sys.stdout.write(_gain(run["beside_and_inline"]))
+    sys.stdout.write(json.dumps(run) + "\n")
     return 0
+
+
+def in_turn(one: Saturation, other: Saturation, windows: int) -> list[tuple[float, float]]:
+    """Speeds of both with so many windows, in the order one, other, other, one."""
+    first = one.saturated(windows).speed, other.saturated(windows).speed
+    second = other.saturated(windows).speed, one.saturated(windows).speed
+    return [first, (second[1], second[0])]
+
+
+def _engine(transcriber: Transcriber, options: argparse.Namespace, *, overlaps: bool = True) -> Saturation:
+    return Saturation(
+        transcriber,
+        rows=options.rows,
+        windows_per_encode=options.windows_per_encode,
+        tokens=options.tokens,
+        steps_between_encodes=options.steps_between_encodes,
+        overlaps=overlaps,
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -186,6 +208,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--cross-attention", default="auto", choices=CROSS_ATTENTIONS)
     command.add_argument("--cuda-graphs", action="store_true", help="replay captured steps")
     command.add_argument("--unfused", action="store_true", help="of kernels of ours that for attention alone")
+    command.add_argument("--inline", action="store_true", help="compare with encoding between the steps")
     command.add_argument("--rows", type=int, default=64)
     command.add_argument("--windows", type=int, default=256, help="counted, beyond the first rows")
     command.add_argument("--windows-per-encode", type=int, default=8)
@@ -210,6 +233,11 @@ def _card(run: dict[str, Any], many: Saturated, bounds: CardBounds) -> str:
         f"{bounds.speed(rows):.0f}, {many.mean_rows:.1f} rows a step, {many.windows} windows\n"
         f"memory at most {run['peak_bytes'] / 2**20:.0f} MiB\n"
     )
+
+
+def _gain(pairs: list[tuple[float, float]]) -> str:
+    ratios = [beside / inline for beside, inline in pairs]
+    return f"encoded beside the steps {statistics.mean(ratios):5.2f} x the speed of between them, {ratios}\n"
 
 
 def _peak_bytes(device: torch.device) -> int:

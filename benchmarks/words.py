@@ -28,7 +28,8 @@ import whisper
 from tqdm import tqdm
 
 from benchmarks.corpus import Clip, read_corpus
-from benchmarks.latency import AUDIO, Timing, interleave, ratio_interval
+from benchmarks.latency import AUDIO, Timing, interleave
+from benchmarks.ratio import ratio_interval
 from benchmarks.reference import Reference
 from benchmarks.systems import Samples
 from benchmarks.waveform import read_waveform

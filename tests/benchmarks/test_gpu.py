@@ -23,7 +23,7 @@ sys.meta_path.insert(0, Bare())
 
 
 def test_what_the_script_starts_needs_no_codec_and_nothing_of_http() -> None:
-    modules = ["benchmarks." + name for name in ("saturation", "stages", "random_peers", "texts")]
+    modules = ["benchmarks." + name for name in ("saturation", "stages", "random_peers", "peers", "texts")]
     modules += [
         "tests.conftest",
         "tests.model.decoding.test_step_check",
@@ -40,6 +40,7 @@ def _machine(folder: Path) -> dict[str, str]:
     programs = {
         "nvidia-smi": "echo one card",
         "python3": 'case "$*" in\n*turbo*) echo \'{"half": 1}\'; exit 1;;\n*small*) sleep 60;;\n'
+        '*--build*) echo "transformers: no network"; exit 1;;\n'
         '*) echo "{\\"asked\\": \\"$*\\"}";;\nesac',
     }
     for name, body in programs.items():
@@ -78,7 +79,25 @@ def test_the_speed_of_every_size_comes_before_what_it_is_compared_with(tmp_path)
     assert sizes == ["large-v3", "base", "large-v3", "large-v3", "large-v3"]
     last = [line.rstrip('"}').split()[-1] for line in lines[:5]]
     assert last == ["--cuda-graphs", "--cuda-graphs", "int8", "--unfused", "torch"]
-    assert len(lines) == 14
+    assert len(lines) == 16
+    assert sum("--inline" in line for line in lines) == 2
+
+
+def test_peers_that_cannot_be_built_are_told_and_the_comparison_goes_on(tmp_path) -> None:
+    (tmp_path / "model.bin.aa").write_text("one")
+    environment = _machine(tmp_path) | {"CLIPS": "clips.npz", "MODEL": str(tmp_path / "model.bin")}
+    run = _script(environment, "real")
+    assert run.returncode == 0, "nobody who could be compared failed"
+    assert "transformers: no network" in run.stdout
+    assert "who is installed all the same is compared" in run.stdout
+    assert (tmp_path / "model.bin").read_text() == "one"
+    asked = (tmp_path / "results" / "results.jsonl").read_text().splitlines()
+    assert len(asked) == 10
+    assert all("benchmarks.peers clips.npz --device cuda" in line for line in asked)
+    assert all(f"--model {tmp_path / 'model.bin'}" in line for line in asked)
+    assert sum("--scenarios streams" in line for line in asked) == 5
+    nothing = _script(_machine(tmp_path), "real")
+    assert (nothing.returncode, "names recordings" in nothing.stdout) == (0, True)
 
 
 def test_nothing_is_begun_beyond_the_budget_and_nothing_unknown_at_all(tmp_path) -> None:

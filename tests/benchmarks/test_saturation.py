@@ -1,6 +1,8 @@
 import json
+from types import SimpleNamespace
 
-from benchmarks.saturation import Saturation, main
+from benchmarks import saturation
+from benchmarks.saturation import Saturation, in_turn, main
 from tests import tiny
 
 
@@ -21,10 +23,31 @@ def test_every_window_has_the_tokens_that_it_is_made_to_have() -> None:
     assert engine._engine.stats.encodes == 3
 
 
+def test_both_ways_to_encode_take_turns_and_one_has_a_stream_of_its_own(monkeypatch) -> None:
+    besides = []
+    monkeypatch.setattr(saturation, "SideStream", lambda device: "side")
+    transcriber = tiny.transcriber()
+    monkeypatch.setattr(type(transcriber.model), "device", SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(transcriber.model, "captures_steps", True)
+    monkeypatch.setattr(saturation, "Engine", lambda *a, beside, **k: besides.append(beside))
+    for overlaps in (True, False):
+        Saturation(transcriber, rows=2, windows_per_encode=1, tokens=3, overlaps=overlaps)
+    assert besides == ["side", None]
+
+    class Noted:
+        def __init__(self, speeds: list[float]) -> None:
+            self.speeds = speeds
+
+        def saturated(self, windows: int) -> SimpleNamespace:
+            return SimpleNamespace(speed=self.speeds.pop(0) * windows)
+
+    assert in_turn(Noted([3.0, 4.0]), Noted([1.0, 2.0]), 10) == [(30.0, 10.0), (40.0, 20.0)]
+
+
 def test_the_path_of_a_gpu_runs_without_one(monkeypatch, capsys) -> None:
     monkeypatch.setattr("benchmarks.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
     arguments = ["--random", "small-random", "--device", "cpu", "--compute-type", "float32", "--cross-kv", "int8"]
-    assert main([*arguments, "--rows", "2", "--windows", "3", "--tokens", "4", "--repeats", "1"]) == 0
+    assert main([*arguments, "--rows", "2", "--windows", "3", "--tokens", "4", "--repeats", "1", "--inline"]) == 0
     *card, last = capsys.readouterr().out.splitlines()
     assert any("RTFx" in line for line in card)
     result = json.loads(last)
@@ -32,3 +55,5 @@ def test_the_path_of_a_gpu_runs_without_one(monkeypatch, capsys) -> None:
     assert result["saturated"]["windows"] == 3
     assert result["bound_alone_s"] > 0
     assert result["alone_s"] > 0
+    assert len(result["beside_and_inline"]) == 2
+    assert any("encoded beside the steps" in line for line in card)

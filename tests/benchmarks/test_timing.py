@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from benchmarks.concurrency import Upload, one_by_one, together
-from benchmarks.latency import Timing, interleave, ratio_interval
+from benchmarks.latency import Timing, interleave
+from benchmarks.ratio import ratio_interval
 
 
 def test_rounds_alternate_who_goes_first() -> None:
