@@ -63,13 +63,13 @@ class CardBounds:
         row = window_bytes(self.dims, self.itemsize, self.cross_kv) + text
         return max(rows * operations / self.card.product_per_s, (weights + rows * row) / self.card.copy_bytes_per_s)
 
-    def window(self, rows: int) -> float:
+    def window(self, rows: int, tokens: int = TOKENS) -> float:
         """A window among so many that are decoded together, one stage after the other."""
-        return self.encoder + self.keys_and_values + TOKENS * self.step(rows) / rows
+        return self.encoder + self.keys_and_values + tokens * self.step(rows) / rows
 
-    def speed(self, rows: int) -> float:
+    def speed(self, rows: int, tokens: int = TOKENS) -> float:
         """Seconds of audio a second (RTFx), windows counted whole."""
-        return CHUNK_LENGTH / self.window(rows)
+        return CHUNK_LENGTH / self.window(rows, tokens)
 
 
 def measure_card(device: torch.device, dtype: torch.dtype) -> Card:

@@ -8,7 +8,8 @@ and its static cache, which it compiles on a GPU; openai-whisper by its own batc
 engine that computes in it. Log-Mel is part of it, of one window for the last two (`benchmarks.random_engines`). A round
 runs all of them, the next in the opposite order, and ratios are of one round. Who is not installed is named and left
 out; what `benchmarks.peers --build` installed in its environments counts. What the texts are worth is
-`benchmarks.peers`, with the real weights of base. Prints a table and one JSON line.
+`benchmarks.peers`, with the real weights of base. Prints a table, with shares of the roofline by the device's ceilings
+as measured in the same run, and one JSON line.
 """
 
 import argparse
@@ -18,14 +19,15 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from benchmarks.card import TOKENS
+from benchmarks.card import TOKENS, CardBounds, measure_card
 from benchmarks.device import device_name, wait
 from benchmarks.random_engines import FasterWhisper, OpenaiWhisper, Ours, Peer, Transformers
-from model.dims import CHUNK_LENGTH
+from model.dims import CHUNK_LENGTH, ModelDimensions
 
 OURS = "ours"
 CACHE = Path.home() / ".cache" / "whisper-service" / "peers"
@@ -109,19 +111,33 @@ def main(arguments: list[str] | None = None) -> int:
     borrow(options.cache)
     device = torch.device(options.device)
     found, missing = peers(options.random, device, options.rows, options.tokens)
+    ours = found[OURS]
+    assert isinstance(ours, Ours)
+    bounds = _bounds(ours.dims, device)
     seconds = measure(found, missing, device, rows=options.rows, tokens=options.tokens, rounds=options.rounds)
     if OURS not in seconds:
         sys.stderr.write(f"ours failed: {missing[OURS]}\n")
         return 1
     run = {"bench": "random_peers", "model": options.random, "device": device_name(device), "rows": options.rows}
+    bound = bounds.speed(options.rows, options.tokens)
+    run |= {"card": asdict(bounds.card), "bound_speed": bound}
     run |= {"tokens": options.tokens, "seconds": seconds, "missing": missing}
     for name, times in seconds.items():
         ratio = statistics.median(their / our for their, our in zip(times, seconds[OURS], strict=True))
         speed = CHUNK_LENGTH * options.rows / statistics.median(times)
-        sys.stdout.write(f"{name:16} {statistics.median(times):8.2f} s   RTFx {speed:8.1f}   {ratio:6.2f} x our time\n")
+        sys.stdout.write(
+            f"{name:16} {statistics.median(times):8.2f} s   RTFx {speed:8.1f}   {ratio:6.2f} x our time"
+            f"   {100 * speed / bound:5.0f} % of the roofline\n"
+        )
     sys.stdout.write("".join(f"not measured, {name}: {reason}\n" for name, reason in missing.items()))
     sys.stdout.write(json.dumps(run) + "\n")
     return 0
+
+
+def _bounds(dims: ModelDimensions, device: torch.device) -> CardBounds:
+    """What no program can beat, by the ceilings of this device as they are now."""
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    return CardBounds(dims, measure_card(device, dtype), dtype.itemsize)
 
 
 if __name__ == "__main__":

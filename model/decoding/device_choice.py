@@ -20,7 +20,7 @@ from model.decoding.inference import Inference, PyTorchInference
 from model.decoding.native_choice import NativeChoice
 from model.decoding.row import Row
 from model.gpu.graphs import LONGEST_PROMPT
-from model.gpu.shapes import SIZES
+from model.gpu.shapes import sizes
 from model.native.inference import NativeInference
 from model.network.whisper import Whisper
 from model.search.rules import Rules
@@ -77,7 +77,7 @@ class DeviceChoice:
         To be called while there are no rows: what it writes, whoever comes writes over.
         """
         most = min(self._inference.n_windows, self._selection.scratch)
-        for n in dict.fromkeys(min(size, most) for size in SIZES):
+        for n in sizes(most):
             for drawing in (False, True):
                 self._inference.advance(
                     self._selection,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+_SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 """To which a number of rows, or of windows, is padded."""
 _SIZE_STEP = 32
 """Beyond the largest of them: its multiples."""
@@ -22,8 +22,13 @@ def bucket(count: int, most: int) -> int:
     """The size, at most `most`, to which so many are padded; ValueError unless 1 <= count <= most."""
     if not 1 <= count <= most:
         raise ValueError(f"{count} is not between 1 and {most}")
-    fitting = (size for size in SIZES if size >= count)
+    fitting = (size for size in _SIZES if size >= count)
     return min(next(fitting, -(-count // _SIZE_STEP) * _SIZE_STEP), most)
+
+
+def sizes(most: int) -> list[int]:
+    """Every size that `bucket` can give for up to so many."""
+    return sorted({bucket(count, most) for count in range(1, most + 1)})
 
 
 class Shape(Protocol):

@@ -21,6 +21,7 @@ def test_a_window_takes_what_its_operations_and_bytes_say(name, encode_ms, step_
     assert 1e3 * (bounds.encoder + bounds.keys_and_values) == pytest.approx(encode_ms, rel=0.01)
     assert 1e3 * bounds.step(1) == pytest.approx(step_ms, rel=0.02)
     assert bounds.speed(64) == pytest.approx(speed, rel=0.01)
+    assert bounds.window(8, 0) == bounds.encoder + bounds.keys_and_values
 
 
 def test_8_bits_raise_the_roof_of_a_large_model() -> None:

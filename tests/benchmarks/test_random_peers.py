@@ -77,6 +77,8 @@ def test_who_is_not_installed_is_named(monkeypatch, capsys) -> None:
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(result["missing"]) == {"faster-whisper", "transformers", "openai-whisper"}
     assert list(result["seconds"]) == ["ours"]
+    assert result["card"]["product_per_s"] > 0
+    assert result["bound_speed"] > 0
 
 
 @pytest.mark.oracle

@@ -4,13 +4,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model.gpu.shapes import AskedShape, StepShape, bucket
+from model.gpu.shapes import AskedShape, StepShape, bucket, sizes
 
 
 def test_sizes_are_few_small_steps_and_then_multiples_of_32() -> None:
-    sizes = sorted({bucket(count, 512) for count in range(1, 513)})
-    assert sizes[:12] == [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128]
-    assert {b - a for a, b in itertools.pairwise(sizes[9:])} == {32}
+    assert sizes(512)[:12] == [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128]
+    assert {b - a for a, b in itertools.pairwise(sizes(512)[9:])} == {32}
+    assert sizes(100)[-3:] == [64, 96, 100]
+
+
+@given(most=st.integers(1, 300))
+def test_who_records_every_size_beforehand_has_that_of_any_number_of_rows(most) -> None:
+    """In memory of one row more, which a language may borrow."""
+    recorded = {bucket(count, most + 1) for count in sizes(most)}
+    assert {bucket(count, most + 1) for count in range(1, most + 1)} == recorded
 
 
 @given(most=st.integers(1, 600), data=st.data())
