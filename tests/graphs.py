@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from model.decoding import batch as decode
-from model.decoding.choice import HostChoice
 from model.decoding.device_choice import DeviceChoice
 from model.decoding.inference import PyTorchInference
 from model.gpu.graphs import Run
@@ -70,8 +69,7 @@ def choose_on_device(monkeypatch: pytest.MonkeyPatch, *, ahead: bool) -> None:
     """Let every new batch choose its tokens as on a GPU."""
 
     def chosen(model, inference, rules, tokenizer, *, n_rows):
-        host = HostChoice(inference, rules, model.device)
         selection = Selection(model.dims, tokenizer, rules, n_rows=n_rows, device=model.device)
-        return DeviceChoice(inference, host, selection, rules, ahead=ahead)
+        return DeviceChoice(inference, selection, rules, ahead=ahead)
 
     monkeypatch.setattr(decode, "make_choice", chosen)

@@ -1,7 +1,7 @@
 """Who chooses the rows' next tokens, and where: the seam between `model.decoding.batch` and the device.
 
 `Choice` is the seam. `HostChoice` takes the logits of a step, masks them, and reads the tokens back before anything
-else happens: on a CPU, where reading costs nothing, and for beams everywhere, whose survivors are chosen in Python.
+else happens, beams' survivors chosen in Python: on a CPU, where reading costs nothing, and on a GPU with plain steps.
 `model.decoding.device_choice` leaves all that on a GPU.
 """
 

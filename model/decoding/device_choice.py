@@ -4,10 +4,11 @@ Implements `model.decoding.choice` for a GPU. A row's last token never leaves th
 (`model.search.selection`), so the next step can be launched before the host has read this one: while the device works
 on it, the host reads, ends windows, and lets others in.
 
-- What was launched and not read yet is a **flight**, read in order. A row that turns out to have ended has made one
-  step too many: its place in the flight is emptied, and what it wrote lies in memory that is its own or nobody's.
-- Rows with beams go through the host (`HostChoice`), and while there are any, every step is read at once; rows without
-  beams keep their homes and their draws meanwhile.
+- What was launched and not read yet is a **flight**, read in order (`model.decoding.flight`). A row that turns out to
+  have ended has made one step too many: it is struck out of the flight, and what it wrote lies in memory that is its
+  own or nobody's.
+- Beams survive on the device as well (`model.search.beam_selection`); the host gets their candidates a step later, and
+  comes to the same survivors. While there are any, logits are captured and the choice is launched operator by operator.
 """
 
 from collections import deque
@@ -16,60 +17,42 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from model.decoding.choice import Choice, HostChoice
+from model.decoding.flight import Candidates, Flight, Tokens
 from model.decoding.inference import Inference, PyTorchInference
 from model.decoding.native_choice import NativeChoice
-from model.decoding.row import Row
+from model.decoding.row import Decoding, Row
 from model.gpu.graphs import LONGEST_PROMPT
 from model.gpu.shapes import sizes
 from model.native.inference import NativeInference
 from model.network.whisper import Whisper
+from model.search.beam_selection import extend
 from model.search.rules import Rules
 from model.search.selection import Selection
 from model.tokenizer import Tokenizer
-from model.transfer import Fetched
+from model.transfer import send
 
 
 def make_choice(model: Whisper, inference: Inference, rules: Rules, tokenizer: Tokenizer, *, n_rows: int) -> Choice:
     """On a GPU whose steps are captured the choice is made there, beside the decoder in C it is made in C."""
     if isinstance(inference, NativeInference):
         return NativeChoice(inference, rules, tokenizer.timestamp_begin)
-    host = HostChoice(inference, rules, model.device)
     captured = model.device.type == "cuda" and model.captures_steps
     if not captured or not isinstance(inference, PyTorchInference):
-        return host
+        return HostChoice(inference, rules, model.device)
     selection = Selection(model.dims, tokenizer, rules, n_rows=n_rows, device=model.device)
-    return DeviceChoice(inference, host, selection, rules, ahead=True)
-
-
-class _Flight:
-    """Tokens on their way to the host."""
-
-    def __init__(self, rows: Sequence[Row], chosen: Tensor) -> None:
-        self.rows: list[Row | None] = list(rows)
-        self._chosen = Fetched(chosen)
-        for row in rows:
-            row.in_flight += 1
-
-    def land(self) -> None:
-        tokens, logprobs = self._chosen.read().tolist()
-        for row, token, logprob in zip(self.rows, tokens, logprobs, strict=True):
-            if row is not None:
-                row.in_flight -= 1
-                row.push(int(token), logprob)
+    return DeviceChoice(inference, selection, rules, ahead=True)
 
 
 class DeviceChoice:
     """`Choice` on a device, at most one step ahead of the host."""
 
-    def __init__(
-        self, inference: PyTorchInference, host: HostChoice, selection: Selection, rules: Rules, *, ahead: bool
-    ) -> None:
+    def __init__(self, inference: PyTorchInference, selection: Selection, rules: Rules, *, ahead: bool) -> None:
         """`ahead`: whether a step is launched before the one before it is read."""
-        self._inference, self._host, self._selection, self._rules = inference, host, selection, rules
+        self._inference, self._selection, self._rules = inference, selection, rules
         self._ahead = ahead
         self._homes: dict[Row, int] = {}
         self._free = list(range(selection.scratch))
-        self._flights: deque[_Flight] = deque()
+        self._flights: deque[Flight] = deque()
 
     def prepare(self, together: int) -> None:
         """Have the steps of greedy rows and of draws recorded, and the prompts of up to so many windows that begin.
@@ -95,27 +78,18 @@ class DeviceChoice:
         """See `Choice`."""
         for row in rows:
             self.leave(row)
-        alone = [i for i, row in enumerate(rows) if row.decoding.beams is None]
-        if len(alone) < len(rows):
-            beams = [i for i, row in enumerate(rows) if row.decoding.beams is not None]
-            self._host.begin([rows[i] for i in beams], logits[beams])
-        if alone:
-            for i in alone:
-                self._settle_in(rows[i])
-            self._choose([rows[i] for i in alone], logits if len(alone) == len(rows) else logits[alone])
+            self._settle_in(row)
+        self._choose(rows, logits)
         if not self._ahead:
             self._land(0)
 
     def step(self, rows: Sequence[Row]) -> None:
         """See `Choice`."""
-        beams = [i for i, row in enumerate(rows) if row.decoding.beams is not None]
-        if not beams:
-            self._flights.append(_Flight(rows, self._advance(rows)))
-            self._land(1 if self._ahead else 0)
-        elif self._flights:
-            self._land(0)  # and no step: who has ended must go first
+        if any(row.decoding.beams is not None for row in rows):
+            self._choose(rows, self._advance(rows, drawing=None), moves=True)
         else:
-            self._step_with(beams, rows)
+            self._flights.append(Flight([Tokens(rows, self._advance(rows, drawing=_is_drawing(rows)))]))
+        self._land(1 if self._ahead else 0)
 
     def leave(self, row: Row) -> None:
         """See `Choice`."""
@@ -123,7 +97,7 @@ class DeviceChoice:
             self._free.append(self._homes.pop(row))
         row.in_flight = 0
         for flight in self._flights:
-            flight.rows = [None if flown is row else flown for flown in flight.rows]
+            flight.strike(row)
 
     def _settle_in(self, row: Row) -> None:
         home = self._homes[row] = self._free.pop()
@@ -136,30 +110,42 @@ class DeviceChoice:
             first_to=self._rules.first_time_to(options),
         )
 
-    def _advance(self, rows: Sequence[Row]) -> Tensor:
+    def _advance(self, rows: Sequence[Row], *, drawing: bool | None) -> Tensor:
         return self._inference.advance(
             self._selection,
             homes=[self._homes[row] for row in rows],
             counts=[row.said for row in rows],
             lengths=[row.length for row in rows],
             windows=[row.decoding.slot for row in rows],
-            drawing=_is_drawing(rows),
+            drawing=drawing,
         )
 
-    def _step_with(self, beams: list[int], rows: Sequence[Row]) -> None:
-        """A step of a batch with beams, every token of which the host knows, before and after."""
-        logits = self._host.logits(rows)
-        chosen = set(beams)
-        alone = [i for i in range(len(rows)) if i not in chosen]
-        if alone:
-            self._choose([rows[i] for i in alone], logits[alone])
-        self._host.choose(logits[beams], [rows[i] for i in beams])
-        self._land(0)
+    def _choose(self, rows: Sequence[Row], logits: Tensor, *, moves: bool = False) -> None:
+        """Rows say a token out of logits that are there already, (len(rows), n_vocab).
 
-    def _choose(self, rows: Sequence[Row], logits: Tensor) -> None:
-        """Rows say a token out of logits that are there already."""
-        places = self._selection.rows([self._homes[row] for row in rows], [row.said for row in rows])
-        self._flights.append(_Flight(rows, self._selection.choose(logits, places, drawing=_is_drawing(rows))))
+        `moves`: whether beams that take over another one's past have a past of their own.
+        """
+        places = {row: i for i, row in enumerate(rows)}
+        parts: list[Tokens | Candidates] = []
+        alone = [row for row in rows if row.decoding.beams is None]
+        if alone:
+            own = logits if len(alone) == len(rows) else logits[send([places[row] for row in alone], logits.device)]
+            parts.append(Tokens(alone, self._selection.choose(own, self._said(alone), drawing=_is_drawing(alone))))
+        widths: dict[int, list[Decoding]] = {}
+        for decoding in dict.fromkeys(row.decoding for row in rows if row.decoding.beams is not None):
+            widths.setdefault(len(decoding.rows), []).append(decoding)
+        for width, decodings in widths.items():
+            beams = [row for decoding in decodings for row in decoding.rows]
+            index = send([places[row] for row in beams], logits.device)
+            candidates, sources = extend(self._selection, logits[index], self._said(beams), width)
+            if moves and width > 1:  # rows of the batch are where their logits are
+                self._inference.take_over(index[sources], index, max(row.length for row in beams) + 1)
+            parts.append(Candidates(decodings, candidates))
+        self._flights.append(Flight(parts))
+
+    def _said(self, rows: Sequence[Row]) -> Tensor:
+        """What `Selection` wants to know of rows."""
+        return self._selection.rows([self._homes[row] for row in rows], [row.said for row in rows])
 
     def _land(self, keep: int) -> None:
         """Read all flights but the last `keep`."""

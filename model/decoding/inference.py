@@ -158,13 +158,13 @@ class PyTorchInference:
         counts: Sequence[int],
         lengths: Sequence[int],
         windows: Sequence[int],
-        drawing: bool,
+        drawing: bool | None,
     ) -> Tensor:
         """A step, and the choice that follows it, without the host: see `Selection.choose` for the answer, (2, rows).
 
-        `homes` and `counts` say which token each row feeds and what it may say; `drawing`: whether any row draws. A
-        row may be taken one step beyond the text context; what it says there means nothing. The answer's memory may be
-        used again by the next step.
+        `homes` and `counts` say which token each row feeds and what it may say; `drawing`: whether any row draws; None
+        is for who chooses by himself, out of logits (rows, n_vocab). A row may be taken one step beyond the text
+        context; what it says there means nothing. The answer's memory may be used again by the next step.
         """
         lengths = [min(length, self._cache.keys.shape[3] - 1) for length in lengths]
         if (graphs := self._graphs_for(windows)) is not None:
@@ -174,7 +174,7 @@ class PyTorchInference:
         rows = selection.rows(homes, counts)
         view = StepView(self._cache, lengths=lengths, windows=windows)
         logits = self._decoder.logits(self._decoder(selection.last(rows), view.positions, view))
-        return selection.choose(logits, rows, drawing=drawing)
+        return logits if drawing is None else selection.choose(logits, rows, drawing=drawing)
 
     def _graphs_for(self, windows: Sequence[int]) -> StepGraphs | None:
         """Captured steps that can hear these windows: torch's attention of a fixed shape wants whole ones."""
@@ -193,6 +193,10 @@ class PyTorchInference:
     def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
         """See `Inference`."""
         self._cache.copy_rows(sources, targets, length)
+
+    def take_over(self, sources: Tensor, targets: Tensor, length: int) -> None:
+        """`copy_rows` for rows that only the device knows, (n,) each."""
+        self._cache.take_over(sources, targets, length)
 
     def clear_row(self, row: int) -> None:
         """See `Inference`."""

@@ -22,6 +22,7 @@ from model.gpu.graphs import LONGEST_PROMPT, Backend
 from model.gpu.split_check import choose_cross_attention
 from model.network.whisper import TextDecoder, Whisper
 from model.options import TranscribeOptions
+from model.search.beam_selection import extend
 from model.search.rules import Rules
 from model.search.selection import Selection
 from model.tokenizer import Tokenizer
@@ -165,7 +166,7 @@ class _Rows:
 def choices_agree(
     dims: ModelDimensions, tokenizer: Tokenizer, device: torch.device, *, in_triton: bool = False
 ) -> bool:
-    """Whether the grammar and the draws of `model.search.selection` are on a device what they are on the host.
+    """Whether the grammar, the draws and the beams of `model.search` are on a device what they are on the host.
 
     `in_triton`: those of `model.gpu.greedy_choice` as well, which draws nothing.
     """
@@ -173,9 +174,11 @@ def choices_agree(
     # Steep: where all tokens are about as probable, a draw falls now and then so near to the border of two of them that
     # the last bit of a sum decides.
     every = [torch.randn(2, dims.n_vocab, generator=generator) * 10 for _ in range(4)]
-    choose = partial(Selection.choose, drawing=True)
-    wanted = _choices(dims, tokenizer, torch.device("cpu"), every, choose)
+    choose, host = partial(Selection.choose, drawing=True), torch.device("cpu")
+    wanted = _choices(dims, tokenizer, host, every, choose)
     if _choices(dims, tokenizer, device, every, choose) != wanted:
+        return False
+    if _choices(dims, tokenizer, device, every, _beams) != _choices(dims, tokenizer, host, every, _beams):
         return False
     if not in_triton:
         return True
@@ -185,6 +188,12 @@ def choices_agree(
     return [said[0] for said in greedy] == [said[0] for said in wanted]
 
 
+def _beams(selection: Selection, logits: Tensor, rows: Tensor) -> Tensor:
+    """What a window's two beams might say, and whose past each takes over."""
+    candidates, sources = extend(selection, logits, rows, 2)
+    return torch.cat((candidates[0].flatten(), sources))[None]
+
+
 def _choices(
     dims: ModelDimensions,
     tokenizer: Tokenizer,
@@ -192,7 +201,7 @@ def _choices(
     every: Sequence[Tensor],
     choose: Callable[[Selection, Tensor, Tensor], Tensor],
 ) -> list[list[float]]:
-    """What a row without a draw and one with draws say."""
+    """What two rows say, step by step; the second is one with draws, where there are any."""
     options, rules = TranscribeOptions(), Rules(dims, tokenizer, device)
     selection = Selection(dims, tokenizer, rules, n_rows=2, device=device)
     for home, temperature in enumerate((0.0, 0.7)):

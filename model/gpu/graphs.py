@@ -20,7 +20,7 @@ Source: torch's notes on CUDA graphs (side stream for warm-up, static inputs, sh
 from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol, TypeAlias, cast
+from typing import Literal, Protocol, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,9 @@ LONGEST_PROMPT = 4
 
 Run: TypeAlias = Callable[[], Tensor]
 """Work on fixed memory; the answer lies in memory that the next run may overwrite."""
+_Key: TypeAlias = tuple[Shape, Literal["fed", "logits", "greedy", "drawn"]]
+"""A shape, and what is captured: logits after tokens that the host feeds, or after those that were chosen on the
+device; or tokens, as the most probable ones or with draws among them."""
 
 
 class Backend(Protocol):
@@ -87,8 +90,7 @@ class StepGraphs:
         self._view = view or FixedStepView
         most = 6 * max_rows + max_windows * (2 + max_rows)
         self._inputs = torch.zeros(most, dtype=torch.long, device=cache.keys.device)
-        self._graphs: dict[tuple[Shape, bool | None], Run] = {}
-        """By shape, and whether rows draw; None where the answer is logits."""
+        self._graphs: dict[_Key, Run] = {}
 
     def step(self, tokens: Sequence[int], *, lengths: Sequence[int], windows: Sequence[int]) -> Tensor:
         """See `model.decoding.inference.Inference.step`.
@@ -97,7 +99,7 @@ class StepGraphs:
         """
         shape = self._shape(windows)
         self._write(shape, tokens, lengths, windows)
-        return self._replay((shape, None), partial(self._run, shape))[: len(tokens)].clone()
+        return self._replay((shape, "fed"), partial(self._run, shape))[: len(tokens)].clone()
 
     def takes(self, prompts: Sequence[Sequence[int]]) -> bool:
         """Whether `prompts` can read these: short ones, as most are, for each length is a shape of its own."""
@@ -116,7 +118,7 @@ class StepGraphs:
         heard = [window for window in windows for _ in range(length)]
         shape = self._shape(heard)
         self._write(shape, tokens, [*range(length)] * len(prompts), heard, slots=slots)
-        return self._replay((shape, None), partial(self._run, shape))[: len(tokens)]
+        return self._replay((shape, "fed"), partial(self._run, shape))[: len(tokens)]
 
     def advance(
         self,
@@ -126,7 +128,7 @@ class StepGraphs:
         counts: Sequence[int],
         lengths: Sequence[int],
         windows: Sequence[int],
-        drawing: bool,
+        drawing: bool | None,
     ) -> Tensor:
         """See `model.decoding.inference.PyTorchInference.advance`. Raises what `step` does."""
         shape = self._shape(windows)
@@ -134,12 +136,15 @@ class StepGraphs:
         known = [*homes, *[selection.scratch] * spare, *selection.within(counts), *[0] * spare]
         unread = [0] * len(homes)  # the tokens are on the device
         self._write(shape, unread, lengths, windows, before=known)
-        return self._replay((shape, drawing), partial(self._run_on, shape, selection, drawing))[:, : len(homes)]
+        run = partial(self._run_on, shape, selection, drawing)
+        if drawing is None:
+            return self._replay((shape, "logits"), run)[: len(homes)]
+        return self._replay((shape, "drawn" if drawing else "greedy"), run)[:, : len(homes)]
 
     def _shape(self, windows: Sequence[int]) -> Shape:
         return self._shapes.of(windows, max_windows=self._max_windows, max_rows=self._max_rows)
 
-    def _replay(self, key: tuple[Shape, bool | None], run: Run) -> Tensor:
+    def _replay(self, key: _Key, run: Run) -> Tensor:
         """Repeat what was captured under this name; capture it first where it is new."""
         try:
             if key not in self._graphs:
@@ -174,15 +179,15 @@ class StepGraphs:
         view = self._view(self._cache, shape, self._inputs)
         return self._decoder.logits(view.hidden_states(self._decoder, view.tokens))
 
-    def _run_on(self, shape: Shape, selection: Selection, drawing: bool) -> Tensor:
-        """What is captured where the tokens stay on the device: (2, rows) of `Selection.choose`.
+    def _run_on(self, shape: Shape, selection: Selection, drawing: bool | None) -> Tensor:
+        """What is captured where the tokens stay on the device: (2, rows) of `Selection.choose`, or logits for None.
 
         Homes and counts precede what a step reads otherwise.
         """
         rows = self._inputs[: 2 * shape.rows].view(2, -1)
         view = self._view(self._cache, shape, self._inputs[2 * shape.rows :])
         logits = self._decoder.logits(view.hidden_states(self._decoder, selection.last(rows)))
-        return view.choose(selection, logits, rows, drawing=drawing)
+        return logits if drawing is None else view.choose(selection, logits, rows, drawing=drawing)
 
 
 class FixedStepView(FixedView):

@@ -81,12 +81,13 @@ class KVCache:
 
     def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
         """Rows take over the first `length` positions of other rows, all of them read before any is written."""
-        read: int | Tensor
-        write: int | Tensor
         if len(sources) == 1:  # a row that left, as in every other step of a full batch: an index would be sent first
-            read, write = sources[0], targets[0]
+            self.take_over(sources[0], targets[0], length)
         else:
-            read, write = (send(rows, self.keys.device) for rows in (sources, targets))
+            self.take_over(send(sources, self.keys.device), send(targets, self.keys.device), length)
+
+    def take_over(self, read: int | Tensor, write: int | Tensor, length: int) -> None:
+        """`copy_rows` for rows whose numbers are on the device, (n,) each, or for a single one."""
         for memory in (self.keys, self.values):
             memory[:, write, :, :length] = memory[:, read, :, :length]
 

@@ -40,6 +40,8 @@ class Tables:
     """(homes, n), float32: temperature, whether it has timestamps, one more than its highest first one, and draws."""
     suppressed: Tensor
     """(homes, n_vocab), truth values: what it never says."""
+    sums: Tensor
+    """(homes,), float32: log-probability of a beam's text."""
     timestamp_begin: int
     eot: int
 
@@ -62,13 +64,15 @@ class Selection:
         """The last timestamp among the first i tokens at column i."""
         self._settings = torch.zeros(homes, _UNIFORMS + self._most + 1, device=device)
         self._suppressed = torch.zeros(homes, dims.n_vocab, dtype=torch.bool, device=device)
+        self._sums = torch.zeros(homes, device=device)
 
     @property
     def tables(self) -> Tables:
         """The memory itself, not a copy."""
         return Tables(
-            self._said, self._last_times, self._settings, self._suppressed, timestamp_begin=self._begin, eot=self._eot
-        )
+            self._said, self._last_times, self._settings, self._suppressed, self._sums,
+            timestamp_begin=self._begin, eot=self._eot,
+        )  # fmt: skip
 
     def begin(
         self, home: int, suppressed: tuple[int, ...], *, temperature: float, seed: int | None, first_to: int | None
@@ -84,6 +88,7 @@ class Selection:
         self._settings[home, : len(settings)].copy_(pinned(settings, self._device), non_blocking=True)
         self._suppressed[home] = False
         self._suppressed[home].index_fill_(0, self._rules.index(suppressed), True)
+        self._sums[home] = 0.0
 
     def rows(self, homes: Sequence[int], counts: Sequence[int]) -> Tensor:
         """(2, rows): what `last` and `choose` want to know of rows, on the device."""
@@ -105,12 +110,11 @@ class Selection:
         `drawing`: whether any row is above temperature 0.
         """
         homes, counts = rows
-        settings = self._settings[homes]
         last_times = self._last_times[homes, counts]
-        masked = logits.masked_fill(self._suppressed[homes], -torch.inf)
-        self._constrain(masked, self._said[homes, counts], self._said[homes, counts + 1], last_times, settings)
+        masked = self.masked(logits, rows)
         tokens = masked.argmax(-1)
         if drawing:
+            settings = self._settings[homes]
             temperatures = settings[:, _TEMPERATURE]
             uniforms = settings.gather(1, _UNIFORMS + counts[:, None])
             drawn = draw(masked / temperatures.clamp(min=1e-4)[:, None], uniforms)
@@ -119,6 +123,14 @@ class Selection:
         self._last_times[homes, counts + 1] = torch.where(tokens >= self._begin, tokens, last_times)
         logprobs = masked.gather(1, tokens[:, None])[:, 0] - masked.logsumexp(-1)
         return torch.stack((tokens.float(), logprobs))
+
+    def masked(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """A copy of logits (rows, n_vocab) in which what each row may not say next is -inf."""
+        homes, counts = rows
+        masked = logits.masked_fill(self._suppressed[homes], -torch.inf)
+        before, last = self._said[homes, counts], self._said[homes, counts + 1]
+        self._constrain(masked, before, last, self._last_times[homes, counts], self._settings[homes])
+        return masked
 
     def _constrain(self, logits: Tensor, before: Tensor, last: Tensor, last_times: Tensor, settings: Tensor) -> None:
         """`model.search.rules.TimestampGrammar.limits` of all rows, applied in place."""

@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from model.decoding import device_choice
+from model.decoding import flight
 from model.decoding.batch import DecodingBatch, run_to_end
 from model.options import TranscribeOptions
 from model.transfer import Fetched
@@ -115,10 +115,11 @@ def test_any_mix_of_rows_gives_what_each_gives_alone(
     assert results.keys() | dropped == set(range(N))
 
 
-def test_a_step_is_launched_before_the_one_before_it_is_read(monkeypatch) -> None:
+@pytest.mark.parametrize("beams", [None, 3])
+def test_a_step_is_launched_before_the_one_before_it_is_read(beams, monkeypatch) -> None:
     course: list[str] = []
     choose_on_device(monkeypatch, ahead=True)
-    batch = _batch(2)
+    batch = DecodingBatch(TINY.model, TINY.tokenizer, max_windows=2, max_rows=4)
     advance = batch._inference.advance
 
     class Noted(Fetched):
@@ -130,15 +131,15 @@ def test_a_step_is_launched_before_the_one_before_it_is_read(monkeypatch) -> Non
         course.append("launch")
         return advance(*arguments, **options)
 
-    monkeypatch.setattr(device_choice, "Fetched", Noted)
+    monkeypatch.setattr(flight, "Fetched", Noted)
     monkeypatch.setattr(batch._inference, "advance", noted)
     slots = batch.encode(MEL[:2])
     for i, slot in enumerate(slots):
-        batch.start(slot, Window(i, 0, 3000, "en"), replace(OPTIONS[0], sample_len=4))
+        batch.start(slot, Window(i, 0, 3000, "en"), replace(OPTIONS[0], sample_len=4, beam_size=None if i else beams))
     assert course == []
     assert len(list(run_to_end(batch))) == 2
-    # The first tokens of two windows, then every step behind the launch of the next one.
-    assert course == ["launch", "read", "read", *["launch", "read"] * 3]
+    # The first tokens of two windows, then every step behind the launch of the next one: with beams in two parts.
+    assert course == ["launch", "read", "read", *["launch", *["read"] * (2 if beams else 1)] * 3]
 
 
 def test_what_is_in_the_air_when_its_row_leaves_is_nobodys(alone, monkeypatch) -> None:
@@ -197,12 +198,13 @@ def test_real_weights_say_the_same_along_the_whole_ladder(base, clips, monkeypat
         monkeypatch.setattr(base, "batch", batch)
         return base.decode(clips / "en-jfk.flac", language="en", **options)
 
-    wanted = decode(temperature=(0.0,))
+    wanted, beams = decode(temperature=(0.0,)), decode(temperature=(0.0,), beam_size=5)
     choose_on_device(monkeypatch, ahead=False)
     drawn = decode(**ladder)
     choose_on_device(monkeypatch, ahead=True)
     capture_steps(monkeypatch, Again())
     assert _same(decode(temperature=(0.0,)), wanted)
     assert _same(decode(**ladder), drawn)
+    assert _same(decode(temperature=(0.0,), beam_size=5), beams)
     assert drawn.temperature == 0.8
     assert "country" in drawn.text

@@ -1,5 +1,6 @@
 """The check at the start believes a fast path that does the same, and no other."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,18 @@ def test_a_path_that_does_the_same_is_believed() -> None:
     assert deviation(MODEL, TOKENIZER, again, Inline()) < 1e-4
     assert again.replays > again.captures >= 2
     assert choices_agree(tiny.DIMS, TOKENIZER, torch.device("cpu"))
+
+
+def test_beams_that_survive_otherwise_are_seen(monkeypatch) -> None:
+    calls = itertools.count()
+    original = step_check.extend
+
+    def extend(*arguments):
+        candidates, sources = original(*arguments)
+        return candidates, sources if next(calls) < 4 else sources.flip(0)  # those of the device come first
+
+    monkeypatch.setattr(step_check, "extend", extend)
+    assert not choices_agree(tiny.DIMS, TOKENIZER, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -183,8 +184,8 @@ def test_tokens_chosen_on_a_device_are_those_chosen_on_the_host_and_nobody_waits
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("cross_attention", ["torch", "auto"])
-def test_windows_come_and_go_and_nobody_waits_but_for_tokens(cross_attention) -> None:
+@pytest.mark.parametrize(("cross_attention", "beams"), [("torch", None), ("auto", None), ("torch", 2), ("auto", 2)])
+def test_windows_come_and_go_and_nobody_waits_but_for_tokens(cross_attention, beams) -> None:
     tokenizer, device = get_tokenizer(tiny.DIMS), torch.device("cuda", 0)
     model = Whisper.from_tensors(tiny.DIMS, tiny.tensors(), device, torch.float16)
     settle_steps(model, tokenizer, cross_attention=cross_attention, cuda_graphs="true")
@@ -197,9 +198,8 @@ def test_windows_come_and_go_and_nobody_waits_but_for_tokens(cross_attention) ->
         for first in (0, 3):
             slots = batch.encode(mel[first : first + 3])
             lengths = [3 + 2 * (first + i) for i in range(3)]
-            options = [
-                TranscribeOptions(language="en", temperature=(0.0,), sample_len=n, guards=False) for n in lengths
-            ]
+            alike = TranscribeOptions(language="en", temperature=(0.0,), guards=False)
+            options = [replace(alike, sample_len=n, beam_size=beams if n % 4 == 3 else None) for n in lengths]
             starts = [Start(s, Window(0, 0, 3000, "en"), o) for s, o in zip(slots, options, strict=True)]
             batch.start_all(starts)
             for _ in range(2):

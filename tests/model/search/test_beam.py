@@ -16,6 +16,7 @@ from model.search.sampling import row_seed
 from model.weights import Weights
 from model.window import DecodingResult, Window
 from tests import tiny
+from tests.graphs import choose_on_device
 
 TINY = tiny.transcriber()
 MEL = torch.randn(3, 80, 3000, generator=torch.Generator().manual_seed(11))
@@ -41,12 +42,14 @@ def _decode(mel: torch.Tensor, options: TranscribeOptions, prompt: tuple[int, ..
 @pytest.mark.oracle
 @pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")  # numpy, of the reference's code
 @pytest.mark.parametrize("search", SEARCHES)
-@pytest.mark.parametrize("clip", [0, 1])
-def test_beams_find_the_reference_s_text(search: dict[str, Any], clip: int) -> None:
+@pytest.mark.parametrize(("clip", "on_device"), [(0, False), (1, False), (0, True), (1, True)])
+def test_beams_find_the_reference_s_text(search: dict[str, Any], clip: int, on_device: bool, monkeypatch) -> None:
     from whisper.decoding import DecodingOptions, decode
 
     from tests.oracle.reference import reference_model
 
+    if on_device:
+        choose_on_device(monkeypatch, ahead=True)
     reference = reference_model(Weights(tiny.DIMS, tiny.tensors(), "tiny-random", None))
     prompt = (400, 500) if clip else ()
     asked = DecodingOptions(language="en", sample_len=14, fp16=False, prompt=list(prompt), **search)
