@@ -7,14 +7,18 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from model.decoding import flight
+from model.decoding.device_choice import DeviceChoice
 from model.decoding.inference import PyTorchInference
+from model.decoding.row import Decoding, Row
 from model.gpu.graphs import Immediate
 from model.network.whisper import Whisper
 from model.options import TranscribeOptions
 from model.search.rules import Rules
 from model.search.selection import Selection
 from model.tokenizer import get_tokenizer
-from model.transfer import pinned, send
+from model.transfer import Fetched, pinned, send
+from model.window import Window
 from tests import tiny
 
 META = torch.device("meta")
@@ -85,6 +89,42 @@ def test_nothing_that_rows_do_makes_anybody_wait(model, monkeypatch, cross_kv, c
         logits = _course(inference)
     assert logits.shape == (3, 2, tiny.DIMS.n_vocab)
     assert indices.lists == []
+
+
+class _Read(Fetched):
+    """Numbers that differ, in the place of those that a tensor without data does not have."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._host = torch.arange(tensor.numel()).view(tensor.shape).float()
+        self._event = None
+
+
+def test_a_choice_on_the_device_waits_for_nothing_but_what_it_reads(model, monkeypatch) -> None:
+    """Rows that are greedy, drawn and of beams of two widths begin, go on and leave."""
+    monkeypatch.setattr(flight, "Fetched", _Read)
+    tokenizer = get_tokenizer(tiny.DIMS)
+    rules = Rules(tiny.DIMS, tokenizer, META)
+    selection = Selection(tiny.DIMS, tokenizer, rules, n_rows=12, device=META)
+    inference = PyTorchInference(model, n_windows=5, n_rows=12, backend=Immediate())
+    choice = DeviceChoice(inference, selection, rules, ahead=True)
+    rows: list[Row] = []
+    for slot, beams in enumerate((None, None, 3, 2, 3)):
+        options = TranscribeOptions(temperature=(0.5 if slot == 1 else 0.0,), beam_size=beams)
+        decoding = Decoding(slot, Window(slot, 0, 3000, "en"), options, "en", (1, 2, 3))
+        decoding.suppressed = rules.suppressed(options)
+        decoding.rows = [Row(decoding, len(rows) + i) for i in range(beams or 1)]
+        decoding.begin(0, rules, tokenizer)
+        rows += decoding.rows
+    with _Indices() as indices:
+        choice.begin(rows, torch.zeros(len(rows), tiny.DIMS.n_vocab, device=META))
+        for _ in range(3):
+            choice.step(rows)
+        for row in rows[2:5]:
+            choice.leave(row)
+        choice.step(rows[:2] + rows[5:])
+        choice.step(rows[:2])
+    assert indices.lists == []
+    assert [len(row.tokens) for row in rows] == [5, 5, 3, 3, 3, 5, 5, 5, 5, 5]
 
 
 def test_a_list_as_an_index_is_noticed() -> None:
