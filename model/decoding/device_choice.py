@@ -138,8 +138,9 @@ class DeviceChoice:
             beams = [row for decoding in decodings for row in decoding.rows]
             index = send([places[row] for row in beams], logits.device)
             candidates, sources = extend(self._selection, logits[index], self._said(beams), width)
-            if moves and width > 1:  # rows of the batch are where their logits are
-                self._inference.take_over(index[sources], index, max(row.length for row in beams) + 1)
+            if moves and width > 1:  # rows of the batch are where their logits are, and a window's share its prompt
+                said = slice(min(d.n_prompt for d in decodings), max(row.length for row in beams) + 1)
+                self._inference.take_over(index[sources], index, said)
             parts.append(Candidates(decodings, candidates))
         self._flights.append(Flight(parts))
 

@@ -194,9 +194,9 @@ class PyTorchInference:
         """See `Inference`."""
         self._cache.copy_rows(sources, targets, length)
 
-    def take_over(self, sources: Tensor, targets: Tensor, length: int) -> None:
-        """`copy_rows` for rows that only the device knows, (n,) each."""
-        self._cache.take_over(sources, targets, length)
+    def take_over(self, sources: Tensor, targets: Tensor, positions: slice) -> None:
+        """`copy_rows` of some positions, for rows that only the device knows, (n,) each."""
+        self._cache.take_over(sources, targets, positions)
 
     def clear_row(self, row: int) -> None:
         """See `Inference`."""
