@@ -1,6 +1,10 @@
+import itertools
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from benchmarks import device
 from benchmarks.card import Card, CardBounds, measure_card
 from model.dims import DIMENSIONS
 
@@ -34,3 +38,13 @@ def test_a_device_has_ceilings() -> None:
     card = measure_card(torch.device("cpu"), torch.float32)
     assert card.product_per_s > 1e8
     assert card.copy_bytes_per_s > 1e7
+
+
+@pytest.mark.parametrize(("kind", "at_once"), [("cpu", 1), ("cuda", 20)])
+def test_a_gpu_is_given_enough_at_once_that_waiting_for_it_does_not_count(kind, at_once, monkeypatch) -> None:
+    course: list[str] = []
+    ticks = itertools.count(step=20.0)
+    monkeypatch.setattr(device, "wait", lambda _: course.append("wait"))
+    monkeypatch.setattr(device, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    assert device.least_time(lambda: course.append("work"), torch.device(kind)) == 20.0 / at_once
+    assert course[:1] + course[-at_once - 2 :] == ["work", "wait", *["work"] * at_once, "wait"]

@@ -22,7 +22,7 @@ from model.decoding.step_check import choices_agree
 from model.dims import ModelDimensions
 from model.gpu import few_rows, greedy_choice
 from model.gpu.shapes import AskedShape
-from model.gpu.split_attention import Asked, Memory, attend
+from model.gpu.split_attention import Asked, Memory, attend, remember
 from model.gpu.split_check import deviation
 from model.gpu.split_step import audio_of
 from model.network.audio_memory import AudioMemory
@@ -127,6 +127,31 @@ def test_a_whole_window_in_any_number_of_parts(dtype, kept, atol) -> None:
     for processors in (1, 132):
         ours = attend(query, audio_of(keys, values, 0), asked, processors=processors)
         torch.testing.assert_close(ours, theirs, atol=4 * atol, rtol=atol)
+
+
+def test_a_slot_beyond_what_32_bits_can_count_is_read_and_written_where_it_lies() -> None:
+    """A pool of a large model has as many numbers a layer; on a CPU what nobody writes takes no memory."""
+    slots, n_ctx, size = 22_500, 1500, 64
+    assert (slots - 1) * n_ctx * size > 2**31
+    dims = ModelDimensions(80, n_ctx, 1, 1, 1, 1, 1, size, 1, 1)
+    keys, values = (AudioMemory(dims, slots, device=DEVICE, dtype=torch.float16, cross_kv="int8") for _ in range(2))
+    generator = torch.Generator().manual_seed(0)
+    for memory in (keys, values):
+        heads = torch.randn(1, 1, n_ctx, size, generator=generator).to(DEVICE, torch.float16)
+        memory.write(0, send([slots - 1], DEVICE), heads)
+    asked, _ = _asked([slots - 1], [n_ctx] * slots, max_windows=slots, max_rows=1)
+    query = torch.randn(1, size, generator=generator).to(DEVICE, torch.float16)
+    theirs = F.scaled_dot_product_attention(
+        query.view(1, 1, size), keys.read(0, slots - 1), values.read(0, slots - 1)
+    ).flatten(1)
+    ours = attend(query, audio_of(keys, values, 0), asked, processors=132)
+    torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=4e-3)
+    assert ours.any()
+    text = Memory(keys.data[0], values.data[0])
+    row = torch.arange(size, device=DEVICE).to(torch.int8)[None]
+    remember(row, row + 1, text, send([slots - 1], DEVICE), send([7], DEVICE))
+    assert torch.equal(keys.data[0, slots - 1, 0, 7], row[0])
+    assert torch.equal(values.data[0, slots - 1, 0, 7], row[0] + 1)
 
 
 def test_nothing_that_is_not_asked_is_looked_at() -> None:
