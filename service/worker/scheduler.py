@@ -24,14 +24,12 @@ _KEPT_FREE = 4
 class Scheduler:
     """The turns of all requests of one worker."""
 
-    def __init__(self, *, steps_between_encodes: int, steps_between_lanes: int | None = None) -> None:
+    def __init__(self, *, steps_between_encodes: int, steps_between_lanes: int) -> None:
         """`steps_between_encodes`: decode steps that running rows get before the next window is encoded.
 
-        `steps_between_lanes`: that many where it is a further window of a request and others are there; as many as
-        `steps_between_encodes` by default.
+        `steps_between_lanes`: that many where it is a further window of a request and others are there.
         """
-        self._steps_between_encodes = steps_between_encodes
-        self._steps_between_lanes = steps_between_encodes if steps_between_lanes is None else steps_between_lanes
+        self._steps_between_encodes, self._steps_between_lanes = steps_between_encodes, steps_between_lanes
         self._steps = 0
         self._deadlines: dict[str, float | None] = {}
         self._widths: dict[str, int] = {}
@@ -53,7 +51,7 @@ class Scheduler:
         """Windows that wait for their turn."""
         return sum(self._queue.values()) + len(self._suspects)
 
-    def add(self, request_id: str, deadline: float | None, *, width: int = 1) -> None:
+    def add(self, request_id: str, deadline: float | None, *, width: int) -> None:
         """A new request; `requeue` says when windows of it wait. `ValueError` if it is known.
 
         `width`: rows that each of its windows takes.

@@ -126,7 +126,7 @@ class Worker(RuleBasedStateMachine):
         self.inside.add(name)
         request = self.requests[name]
         request.round, request.begun = self.round, False
-        self.scheduler.add(name, request.deadline)
+        self.scheduler.add(name, request.deadline, width=1)
         self.scheduler.expect(name, request.seconds)
         self.requeue(name)
 

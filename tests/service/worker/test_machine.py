@@ -97,6 +97,24 @@ def test_groups_of_the_first_version_count_too(machine) -> None:
     assert machine.available == 7000
     machine.old_group("/docker/abc", 600, 99)
     assert machine.available == 500
+    machine.memory(7000, swap=30)
+    assert machine.available == 530
+
+
+def test_a_group_that_says_only_half_of_it_says_nothing(machine) -> None:
+    """No limit, or none of what it holds; what it lacks is not taken for granted."""
+    machine.memory(7000, swap=30)
+    machine.write("proc/self/cgroup", "4:memory:/old\n0::/new\n")
+    machine.write("sys/fs/cgroup/new/memory.max", f"{100 * MIB}\n")
+    machine.write("sys/fs/cgroup/new/memory.swap.max", "0\n")
+    machine.write("sys/fs/cgroup/memory/old/memory.limit_in_bytes", f"{100 * MIB}\n")
+    assert machine.available == 7030
+    machine.write("sys/fs/cgroup/new/memory.stat", f"anon {10 * MIB}\n")
+    assert machine.available == 100 - 10 + 30
+    machine.write("sys/fs/cgroup/memory/old/memory.stat", f"total_rss {50 * MIB}\n")
+    assert machine.available == 100 - 50 + 30
+    (machine.root / "sys/fs/cgroup/memory/old/memory.limit_in_bytes").unlink()
+    assert machine.available == 100 - 10 + 30
 
 
 def test_more_than_is_there_leaves_nothing(machine) -> None:

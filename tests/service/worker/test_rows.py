@@ -57,6 +57,7 @@ def test_a_cpu_decodes_as_many_rows_as_are_asked_for_and_fit(itemsize, cross_kv)
     needed = batch_bytes(LARGE, 5, itemsize=itemsize, cross_kv=cross_kv, has_shadows=True)
     assert cpu_rows(LARGE, itemsize, cross_kv, needed, asked=5) == 5
     assert cpu_rows(LARGE, itemsize, cross_kv, needed + 1000, asked=5, unloaded=1000) == 5
+    assert cpu_rows(LARGE, itemsize, cross_kv, 2 * needed, asked=5) == 5
     for free, unloaded in ((needed - 1, 0), (needed, 1)):
         with pytest.raises(OptionError, match=r"^5 rows take \d+ MiB, and the machine has \d+ MiB left.*; 4 fit$") as e:
             cpu_rows(LARGE, itemsize, cross_kv, free, asked=5, unloaded=unloaded)

@@ -1,3 +1,6 @@
+from collections.abc import Sized
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -7,7 +10,7 @@ PLACES = 8
 
 
 def _scheduler(owed: int = 0) -> Scheduler:
-    return Scheduler(steps_between_encodes=owed)
+    return Scheduler(steps_between_encodes=owed, steps_between_lanes=owed)
 
 
 def _add(scheduler: Scheduler, name: str, deadline: float | None = None, *, width: int = 1) -> None:
@@ -126,6 +129,7 @@ def test_a_suspect_runs_alone() -> None:
     assert scheduler.admit(2, rows=2, running=False, places=PLACES) == ["a", "b"]
     scheduler.suspect("a")
     scheduler.suspect("b")
+    assert _admit(scheduler, 0, running=False) == []
     assert _admit(scheduler, 4, running=False) == ["a"]
     assert _admit(scheduler, 4, running=True) == []
     assert _admit(scheduler, 4, running=False) == ["b"]
@@ -166,20 +170,117 @@ def test_windows_that_found_no_room_wait_before_the_others_in_their_order() -> N
 
 def test_a_request_that_is_not_ready_waits_for_no_window_but_can_be_late() -> None:
     scheduler = _scheduler()
-    scheduler.add("a", 5.0)
+    scheduler.add("a", 5.0, width=1)
     assert (_admit(scheduler, 1, running=False), scheduler.waiting, scheduler.late(5.0)) == ([], 0, ["a"])
     scheduler.requeue("a")
     assert _admit(scheduler, 1, running=False) == ["a"]
 
 
-def test_a_long_file_alone_has_all_places_but_a_quarter() -> None:
+@pytest.mark.parametrize(("places", "kept"), [(2, 1), (3, 1), (8, 2), (16, 4)])
+def test_a_long_file_alone_has_all_places_but_a_quarter(places: int, kept: int) -> None:
+    scheduler = Scheduler(steps_between_encodes=0, steps_between_lanes=32)
+    _add(scheduler, "long")
+    scheduler.requeue("long", 20)
+    assert scheduler.admit(places, rows=places, running=False, places=places) == ["long"] * (places - kept)
+    assert scheduler.admit(kept, rows=kept, running=False, places=places) == []
+    assert scheduler.waiting == 20 - (places - kept)
+    _add(scheduler, "short")
+    assert scheduler.admit(kept, rows=kept, running=False, places=places) == ["short"]
+
+
+def test_a_long_file_has_its_share_again_however_its_windows_left() -> None:
+    def admit(free: int) -> int:
+        return len(scheduler.admit(free, rows=free, running=False, places=8))
+
     scheduler = _scheduler()
     _add(scheduler, "long")
     scheduler.requeue("long", 20)
-    assert scheduler.admit(8, rows=8, running=False, places=8) == ["long"] * 6
-    assert (scheduler.admit(2, rows=2, running=False, places=8), scheduler.waiting) == ([], 14)
-    _add(scheduler, "short")
-    assert scheduler.admit(2, rows=2, running=False, places=8) == ["short"]
+    assert admit(8) == 6
+    scheduler.ended("long")
+    assert admit(8) == 1
+    scheduler.put_back(["long"] * 6)
+    assert admit(8) == 6
+    for _ in range(6):
+        scheduler.suspect("long")
+    for _ in range(6):
+        assert admit(8) == 1
+        scheduler.ended("long")
+    assert admit(8) == 6
+
+
+def test_windows_of_a_long_file_that_wait_take_turns_with_others() -> None:
+    scheduler = _scheduler()
+    _add(scheduler, "long")
+    _add(scheduler, "other")
+    scheduler.requeue("long", 9)
+    order = []
+    for _ in range(8):
+        (name,) = _admit(scheduler, 1, running=False)
+        if name == "other":
+            scheduler.requeue(name)
+        order.append(name)
+    assert order == ["long", "other"] * 4
+
+
+def test_who_waited_before_all_others_once_takes_its_turns_again() -> None:
+    scheduler = _scheduler()
+    for name in ("a", "b"):
+        _add(scheduler, name)
+    assert _order(scheduler, 6) == ["a", "b"] * 3
+    assert scheduler.admit(1, rows=1, running=False, places=PLACES) == ["a"]
+    scheduler.put_back(["a"])
+    assert _order(scheduler, 6) == ["a", "b"] * 3
+
+
+def test_no_more_windows_than_are_free_enter_whatever_rows_there_are() -> None:
+    scheduler = _scheduler()
+    for name in "abc":
+        _add(scheduler, name)
+    assert scheduler.admit(2, rows=8, running=False, places=PLACES) == ["a", "b"]
+
+
+def test_a_request_whose_windows_are_all_under_way_waits_for_none() -> None:
+    scheduler = _scheduler()
+    scheduler.add("under way", None, width=1)
+    scheduler.requeue("under way", 0)
+    assert (_admit(scheduler, 1, running=False), scheduler.waiting) == ([], 0)
+    scheduler.requeue("under way", 2)
+    scheduler.requeue("under way", 0)
+    assert (_admit(scheduler, 1, running=False), scheduler.waiting) == ([], 0)
+
+
+def test_a_request_is_here_once_and_nothing_is_left_of_it() -> None:
+    scheduler = _scheduler()
+    assert _admit(scheduler, 1, running=False) == []
+    for name in ("waits", "runs", "suspect"):
+        _add(scheduler, name, 1.0)
+        with pytest.raises(ValueError, match=name):
+            scheduler.add(name, None, width=1)
+    assert _order(scheduler, 3) == ["waits", "runs", "suspect"]
+    _add(scheduler, "unheard", 1.0)
+    scheduler.expect("unheard", 30.0)
+    scheduler.turn(0.0)
+    assert scheduler.admit(4, rows=4, running=False, places=PLACES)
+    scheduler.suspect("suspect")
+    scheduler.turn(1.0)
+    for name in ("waits", "runs", "suspect", "unheard", "unknown"):
+        scheduler.remove(name)
+        assert name not in (*scheduler.late(9.0), *scheduler.hopeless(9.0))
+    assert (scheduler.waiting, _admit(scheduler, 4, running=False)) == (0, [])
+    parts = {**vars(scheduler), **vars(scheduler._times)}
+    assert not [name for name, part in parts.items() if isinstance(part, Sized) and len(part)]
+
+
+def test_the_other_suspects_go_on_when_one_is_over() -> None:
+    scheduler = _scheduler()
+    for name in "abc":
+        _add(scheduler, name)
+    assert scheduler.admit(3, rows=3, running=False, places=PLACES) == ["a", "b", "c"]
+    for name in "abc":
+        scheduler.suspect(name)
+    scheduler.remove("b")
+    assert scheduler.waiting == 2
+    assert [_admit(scheduler, 4, running=False) for _ in range(3)] == [["a"], ["c"], []]
 
 
 def test_a_long_file_has_a_further_window_beside_others_only_after_many_steps_and_up_to_its_share() -> None:
@@ -226,7 +327,7 @@ def test_windows_of_one_request_that_found_no_room_are_counted_again() -> None:
 
 
 def test_a_wide_window_waits_for_its_rows_and_nobody_overtakes_it() -> None:
-    scheduler = Scheduler(steps_between_encodes=1)
+    scheduler = _scheduler(owed=1)
     for name, width in (("a", 1), ("wide", 5), ("b", 1), ("c", 2)):
         _add(scheduler, name, width=width)
     assert scheduler.admit(8, rows=4, running=False, places=PLACES) == ["a"]

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.worker.scheduler import Scheduler
-from service.worker.service_times import ServiceTimes
 
 PLACES = 16
 STEP = 0.01
@@ -37,7 +36,7 @@ ALONE = USUAL.steps * (STEP + ROW)
 class Worker:
     """A worker without a model: a step a turn for every row, and no clock but its own."""
 
-    scheduler: Scheduler = field(default_factory=lambda: Scheduler(steps_between_encodes=1))
+    scheduler: Scheduler = field(default_factory=lambda: Scheduler(steps_between_encodes=1, steps_between_lanes=1))
     now: float = 1000.0
 
     def serve(self, *recordings: Recording) -> None:
@@ -73,7 +72,7 @@ class Worker:
 
     def sheds(self, seconds: float, left: float) -> bool:
         """Whether a recording that waits is given up when it has so much time left."""
-        self.scheduler.add("asks", self.now + left)
+        self.scheduler.add("asks", self.now + left, width=1)
         self.scheduler.expect("asks", seconds)
         self.scheduler.requeue("asks")
         answer = self.scheduler.hopeless(self.now)
@@ -115,6 +114,16 @@ def test_nobody_is_given_up_by_what_was_measured_long_ago() -> None:
     assert not worker.sheds(30.0, 0.5)
 
 
+def test_a_few_of_late_do_not_speak_for_what_was_long_ago() -> None:
+    worker = experienced(*[USUAL] * 4)
+    worker.now += 300
+    worker.serve(USUAL)
+    assert worker.sheds(30.0, 0.5)
+    worker.now += 400
+    worker.serve(USUAL)
+    assert not worker.sheds(30.0, 0.5)
+
+
 def test_outliers_change_nothing() -> None:
     slow = Recording(30.0, steps=20_000)
     worker = experienced(slow, *[USUAL] * 4, slow, *[USUAL] * 12, slow)
@@ -150,12 +159,13 @@ def test_clips_say_little_of_long_files_and_long_files_of_clips() -> None:
     assert not experienced(*[clip] * 8).sheds(600.0, 20 * ALONE)
     assert experienced(*[clip] * 8).sheds(600.0, 14 * 20 * (STEP + ROW) * 0.9)
     assert not experienced(*[Recording(600.0)] * 8).sheds(3.0, 15 * (STEP + ROW))
+    assert not experienced(*[Recording(40.0)] * 8).sheds(60.0, 2 * ALONE)
 
 
 def test_who_has_begun_is_not_given_up() -> None:
     worker = experienced(*[USUAL] * 8)
     scheduler = worker.scheduler
-    scheduler.add("begun", worker.now + 0.5)
+    scheduler.add("begun", worker.now + 0.5, width=1)
     scheduler.expect("begun", 300.0)
     scheduler.requeue("begun")
     assert scheduler.hopeless(worker.now) == ["begun"]
@@ -168,17 +178,25 @@ def test_who_has_begun_is_not_given_up() -> None:
 
 def test_nobody_is_given_up_without_a_deadline_or_before_it_is_known_what_is_heard() -> None:
     worker = experienced(*[USUAL] * 8)
-    worker.scheduler.add("patient", None)
+    worker.scheduler.add("patient", None, width=1)
     worker.scheduler.expect("patient", 3600.0)
-    worker.scheduler.add("unheard", worker.now + 0.001)
+    worker.scheduler.add("unheard", worker.now + 0.001, width=1)
     assert worker.scheduler.hopeless(worker.now) == []
 
 
-def test_what_took_no_time_is_not_counted() -> None:
-    times = ServiceTimes()
-    for number in range(8):
-        times.finish(str(number), 30.0, 0.0)
-    assert times.least(3600.0, 0.0) == 0.0
+def test_what_took_no_time_or_heard_nothing_is_not_counted() -> None:
+    worker = experienced(*[USUAL] * 8)
+    for number in range(20):
+        worker.scheduler.finish(f"at once {number}", 30.0, worker.now)
+    worker.scheduler.add("silent", None, width=1)
+    worker.scheduler.requeue("silent")
+    assert worker.scheduler.admit(1, rows=1, running=False, places=PLACES) == ["silent"]
+    worker.now += ALONE
+    worker.scheduler.turn(worker.now)
+    worker.scheduler.finish("silent", 0.0, worker.now)
+    worker.scheduler.remove("silent")
+    assert worker.sheds(30.0, 0.9 * ALONE)
+    assert not worker.sheds(30.0, ALONE)
 
 
 LENGTHS = st.floats(0.5, 100.0)
