@@ -79,13 +79,12 @@ class Admission:
     def enter(self, key_id: str | None = None) -> "Permit":
         """A permit, used as a context manager; `QuotaExceeded` for this key, `Unavailable` for everybody."""
         held = self._by_key.get(key_id, 0) if key_id is not None else 0
-        if key_id is not None and 0 < self.limits.key_requests <= held:
+        if 0 < self.limits.key_requests <= held:
             raise QuotaExceeded(
                 f"This key already has {held} requests in progress.", retry_after_seconds=self.wait_seconds()
             )
         if self.requests >= self.limits.requests:
             raise self.overloaded()
-        self._tick()
         self.requests += 1
         if key_id is not None:
             self._by_key[key_id] = held + 1
@@ -114,7 +113,7 @@ class Admission:
         self._seen = now
 
     def _hold_bytes(self, change: int) -> None:
-        if change > 0 and self.upload_bytes + change > self.limits.upload_bytes:
+        if self.upload_bytes + change > self.limits.upload_bytes:
             raise self.overloaded()
         self.upload_bytes += change
 
@@ -130,12 +129,9 @@ class Admission:
         self.upload_bytes -= upload_bytes
         # Sums of floats drift: an empty house is exactly empty.
         self.audio_seconds = max(0.0, self.audio_seconds - audio_seconds) if self.requests else 0.0
-        if done:
-            self.throughput.finish(done)
+        self.throughput.finish(done)
         if key_id is not None:
             self._by_key[key_id] -= 1
-            if not self._by_key[key_id]:
-                del self._by_key[key_id]
 
 
 class Permit:

@@ -20,9 +20,6 @@ class Keys:
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = tuple(hashlib.sha256(key.encode("utf-8")).digest() for key in keys)
 
-    def __bool__(self) -> bool:
-        return bool(self._digests)
-
     def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
         """The id of the caller's key (the first digits of its hash), None for an open service; `Unauthorized`.
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import QuotaExceeded, Unavailable
-from service.http.admission import Admission, AdmissionLimits
+from service.http.admission import Admission, AdmissionLimits, Throughput
 
 
 class Clock:
@@ -69,6 +69,12 @@ def test_audio_is_bounded_over_all_requests():
 
 
 def test_a_key_has_its_own_limit():
+    admission, _ = make(requests=10, key_requests=1)
+    with admission.enter("a"), admission.enter(None), admission.enter(None):
+        with pytest.raises(QuotaExceeded):
+            admission.enter("a")
+        with admission.enter("b"):
+            pass
     admission, _ = make(requests=10, key_requests=2)
     with admission.enter("a"), admission.enter("a"):
         with pytest.raises(QuotaExceeded) as caught:
@@ -100,6 +106,25 @@ def test_retry_after_is_the_work_in_the_house_over_the_measured_throughput():
     assert admission.retry_after(None) == 1
 
 
+def test_throughput_is_assumed_until_it_is_measured_and_a_minute_of_work_halves_what_was_before():
+    throughput = Throughput()
+    assert throughput.rate == 4.0
+    throughput.pass_time(60.0)
+    throughput.finish(6000.0)
+    assert throughput.rate == pytest.approx(100.0, rel=0.02)
+    throughput.pass_time(60.0)
+    assert throughput.rate == pytest.approx(3000.0 / (30.0 + 60.0), rel=0.02)
+
+
+def test_the_wait_grows_while_nothing_gets_done():
+    admission, clock = make()
+    with admission.enter() as permit:
+        permit.charge(40.0)
+        assert admission.wait_seconds() == 10.0
+        clock.now += 30.0
+        assert admission.wait_seconds() > 100.0
+
+
 def test_failed_work_is_no_throughput():
     admission, clock = make()
     for _ in range(50):
@@ -120,6 +145,33 @@ def test_idle_time_says_nothing_about_throughput():
     clock.now += 3600.0
     admission.enter().release()
     assert admission.throughput.rate == busy
+    clock.now += 3600.0
+    with admission.enter() as permit:
+        permit.charge(10.0)
+        clock.now += 5.0
+        permit.finish()
+    assert admission.throughput.rate == pytest.approx(busy, rel=0.02)
+
+
+@pytest.mark.parametrize(("done", "counted"), [(None, 60.0), (20.0, 20.0), (90.0, 60.0), (0.0, 0.0)])
+def test_what_was_worked_off_is_throughput_but_no_more_than_was_charged(done, counted):
+    admission, _ = make()
+    with admission.enter() as permit:
+        permit.charge(60.0)
+        permit.finish(done)
+    assert admission.throughput.rate == 4.0 + counted
+
+
+def test_the_audio_of_those_who_stay_is_counted_when_one_leaves():
+    admission, _ = make()
+    with admission.enter() as one, admission.enter() as other:
+        one.charge(60.0)
+        other.charge(40.0)
+        one.release()
+        assert admission.audio_seconds == 40.0
+        with pytest.raises(Unavailable):
+            other.charge(60.1)
+    assert admission.audio_seconds == 0.0
 
 
 @pytest.mark.parametrize(

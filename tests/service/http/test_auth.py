@@ -33,6 +33,8 @@ def test_a_known_key_gets_its_id():
         bearer(b"Bearer first-key1"),
         bearer(b"Bearer First-key"),
         bearer(b"Basic first-key"),
+        bearer(b"Digest first-key"),
+        bearer(b"Bearer:first-key"),
         bearer(b"first-key"),
         bearer("Bearer schlüssel".encode("latin-1")),
         bearer(b"Bearer \xff\xfe"),
