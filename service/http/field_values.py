@@ -11,7 +11,6 @@ from model.options import MAX_SUPPRESSED
 from service.errors import BadRequest
 
 MAX_CLIPS = 512
-_MAX_LIST = 1024
 _NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})([eE][+-]?\d{1,3})?")
 _INTEGER = re.compile(r"\d{1,18}")
 _TOKEN = re.compile(r"-1|\d{1,6}")
@@ -53,7 +52,7 @@ def token_ids(name: str, text: str) -> tuple[int, ...]:
 
 def _parts(name: str, text: str, most: int) -> list[str]:
     """What is between the commas; `BadRequest` where that are more than `most`."""
-    parts = text.split(",", _MAX_LIST)
+    parts = text.split(",", most)
     if len(parts) > most:
         raise BadRequest(f"{name} has too many values.", param=name)
     return parts

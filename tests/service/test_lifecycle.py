@@ -32,8 +32,11 @@ async def test_it_starts_becomes_ready_and_stops():
     lifecycle.start()
     await until(lambda: lifecycle.state is State.READY)
     lifecycle.check_ready()
-    assert lifecycle.alive
+    lifecycle.check_open()
+    assert (lifecycle.alive, lifecycle.ready, lifecycle.ending, lifecycle.aborting) == (True, True, False, False)
     await lifecycle.stop()
+    assert (lifecycle.ready, lifecycle.ending) == (False, True)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
     assert refusal(lifecycle) == "draining"
     assert workers.stopped_with is not None
     assert not audio.ready
@@ -62,9 +65,13 @@ async def test_a_pool_that_can_never_start_ends_the_process(pools, caplog):
 
 @in_loop
 async def test_a_failure_after_the_start_does_not_end_the_process():
-    lifecycle, _, workers = make()
+    lifecycle, audio, workers = make()
     lifecycle.start()
     await until(lambda: lifecycle.state is State.READY)
+    audio.ready = False
+    assert refusal(lifecycle) == "no_worker"
+    audio.ready = True
+    lifecycle.check_ready()
     workers.failure, workers.ready = "gone", False
     await asyncio.sleep(0.4)
     assert lifecycle.exit_code is None
