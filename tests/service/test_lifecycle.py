@@ -60,6 +60,9 @@ async def test_a_pool_that_can_never_start_ends_the_process(pools, caplog):
     assert refusal(lifecycle) == "draining"
     (record,) = caplog.records
     assert "weights are wrong" in record.fields["detail"]
+    lifecycle.begin_drain()  # a signal comes too late to change that
+    await until(lambda: lifecycle.aborting)
+    assert (lifecycle.exit_code, lifecycle.finished) == (1, True)
     await lifecycle.stop()
 
 
@@ -120,6 +123,24 @@ async def test_what_is_left_when_the_time_is_up_is_cancelled():
     assert lifecycle.aborting
     assert lifecycle.in_flight == 0
     await until(lambda: lifecycle.finished)
+    await lifecycle.stop()
+
+
+@in_loop
+async def test_a_request_in_flight_has_the_time_of_the_drain_to_end():
+    lifecycle, _, _ = make(seconds=60.0)
+
+    async def request():
+        with lifecycle.request():
+            await until(lambda: lifecycle.exit_code == 0)
+            await asyncio.sleep(0.1)
+            return "answer"
+
+    task = asyncio.create_task(request())
+    await asyncio.sleep(0)
+    lifecycle.begin_drain()
+    assert await task == "answer"
+    assert (lifecycle.aborting, lifecycle.finished) == (False, False)
     await lifecycle.stop()
 
 
