@@ -38,7 +38,7 @@ async def test_it_starts_becomes_ready_and_stops():
     assert (lifecycle.ready, lifecycle.ending) == (False, True)
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert refusal(lifecycle) == "draining"
-    assert workers.stopped_with is not None
+    assert workers.stopped_with == 1.0
     assert not audio.ready
 
 

@@ -117,6 +117,7 @@ def test_the_closing_line_break_is_optional():
         (body(file_part(), part('name="a\x01b"', b"a")), None),
         (body(file_part(), part('name="a"', b"a", "Content-Transfer-Encoding: base64")), None),
         (body(file_part(), part('name="a"', b"a", "X: 1", "x: 2")), None),
+        (body(file_part(), part('name="a"', b"a").replace(b"form-data", b"attachment")), None),
         (body(file_part(), part('name="a"', b"a", "X: " + "y" * 9000)), None),
         (body(file_part(), part('name="a"', b"a", *[f"X{n}: " + "y" * 3000 for n in range(4)])), None),
         (body(file_part(), part('name="a"', b"a", *[f"X{n}: y" for n in range(500)])), None),
@@ -163,6 +164,14 @@ def test_what_surrounds_the_parts_is_bounded_however_it_comes(step, end):
 def test_as_many_parts_as_allowed_are_taken():
     fields = [part(f'name="f{n}"', b"a") for n in range(MAX_PARTS - 1)]
     assert len(read(body(*fields, file_part()))[0]) == MAX_PARTS - 1
+
+
+def test_headers_of_a_part_come_in_any_order_and_each_with_its_own_value():
+    head = [b"Content-Type: audio/wav", b"Content-Transfer-Encoding: binary", b"X-Other: 1"]
+    for at in range(4):
+        lines = [*head[:at], b'Content-Disposition: form-data; name="file"; filename="a.wav"', *head[at:]]
+        data = b"--" + B + b"\r\n" + b"\r\n".join(lines) + b"\r\n\r\nsound\r\n"
+        assert read(body(part(f'name="{"n" * 100}"', b"x"), data)) == ({"n" * 100: "x"}, b"sound")
 
 
 def test_a_filename_may_be_anything():

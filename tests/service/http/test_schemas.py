@@ -140,6 +140,32 @@ def test_a_bad_value_names_its_field(name, value):
     assert len(error.message) < 200
 
 
+_BESIDE = {
+    "patience": {"beam_size": "2"},
+    "length_penalty": {"beam_size": "2"},
+    "max_line_width": {"response_format": "srt"},
+    "max_line_count": {"response_format": "srt", "max_line_width": "40"},
+    "max_words_per_line": {"response_format": "srt"},
+}
+"""Fields that mean nothing alone, and what gives them a meaning."""
+
+
+@pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if {"minimum", "maximum"} & set(field.schema)])
+def test_a_field_takes_what_lies_within_its_documented_bounds_and_no_more(name):
+    schema = FIELDS[name].schema
+    step = 1 if schema["type"] == "integer" else 0.01
+    for bound, beyond in (("minimum", -step), ("maximum", step)):
+        if bound in schema:
+            beside = _BESIDE.get(name, {})
+            parse_transcribe({**beside, name: str(schema[bound])}, BASE_MODEL)
+            assert refused({**beside, name: str(schema[bound] + beyond)}).param == name
+
+
+@pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if "default" in field.schema])
+def test_a_documented_default_is_what_is_done_without_the_field(name):
+    assert parse_transcribe({name: str(FIELDS[name].schema["default"])}, BASE_MODEL) == parse_transcribe({}, BASE_MODEL)
+
+
 def test_a_list_as_some_clients_send_it_is_told_the_form_of_ours():
     for name in ("clip_timestamps[]", "temperature[]"):
         error = refused({name: "0,5"})
