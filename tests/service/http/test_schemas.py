@@ -68,6 +68,24 @@ def test_every_field_sets_its_option():
     )
 
 
+def test_a_flag_is_a_word_or_a_digit():
+    for text, value in (
+        ("true", True),
+        ("TRUE", True),
+        (" 1 ", True),
+        ("false", False),
+        ("False", False),
+        ("0", False),
+    ):
+        assert parse_transcribe({"vad": text}, BASE_MODEL).options.vad is value
+
+
+@pytest.mark.parametrize(("name", "value"), [("clip_timestamps", "1"), ("suppress_tokens", "11")])
+def test_a_list_has_512_values_at_most(name, value):
+    assert len(getattr(parse_transcribe({name: ",".join([value] * 512)}, BASE_MODEL).options, name)) == 512
+    assert refused({name: ",".join([value] * 513)}).message == f"{name} has too many values."
+
+
 def test_no_token_need_be_suppressed():
     assert parse_transcribe({"suppress_tokens": "none"}, BASE_MODEL).options.suppress_tokens == ()
 

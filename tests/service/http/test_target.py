@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from service.http.target import in_origin_form
 from tests.serving import form, read_answer, request_head, service
 
 
@@ -30,6 +31,25 @@ def test_the_whole_address_names_the_path_in_it(server, target, status):
     with server.connect() as connection:
         connection.sendall(f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
         assert read_answer(connection)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "path", "rest"),
+    [
+        (b"http://test/a%20b%2Fc", "/a b/c", b"/a%20b%2Fc"),
+        (b"http://user@[::1]:80/a/http://b", "/a/http://b", b"/a/http://b"),
+        (b"https://test", "/", b"/"),
+    ],
+)
+def test_the_path_is_what_stands_behind_the_host(raw_path, path, rest):
+    scope = {"type": "http", "path": "as it was", "raw_path": raw_path, "method": "GET"}
+    assert in_origin_form(scope) == {"type": "http", "path": path, "raw_path": rest, "method": "GET"}
+
+
+@pytest.mark.parametrize("raw", [{"raw_path": b"/a%20b"}, {"raw_path": b"http:///a"}, {"raw_path": None}, {}])
+def test_a_target_without_a_host_stays_as_it_is(raw):
+    scope = {"type": "http", "path": "/a b", **raw}
+    assert in_origin_form(scope) is scope
 
 
 def test_a_body_with_two_ends_is_the_last_thing_on_its_connection(server):
