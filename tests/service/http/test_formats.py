@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from model.output.formats import WRITERS
 from model.output.subtitles import Layout
 from model.segments import Skipped, Transcription, Word
-from service.http.formats import MEDIA_TYPES, Timings, language_response, spoken, transcription_response
+from service.http.formats import (
+    MEDIA_TYPES,
+    Timings,
+    json_response,
+    language_response,
+    spoken,
+    transcription_response,
+)
 from tests.fakes import segment
 
 TIMINGS = Timings(queue=0.0041234, decode_audio=0.03, inference=0.9, total=0.94)
@@ -148,3 +155,9 @@ def test_languages_come_likeliest_first():
         "request_id": "abc",
     }
     assert list(body["probabilities"]) == ["ko", "en", "yue"]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_in_json_is_never_sent(number):
+    with pytest.raises(ValueError, match="JSON"):
+        json_response({"start": number})
