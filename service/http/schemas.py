@@ -29,9 +29,9 @@ class TranscribeForm:
     options: TranscribeOptions
     response_format: str
     """One of `service.http.formats.MEDIA_TYPES`."""
-    layout: Layout = dataclasses.field(default_factory=Layout)
+    layout: Layout
     """How subtitles are cut; needs words, which `options` then find."""
-    language_probabilities: bool = False
+    language_probabilities: bool
     """Whether the answer lists every language."""
     stream: bool = False
     """Whether it is sent in pieces."""

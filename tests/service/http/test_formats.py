@@ -161,3 +161,23 @@ def test_languages_come_likeliest_first():
 def test_what_is_no_number_in_json_is_never_sent(number):
     with pytest.raises(ValueError, match="JSON"):
         json_response({"start": number})
+
+
+def test_times_have_three_digits_in_json_and_probabilities_six():
+    third = 1 / 3
+    words = (Word(" a", third, 2 * third, 2 * third),)
+    one = replace(
+        segment(0, "a"), start=third, avg_logprob=-third, compression_ratio=third, no_speech_prob=third, words=words
+    )
+    body = json.loads(answer(replace(result(one), warnings=(Skipped("no_voice", third, 2 * third),))).body)
+    (told,) = body["segments"]
+    assert (told["start"], told["words"]) == (
+        0.333,
+        [{"word": " a", "start": 0.333, "end": 0.667, "probability": 0.666667}],
+    )
+    assert (told["avg_logprob"], told["compression_ratio"], told["no_speech_prob"]) == (-0.333333, 0.333333, 0.333333)
+    assert body["warnings"] == [{"reason": "no_voice", "start": 0.333, "end": 0.667}]
+    heard = language_response("de", {"de": 2 * third, "en": third}, duration=third, model="base", request_id="abc")
+    body = json.loads(heard.body)
+    assert (body["probability"], body["duration"]) == (0.666667, 0.333)
+    assert body["probabilities"] == {"de": 0.666667, "en": 0.333333}
