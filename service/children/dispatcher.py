@@ -61,7 +61,7 @@ class Dispatcher:
     def dispatch(self) -> None:
         """Give waiting jobs to workers; a worker that is reserved for suspects takes one of them at a time."""
         ready = [worker for worker in self._workers.values() if worker.ready]
-        if self._reserved not in ready or not (self._suspects or self._reserved.in_hand):
+        if self._reserved not in ready or not self._reserved.in_hand:
             self._reserved = None
         if self._suspects and ready:
             self._reserved = self._reserved or min(ready, key=lambda worker: worker.audio_seconds)

@@ -29,7 +29,7 @@ class FreeChildren:
         try:
             return await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
+            if not turn.cancelled() and turn.exception() is None:
                 self.give(turn.result())
             raise
 

@@ -24,8 +24,12 @@ class Worker(WorkerProcess):
         self.info, self.broken, self.progressed_at = object(), False, 0.0
         self.jobs, self.leaving, self.channel = {}, {}, self
         self.sent, self.error = [], None
+        self.errors = []
+        """Of the next messages, one each."""
 
     def send(self, message: object, fd: int | None = None) -> None:
+        if self.errors:
+            raise self.errors.pop()
         if self.error is not None:
             raise self.error
         self.sent.append(message.request_id if isinstance(message, Transcribe) else message)
@@ -73,6 +77,7 @@ class House:
         worker = self.workers.pop(name)
         worker.broken, worker.murder = True, "killed" if killed else None
         await self.dispatcher.mourn(worker)
+        assert not worker.in_hand
         self.workers[name] = Worker()
         self.dispatcher.dispatch()
         return self.workers[name]
@@ -136,18 +141,19 @@ async def test_a_job_is_sent_elsewhere_or_waits_where_a_worker_turns_out_to_be_g
 @in_loop
 async def test_a_job_that_cannot_be_sent_for_want_of_descriptors_ends_alone() -> None:
     house = House()
-    house.workers["0"].error = error = OSError("too many open files")
-    job = await house.ask("first")
+    house.workers["0"].info = None
+    job, _ = await house.ask("first"), await house.ask("second")
+    house.workers["0"].info, house.workers["0"].errors = object(), [error := OSError("too many open files")]
+    house.dispatcher.dispatch()
     assert job.over
     assert job.events.get_nowait() is error
-    house.workers["0"].error = None
-    await house.ask("second")
     assert house.workers["0"].names == ["second"]
 
 
 @in_loop
 async def test_what_nobody_waits_for_is_dropped_and_closed_once_no_worker_has_it() -> None:
-    house = House()
+    house = House(2)
+    house.workers["1"].info = None
     running = await house.ask("running")
     house.workers["0"].info = None
     waiting, other = await house.ask("waiting"), await house.ask("other")
@@ -168,7 +174,7 @@ async def test_what_nobody_waits_for_is_dropped_and_closed_once_no_worker_has_it
 async def test_r28_each_job_of_a_worker_that_crashed_runs_alone_and_the_second_crash_convicts() -> None:
     house = House(2)
     house.workers["1"].info = None
-    jobs = {name: await house.ask(name) for name in ("a", "poison", "b")}
+    jobs = {name: await house.ask(name, 10) for name in ("a", "poison", "b")}
     house.workers["0"].read(*jobs)
     house.workers["1"].info = object()
     bystander = await house.ask("bystander", 5)
@@ -292,6 +298,7 @@ async def test_suspects_are_among_those_who_wait_when_no_worker_comes() -> None:
     worker.broken = True
     waiting = await house.ask("waiting")
     await house.dispatcher.mourn(worker)
+    house.dispatcher.dispatch()
     assert house.dispatcher.take_waiting() == [suspect, waiting]
     assert house.dispatcher.take_waiting() == []
 
@@ -310,3 +317,4 @@ async def test_a_machine_without_threads_finds_the_guilty_one_all_the_same(monke
     assert outcome(poison) == "request_crashed_worker"
     with pytest.raises(InternalError):
         await house.job("poison")
+    await house.job("fine")
