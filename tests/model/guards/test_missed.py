@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from model.dims import DIMENSIONS, FRAMES_PER_SECOND
-from model.guards.missed import drags, pauses, resumption, silences, unheard
+from model.guards.missed import drags, pauses, resumption, silences, silent_stretches, unheard
 from model.longform.recording import Recording
 from model.options import TranscribeOptions
 from model.segments import Skipped
@@ -43,6 +43,7 @@ def _result(tokens: tuple[int, ...], **fields) -> DecodingResult:
         (_tokens((0, 5), (8, 10)), [(500, 800), (1000, 3000)]),
         ((*_tokens((0, 5), (8, 10)), BEGIN + 500), [(500, 800)]),  # the rest is heard again in any case
         ((BEGIN, *HELLO), []),
+        ((*HELLO, BEGIN + 250), []),
         (HELLO, []),
         ((), []),
     ],
@@ -121,6 +122,18 @@ def test_what_a_segment_goes_on_for_behind_its_last_words(tokens, looked, found)
     result = _result(tokens, looked=tuple(looked))
     assert drags(result, WINDOW, BEGIN) == (found is not None)
     assert unheard(result, WINDOW, BEGIN) == (found or [])
+
+
+def test_all_that_a_text_may_pass_over_is_before_its_first_words_in_its_pauses_and_behind_its_last_words() -> None:
+    tokens = (BEGIN, *LONG, BEGIN + 900, BEGIN + 1150, *HELLO, BEGIN + 1200)
+    looked = (2.0, *(6.0 + 0.2 * i for i in range(len(LONG) - 1)), 23.1, 23.4)
+    last = round(100 * looked[len(LONG) - 1] + 100)
+    (before, pause, end, behind) = silent_stretches(_result(tokens, looked=looked), WINDOW, BEGIN)
+    assert (before, pause, end) == ((0, 600), (1800, 2300), (2400, 3000))
+    assert behind == (pytest.approx(last, abs=101), 1800)
+    assert silent_stretches(_result(tokens), WINDOW, BEGIN) == [(1800, 2300), (2400, 3000)]
+    quick = _result((BEGIN, *LONG, BEGIN + 250), looked=looked)
+    assert silent_stretches(quick, WINDOW, BEGIN) == [(500, 3000)]
 
 
 @pytest.mark.parametrize(("last", "found"), [(20.0, [(2000, 3000)]), (28.0, [])])
@@ -275,6 +288,14 @@ def test_what_stands_behind_a_text_that_is_too_early_is_said_after_it(said, seek
     assert recording.take()[1].seek == pytest.approx(seek, abs=4)
 
 
+def test_what_was_said_of_one_text_is_not_said_of_the_next_one_too() -> None:
+    recording = _recording()
+    lane, _ = recording.take()
+    tokens = (BEGIN, *LONG, BEGIN + 200, BEGIN + 200, *LONG, BEGIN + 225, *_tokens((5, 7)))
+    recording.feed(lane, _result(tokens, speech=_speech((0.0, 4.5), (5.0, 5.4), (10.0, 14.0))))
+    assert recording.take()[1].seek == 3000
+
+
 def test_a_text_that_waited_behind_one_that_was_too_early_is_not_kept_again() -> None:
     other = tuple(TOKENIZER.encode(" Nobody has been up there since the beginning of the winter."))
     last = (BEGIN + 200, *other, BEGIN + 350)
@@ -284,6 +305,16 @@ def test_a_text_that_waited_behind_one_that_was_too_early_is_not_kept_again() ->
     lane, _ = recording.take()
     kept += recording.feed(lane, _result(last, speech=_speech((4.0, 7.0))))
     assert [segment.text for segment in kept] == [TOKENIZER.decode(LONG), TOKENIZER.decode(other)]
+
+
+def test_what_stands_behind_a_text_that_comes_again_is_kept() -> None:
+    recording = _recording()
+    lane, _ = recording.take()
+    early = (BEGIN + 50, *LONG, BEGIN + 250)
+    kept = recording.feed(lane, _result((*early, BEGIN + 500, BEGIN + 500, *LONG), speech=_speech((20, 24))))
+    lane, _ = recording.take()
+    kept += recording.feed(lane, _result((*early, *_tokens((6, 8))), speech=_speech((0, 9))))
+    assert [segment.text for segment in kept] == [TOKENIZER.decode(LONG), " Hello."]
 
 
 def test_what_is_left_out_of_a_text_is_named_within_the_recording() -> None:
