@@ -162,8 +162,9 @@ def _warm_engine(transcriber: "Transcriber", max_rows: int) -> "Engine":
 def warm_up(engine: "Engine", windows: int) -> None:
     """Run faint noise through every stage, so that the first request finds all memory in place.
 
-    So many whole windows at once, or clips where the encoder has heard whole windows already, to learn their padding.
-    `RuntimeError` where one of them fails: so would every request.
+    Whole windows, or clips where the encoder has heard whole windows already, to learn their padding: one, then two at
+    once, up to so many `windows`, for what a GPU's libraries plan anew for every number of them. `RuntimeError` where
+    one of them fails: so would every request.
     """
     import torch
 
@@ -173,12 +174,13 @@ def warm_up(engine: "Engine", windows: int) -> None:
     n_samples = N_SAMPLES // 10 if engine.batch.model.encoder_context == "short" else N_SAMPLES
     noise = torch.randn(n_samples, generator=torch.Generator().manual_seed(0)) * 1e-3
     options = TranscribeOptions(temperature=(0.0,), sample_len=_WARM_UP_STEPS)
-    for number in range(windows):
-        engine.submit(Transcribe(f"warm-up {number}", "float32", n_samples, options, None), noise, 0.0)
-    while engine.busy:
-        for message in engine.iterate(0.0):
-            if isinstance(message, Failed):
-                raise RuntimeError(f"in the warm-up: {message.message}")
+    for together in range(1, windows + 1):
+        for number in range(together):
+            engine.submit(Transcribe(f"warm-up {number}", "float32", n_samples, options, None), noise, 0.0)
+        while engine.busy:
+            for message in engine.iterate(0.0):
+                if isinstance(message, Failed):
+                    raise RuntimeError(f"in the warm-up: {message.message}")
     engine.reset_stats()
 
 

@@ -12,7 +12,8 @@ from model.native.quantize import quantise
 from model.native.weights import NativeDecoder
 from model.transcriber import Transcriber
 from service.worker.__main__ import parse
-from service.worker.start import describe, make_engine, start
+from service.worker.engine import Engine
+from service.worker.start import describe, make_engine, start, warm_up
 from tests import tiny
 
 LEFT = "service.worker.start.available_bytes"
@@ -103,6 +104,21 @@ def test_the_c_decoders_slots_are_as_large_as_is_said_of_them() -> None:
     taken = sum(tensor.nbytes for tensor in vars(memory).values() if isinstance(tensor, torch.Tensor))
     said = batch_bytes(tiny.DIMS, rows, itemsize=4, cross_kv=NATIVE, has_shadows=True)
     assert said <= taken <= 1.02 * said
+
+
+def test_a_warm_up_encodes_every_number_of_windows_that_may_share_a_pass(monkeypatch) -> None:
+    engine = Engine(tiny.transcriber(), max_rows=4, windows_per_encode=3)
+    together: list[int] = []
+    encode = engine.batch.encode
+
+    def noted(mel: torch.Tensor, n_frames: list[int]) -> list[int]:
+        together.append(len(mel))
+        return encode(mel, n_frames)
+
+    monkeypatch.setattr(engine.batch, "encode", noted)
+    warm_up(engine, 3)
+    assert together == [1, 2, 3]
+    assert (engine.stats.encodes, engine.batch.steps.total()) == (0, 0)
 
 
 def _capturing(monkeypatch) -> Transcriber:
