@@ -54,22 +54,22 @@ class CardBounds:
         d = self.dims.n_text_state
         return 4 * self.dims.n_text_layer * d * d * self.dims.n_audio_ctx / self.card.product_per_s
 
-    def step(self, rows: int) -> float:
-        """One token for each of so many rows, with a window each."""
+    def step(self, rows: int, beams: int = 1) -> float:
+        """One token for each of so many rows, of which so many share a window, whose memory is read once for them."""
         d, layers, vocabulary = self.dims.n_text_state, self.dims.n_text_layer, self.dims.n_vocab
         operations = layers * (28 * d * d + 4 * d * _TEXT + 4 * d * self.dims.n_audio_ctx) + 2 * vocabulary * d
         weights = self.itemsize * (14 * d * d * layers + vocabulary * d)
         text = self.itemsize * 2 * layers * d * _TEXT
-        row = window_bytes(self.dims, self.itemsize, self.cross_kv) + text
+        row = window_bytes(self.dims, self.itemsize, self.cross_kv) / beams + text
         return max(rows * operations / self.card.product_per_s, (weights + rows * row) / self.card.copy_bytes_per_s)
 
-    def window(self, rows: int, tokens: int = TOKENS) -> float:
-        """A window among so many that are decoded together, one stage after the other."""
-        return self.encoder + self.keys_and_values + tokens * self.step(rows) / rows
+    def window(self, rows: int, tokens: int = TOKENS, beams: int = 1) -> float:
+        """A window, in so many rows, among as many rows as are decoded together, one stage after the other."""
+        return self.encoder + self.keys_and_values + tokens * self.step(rows, beams) * beams / rows
 
-    def speed(self, rows: int, tokens: int = TOKENS) -> float:
+    def speed(self, rows: int, tokens: int = TOKENS, beams: int = 1) -> float:
         """Seconds of audio a second (RTFx), windows counted whole."""
-        return CHUNK_LENGTH / self.window(rows, tokens)
+        return CHUNK_LENGTH / self.window(rows, tokens, beams)
 
 
 def measure_card(device: torch.device, dtype: torch.dtype) -> Card:

@@ -74,6 +74,7 @@ speed() {
         measure "speed-$size-fp8" "$size" --cuda-graphs --cross-kv fp8
         measure "speed-$size-plain" "$size"
         measure "speed-$size-inline" "$size" --cuda-graphs --inline
+        measure "speed-$size-beams" "$size" --cuda-graphs --beams 5
         measure "speed-$size-8-steps" "$size" --cuda-graphs --steps-between-encodes 8
     done
 }

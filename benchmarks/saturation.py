@@ -65,13 +65,14 @@ class Saturation:
         tokens: int = TOKENS,
         steps_between_encodes: int = STEPS_BETWEEN_ENCODES,
         overlaps: bool = True,
+        beams: int = 1,
     ) -> None:
-        """`tokens`: what every window is made to have, its first one included.
+        """`tokens`: what every window is made to have, its first one included; `beams`: its rows.
 
         `overlaps`: whether windows are encoded beside the decode steps, where the service does so.
         """
         self._device = transcriber.model.device
-        self._rows = rows
+        self._at_once = rows // beams
         fast = self._device.type == "cuda" and transcriber.model.captures_steps
         beside = SideStream(self._device) if fast and overlaps else None
         self._engine = Engine(
@@ -82,7 +83,8 @@ class Saturation:
             steps_between_encodes=steps_between_encodes,
         )
         # Without timestamps a window is heard to its end whatever the text, so a request is one window.
-        self._options = replace(forced_options(transcriber.tokenizer, tokens), without_timestamps=True)
+        forced = forced_options(transcriber.tokenizer, tokens)
+        self._options = replace(forced, without_timestamps=True, beam_size=beams if beams > 1 else None)
         self._sound: Tensor = made_sound()
         self._sent, self._open = 0, set[str]()
 
@@ -104,16 +106,16 @@ class Saturation:
             pass
 
     def saturated(self, windows: int) -> Saturated:
-        """So many windows, as fast as they go by, once as many as there are rows have ended; the queue stays full."""
+        """So many windows, as fast as they go by, once as many as there is room for have ended; more always wait."""
         self._engine.batch.steps.clear()
-        for _ in range(2 * self._rows):
+        for _ in range(2 * self._at_once):
             self._submit()
         done, begin, end = 0, 0.0, 0.0
         for _ in self._finished():
             done, end = done + 1, time.perf_counter()
-            if done == self._rows:
+            if done == self._at_once:
                 begin = end
-            if done == self._rows + windows:
+            if done == self._at_once + windows:
                 break
             self._submit()
         for request_id in list(self._open):
@@ -159,18 +161,18 @@ def main(arguments: list[str] | None = None) -> int:
     run: dict[str, Any] = {"bench": "saturation", "model": options.random, "device": device_name(model.device)}
     run |= {"torch": torch.__version__, "compute_type": model.compute_type, "decoder": decoder_name(model)}
     run |= {"cross_kv": cross_kv_name(model), "cuda_graphs": model.captures_steps, "fused": model.fuses_steps}
-    run |= {"rows": options.rows, "left_out": dict(transcriber.left_out)}
+    run |= {"rows": options.rows, "beams": options.beams, "left_out": dict(transcriber.left_out)}
     run |= {"windows_per_encode": options.windows_per_encode, "steps_between_encodes": options.steps_between_encodes}
     sys.stdout.write(", ".join(f"{name} {value}" for name, value in run.items()) + "\n")
     card = measure_card(model.device, model.dtype)
     bounds = CardBounds(transcriber.dims, card, model.dtype.itemsize, model.cross_kv)
     engine = _engine(transcriber, options)
     run |= {"tokens": options.tokens, "card": asdict(card), "alone_s": engine.alone(options.repeats)}
-    sys.stdout.write(_alone(run["alone_s"], bounds))  # at once: who runs out of time keeps it
+    sys.stdout.write(_alone(run["alone_s"], bounds, options.beams))  # at once: who runs out of time keeps it
     sys.stdout.flush()
     many = engine.saturated(options.windows)
-    run |= {"saturated": {**asdict(many), "speed": many.speed}, "bound_speed": bounds.speed(options.rows)}
-    run |= {"bound_alone_s": bounds.window(1), "peak_bytes": _peak_bytes(model.device)}
+    run |= {"saturated": {**asdict(many), "speed": many.speed}, "bound_speed": _bound(run, bounds)}
+    run |= {"bound_alone_s": bounds.window(options.beams, beams=options.beams), "peak_bytes": _peak_bytes(model.device)}
     sys.stdout.write(_card(run, many, bounds))
     sys.stdout.flush()
     if options.inline:
@@ -195,6 +197,7 @@ def _engine(transcriber: Transcriber, options: argparse.Namespace, *, overlaps: 
         tokens=options.tokens,
         steps_between_encodes=options.steps_between_encodes,
         overlaps=overlaps,
+        beams=options.beams,
     )
 
 
@@ -210,6 +213,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--unfused", action="store_true", help="of kernels of ours that for attention alone")
     command.add_argument("--inline", action="store_true", help="compare with encoding between the steps")
     command.add_argument("--rows", type=int, default=64)
+    command.add_argument("--beams", type=int, default=1, help="rows that search for the text of one window")
     command.add_argument("--windows", type=int, default=256, help="counted, beyond the first rows")
     command.add_argument("--windows-per-encode", type=int, default=8)
     command.add_argument("--steps-between-encodes", type=int, default=STEPS_BETWEEN_ENCODES)
@@ -218,19 +222,23 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def _alone(seconds: float, bounds: CardBounds) -> str:
-    return (
-        f"one request of 30 s    {1e3 * seconds:9.1f} ms   {100 * bounds.window(1) / seconds:5.0f} % of the roofline\n"
-    )
+def _alone(seconds: float, bounds: CardBounds, beams: int) -> str:
+    share = 100 * bounds.window(beams, beams=beams) / seconds
+    return f"one request of 30 s    {1e3 * seconds:9.1f} ms   {share:5.0f} % of the roofline\n"
+
+
+def _bound(run: dict[str, Any], bounds: CardBounds) -> float:
+    beams = run["beams"]
+    return bounds.speed(run["rows"] // beams * beams, run["tokens"], beams)
 
 
 def _card(run: dict[str, Any], many: Saturated, bounds: CardBounds) -> str:
     """What people read."""
-    card, rows = bounds.card, run["rows"]
+    card, rows, bound = bounds.card, run["rows"], _bound(run, bounds)
     return (
         f"product {card.product_per_s / 1e12:.1f} TFLOP/s, copy {card.copy_bytes_per_s / 1e9:.0f} GB/s\n"
-        f"{rows:3} rows, saturated   RTFx {many.speed:8.1f}   {100 * many.speed / bounds.speed(rows):5.0f} % of "
-        f"{bounds.speed(rows):.0f}, {many.mean_rows:.1f} rows a step, {many.windows} windows\n"
+        f"{rows:3} rows, saturated   RTFx {many.speed:8.1f}   {100 * many.speed / bound:5.0f} % of "
+        f"{bound:.0f}, {many.mean_rows:.1f} rows a step, {many.windows} windows\n"
         f"memory at most {run['peak_bytes'] / 2**20:.0f} MiB\n"
     )
 

@@ -34,6 +34,13 @@ def test_8_bits_raise_the_roof_of_a_large_model() -> None:
     assert _bounds("large-v3").speed(64) < _bounds("large-v3", "int8").speed(64) < _bounds("large-v3", "fp8").speed(64)
 
 
+def test_beams_read_a_window_once() -> None:
+    bounds = _bounds("large-v3")
+    read = (bounds.step(5) - bounds.step(5, beams=5)) * H100.copy_bytes_per_s
+    assert read == pytest.approx(4 * 245_760_000, rel=0.01)
+    assert bounds.window(5, 10, 5) == pytest.approx(bounds.window(5, 0) + 10 * bounds.step(5, beams=5))
+
+
 def test_a_device_has_ceilings() -> None:
     card = measure_card(torch.device("cpu"), torch.float32)
     assert card.product_per_s > 1e8

@@ -79,7 +79,7 @@ def test_the_speed_of_every_size_comes_before_what_it_is_compared_with(tmp_path)
     assert sizes == ["large-v3", "base", "large-v3", "large-v3", "large-v3"]
     last = [line.rstrip('"}').split()[-1] for line in lines[:5]]
     assert last == ["--cuda-graphs", "--cuda-graphs", "int8", "--unfused", "torch"]
-    assert len(lines) == 16
+    assert len(lines) == 18
     assert sum("--inline" in line for line in lines) == 2
 
 

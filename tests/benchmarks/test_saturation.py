@@ -23,6 +23,18 @@ def test_every_window_has_the_tokens_that_it_is_made_to_have() -> None:
     assert engine._engine.stats.encodes == 3
 
 
+def test_windows_with_beams_share_the_rows(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("benchmarks.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
+    arguments = ["--random", "small-random", "--device", "cpu", "--compute-type", "float32", "--beams", "2"]
+    assert main([*arguments, "--rows", "4", "--windows", "3", "--tokens", "4", "--repeats", "1"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (result["beams"], result["saturated"]["windows"]) == (2, 3)
+    assert 2.0 < result["saturated"]["mean_rows"] <= 4.0
+    engine = Saturation(tiny.transcriber(), rows=4, windows_per_encode=1, tokens=9, beams=2)
+    engine.together(1)
+    assert engine._engine.batch.steps == {2: 8}
+
+
 def test_both_ways_to_encode_take_turns_and_one_has_a_stream_of_its_own(monkeypatch) -> None:
     besides = []
     monkeypatch.setattr(saturation, "SideStream", lambda device: "side")
