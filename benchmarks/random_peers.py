@@ -27,7 +27,7 @@ import torch
 from benchmarks.card import TOKENS, CardBounds, measure_card
 from benchmarks.device import device_name, wait
 from benchmarks.random_engines import FasterWhisper, OpenaiWhisper, Ours, Peer, Transformers
-from model.dims import CHUNK_LENGTH, ModelDimensions
+from model.dims import CHUNK_LENGTH
 
 OURS = "ours"
 CACHE = Path.home() / ".cache" / "whisper-service" / "peers"
@@ -110,17 +110,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     borrow(options.cache)
     device = torch.device(options.device)
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    card = measure_card(device, dtype)  # before the peers are there, whose threads may spin
     found, missing = peers(options.random, device, options.rows, options.tokens)
     ours = found[OURS]
     assert isinstance(ours, Ours)
-    bounds = _bounds(ours.dims, device)
+    bound = CardBounds(ours.dims, card, dtype.itemsize).speed(options.rows, options.tokens)
     seconds = measure(found, missing, device, rows=options.rows, tokens=options.tokens, rounds=options.rounds)
     if OURS not in seconds:
         sys.stderr.write(f"ours failed: {missing[OURS]}\n")
         return 1
     run = {"bench": "random_peers", "model": options.random, "device": device_name(device), "rows": options.rows}
-    bound = bounds.speed(options.rows, options.tokens)
-    run |= {"card": asdict(bounds.card), "bound_speed": bound}
+    run |= {"card": asdict(card), "bound_speed": bound}
     run |= {"tokens": options.tokens, "seconds": seconds, "missing": missing}
     for name, times in seconds.items():
         ratio = statistics.median(their / our for their, our in zip(times, seconds[OURS], strict=True))
@@ -132,12 +133,6 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.write("".join(f"not measured, {name}: {reason}\n" for name, reason in missing.items()))
     sys.stdout.write(json.dumps(run) + "\n")
     return 0
-
-
-def _bounds(dims: ModelDimensions, device: torch.device) -> CardBounds:
-    """What no program can beat, by the ceilings of this device as they are now."""
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    return CardBounds(dims, measure_card(device, dtype), dtype.itemsize)
 
 
 if __name__ == "__main__":
