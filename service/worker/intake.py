@@ -57,15 +57,13 @@ class Intake:
         """Rows that they will need."""
         return sum(entry.job.options.width for entry in self.pending)
 
-    def launch(self, entries: Sequence[Entry], now: float) -> Group:
+    def launch(self, entries: Sequence[Entry], now: float) -> None:
         """Encode windows together. Whatever it raises, `withdraw` undoes it."""
         spans = [entry.job.span(entry.window) for entry in entries]
         n_frames = [span.n_frames for span in spans]
         slots, ticket = self._beside.run(lambda: self._batch.encode(self._transcriber.log_mel.windows(spans), n_frames))
         seats = [self._seats.take(slot, e.job, e.lane, now) for slot, e in zip(slots, entries, strict=True)]
-        group = Group(tuple(zip(seats, entries, strict=True)), ticket)
-        self._groups.append(group)
-        return group
+        self._groups.append(Group(tuple(zip(seats, entries, strict=True)), ticket))
 
     def arrived(self) -> Group | None:
         """The next group that has left the encoder; where no row is decoded meanwhile, the next one there.
