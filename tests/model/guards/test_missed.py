@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from model.dims import DIMENSIONS, FRAMES_PER_SECOND
-from model.guards.missed import drags, pauses, resumption, silences, silent_stretches, unheard
+from model.guards.missed import drags, passed_over, pauses, resumption, silences, silent_stretches, unheard
 from model.longform.recording import Recording
 from model.options import TranscribeOptions
 from model.segments import Skipped
@@ -209,6 +209,14 @@ def test_what_is_said_before_the_first_words_of_a_text_is_a_window_for_itself(sa
     assert recording.take()[1].seek == window.n_frames
 
 
+def test_only_a_segment_that_lasts_too_long_passes_over_what_is_said_before_its_words() -> None:
+    looked = tuple(12.2 + 0.2 * i for i in range(len(LONG)))
+    for end, frame in ((900, 920), (250, None)):
+        result = _result((BEGIN, *LONG, BEGIN + end), speech=_speech((0, 4), (6, 9), (12, 16)), looked=looked)
+        found = passed_over(result, WINDOW, BEGIN)
+        assert found is None if frame is None else found == pytest.approx(frame, abs=4)
+
+
 def test_words_end_where_hearing_begins_again_though_they_are_found_behind_it() -> None:
     recording = _recording(word_timestamps=True)
     lane, _ = recording.take()
@@ -257,6 +265,7 @@ def test_speech_behind_a_text_that_is_timed_too_early_is_that_of_the_text(said, 
         ([(1, 5), (20, 24)], [(0, 6)], 2),  # it was said
         ([(20, 24)], [(20, 24)], 2),  # the detector does not hear that voice
         ([], [], 2),  # it was not asked
+        ([], [(0, 6)], 2),  # only the second time
     ],
 )
 def test_a_text_that_was_written_before_it_was_said_is_not_kept_again(spoken, again, kept) -> None:
@@ -305,6 +314,16 @@ def test_a_text_that_waited_behind_one_that_was_too_early_is_not_kept_again() ->
     lane, _ = recording.take()
     kept += recording.feed(lane, _result(last, speech=_speech((4.0, 7.0))))
     assert [segment.text for segment in kept] == [TOKENIZER.decode(LONG), TOKENIZER.decode(other)]
+
+
+def test_a_few_words_that_come_again_were_said_twice() -> None:
+    recording = _recording()
+    words = (BEGIN + 50, *LONG[:6], BEGIN + 250)
+    lane, _ = recording.take()
+    kept = recording.feed(lane, _result((*words, BEGIN + 500, BEGIN + 500, *LONG), speech=_speech((20, 24))))
+    lane, _ = recording.take()
+    kept += recording.feed(lane, _result(words, speech=_speech((0, 6))))
+    assert [segment.text for segment in kept] == [TOKENIZER.decode(LONG[:6])] * 2
 
 
 def test_what_stands_behind_a_text_that_comes_again_is_kept() -> None:
