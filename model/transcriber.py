@@ -6,7 +6,7 @@ time; the service puts the same pieces together for many at once.
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from numbers import Real
@@ -33,7 +33,7 @@ from model.network.padding_store import PaddingStore, learned_folder
 from model.network.whisper import Whisper
 from model.options import MAX_WIDTH, TranscribeOptions
 from model.samples import Audio, read_samples
-from model.segments import Transcription
+from model.segments import Segment, Transcription
 from model.tokenizer import get_tokenizer
 from model.voice.vad import CHUNK, SpeechDetector
 from model.weights import Weights, load_weights
@@ -110,12 +110,18 @@ class Transcriber:
         return can_translate(self.dims)
 
     def transcribe(
-        self, audio: Audio, *, progress: Callable[[int, int], None] | None = None, **options: Any
+        self,
+        audio: Audio,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        hear: Callable[[Sequence[Segment]], None] | None = None,
+        **options: Any,
     ) -> Transcription:
         """Transcribe (or translate) a recording; `options` are the fields of `TranscribeOptions`.
 
-        `progress` is called with frames (10 ms) done and frames in all after every window. Raises `OptionError` for an
-        option, `AudioError` for a file that does not decode.
+        `progress` is called with frames (10 ms) done and frames in all after every window, `hear` with the segments
+        that are final by then and were not before. Raises `OptionError` for an option, `AudioError` for a file that
+        does not decode.
         """
         settings = self.options(**options)
         samples = read_samples(audio).to(self.model.device)
@@ -123,7 +129,9 @@ class Transcriber:
         recording = Recording(self.dims, self.tokenizer, settings, n_samples=len(samples), probabilities=heard)
         with self._turn:
             batch = self.batch if recording.is_sequential else self._side_by_side
-            for _ in self._run(batch, recording, samples, settings):
+            for segments in self._run(batch, recording, samples, settings):
+                if hear is not None and segments:
+                    hear(segments)
                 if progress is not None:
                     progress(recording.frames_done, recording.n_frames)
         return recording.result()
@@ -182,8 +190,8 @@ class Transcriber:
 
     def _run(
         self, batch: DecodingBatch, recording: Recording, samples: Tensor, settings: TranscribeOptions
-    ) -> Iterator[None]:
-        """Decode a recording to its end; a pause after every window."""
+    ) -> Iterator[tuple[Segment, ...]]:
+        """Decode a recording to its end; after every window the segments that are final now."""
         maximum = self.log_mel.maximum(samples)
         lanes: dict[int, int] = {}
         try:
@@ -198,8 +206,7 @@ class Transcriber:
                     batch.start(slot, window, settings)
                 for slot, result in batch.step():
                     lane = lanes.pop(slot)
-                    recording.feed(lane, self.weigh(result, recording.window(lane), samples, settings))
-                    yield
+                    yield recording.feed(lane, self.weigh(result, recording.window(lane), samples, settings))
         finally:
             for slot in lanes:
                 batch.drop(slot)

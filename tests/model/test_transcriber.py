@@ -18,7 +18,7 @@ from model.audio import decode_audio
 from model.dims import HOP_LENGTH
 from model.errors import InvalidAudioError, OptionError, WeightsError
 from model.search.sampling import row_seed
-from model.segments import Transcription
+from model.segments import Segment, Transcription
 from model.transcriber import Transcriber
 from tests import tiny
 
@@ -304,10 +304,12 @@ def test_samples_may_come_from_a_network_in_training(random_model) -> None:
 
 
 def test_progress_reaches_the_end_and_the_batch_is_free_again(random_model) -> None:
-    seen: list[tuple[int, int]] = []
-    random_model.transcribe(
-        tiny.speech(61.0), language="en", temperature=0.0, sample_len=5, progress=lambda *at: seen.append(at)
-    )
+    seen, said = list[tuple[int, int]](), list[Any]()
+    whole = random_model.transcribe(
+        tiny.speech(61.0), language="en", temperature=0.0, sample_len=5, guards=False, no_speech_threshold=None,
+        progress=lambda *at: seen.append(at), hear=said.append,
+    )  # fmt: skip
+    assert (len(said) > 1, sum(said, ())) == (True, whole.segments)
     assert seen[-1] == (6100, 6100)
     assert seen == sorted(seen)
     assert random_model.batch.free_windows == 1
@@ -328,8 +330,10 @@ def test_an_interrupted_transcription_frees_its_slot(random_model, monkeypatch) 
 def test_parts_side_by_side_give_what_each_gives_alone(random_model) -> None:
     samples = tiny.speech(100.0)
     options = {"language": "en", "temperature": 0.0, "sample_len": 6, "no_speech_threshold": None, "guards": False}
-    seen: list[tuple[int, int]] = []
-    together = random_model.transcribe(samples, long_form="batched", progress=lambda *at: seen.append(at), **options)
+    seen, heard = list[tuple[int, int]](), list[Segment]()
+    calls = {"progress": lambda *at: seen.append(at), "hear": heard.extend, "long_form": "batched"}
+    together = random_model.transcribe(samples, **calls, **options)
+    assert tuple(heard) == together.segments
     assert max(random_model._side_by_side.steps) > 1
     batch = random_model._side_by_side
     assert (batch.free_windows, batch.free_rows) == (batch.max_windows, batch.max_rows)
