@@ -1,13 +1,14 @@
 """R04: a handler that raises, or a client that goes, at every point: permit, samples and memory are given back."""
 
 import asyncio
+import json
 
 import pytest
 
 from service.http.admission import Permit
 from service.http.multipart import Form
 from tests.fakes import script
-from tests.serving import client, form, in_loop, make_app, open_descriptors, request_head, service
+from tests.serving import check_error_body, client, form, in_loop, make_app, open_descriptors, request_head, service
 
 pytestmark = pytest.mark.fault
 FAULTS = ("enter", "hold", "append", "parse", "decode", "charge", "run", "event", "answer")
@@ -58,11 +59,32 @@ async def test_r04_a_bug_at_any_point_is_a_500_and_no_leak(point, monkeypatch):
 
 
 @in_loop
-@pytest.mark.parametrize("steps", range(0, 40, 3))
-async def test_r04_a_request_cancelled_after_any_number_of_steps_leaves_nothing(steps):
+@pytest.mark.parametrize(("point", "status"), [("segment_events", 500), ("transcription_json", 200)])
+async def test_r04_a_bug_in_a_stream_is_told_in_it_once_it_has_begun_and_no_leak(point, status, monkeypatch):
     app, audio, workers = make_app()
     async with client(app) as c:
-        upload = {"files": {"file": ("a.wav", script(seconds=5, decode_delay=0.001, windows=3, window_delay=0.001))}}
+        upload = {"files": {"file": ("a.wav", script(seconds=5, windows=2))}, "data": {"stream": "true"}}
+        before = open_descriptors()
+        monkeypatch.setattr(f"service.http.endpoints.{point}", boom)
+        answer = await c.post("/v1/transcribe", **upload)
+        assert answer.status_code == status
+        last = answer.text.strip().splitlines()[-1].removeprefix("data: ")
+        assert check_error_body(json.loads(last))["code"] == "internal_error"
+        assert "a bug" not in answer.text
+        assert open_descriptors() == before
+        admission = app.state.admission
+        assert (admission.requests, admission.upload_bytes, admission.audio_seconds) == (0, 0, 0.0)
+        assert (audio.held, audio.busy, workers.running) == (0, 0, 0)
+
+
+@in_loop
+@pytest.mark.parametrize("stream", ["false", "true"])
+@pytest.mark.parametrize("steps", range(0, 40, 3))
+async def test_r04_a_request_cancelled_after_any_number_of_steps_leaves_nothing(steps, stream):
+    app, audio, workers = make_app()
+    async with client(app) as c:
+        sound = script(seconds=5, decode_delay=0.001, windows=3, window_delay=0.001)
+        upload = {"files": {"file": ("a.wav", sound)}, "data": {"stream": stream}}
         await c.post("/v1/transcribe", **upload)
         before = open_descriptors()
         task = asyncio.create_task(c.post("/v1/transcribe", **upload))
