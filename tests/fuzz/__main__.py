@@ -24,6 +24,7 @@ from typing import Any
 import httpx
 
 from service.http.openai_audio import ALIAS
+from tests.fakes import BASE_MODEL
 from tests.fuzz import audio, form
 from tests.serving import ServiceProcess, service
 
@@ -87,11 +88,11 @@ def fuzz_api(seconds: float) -> bool:
 
 
 def described(server: ServiceProcess) -> dict[str, Any]:
-    """`/openapi.json` with a model's name that is one: any other is 404, whatever else is asked."""
+    """`/openapi.json` with a model's names that are some: any other is 404, whatever else is asked."""
     document: dict[str, Any] = server.get("/openapi.json").json()
     for path in ("/v1/audio/transcriptions", "/v1/audio/translations"):
         content = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]
-        content["schema"]["properties"]["model"]["enum"] = [ALIAS]
+        content["schema"]["properties"]["model"]["enum"] = [ALIAS, BASE_MODEL.name]
     return document
 
 
