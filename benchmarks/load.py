@@ -11,7 +11,6 @@ second, and one JSON line. `benchmarks.sweep` does so at rising rates.
 
 import argparse
 import asyncio
-import bisect
 import json
 import random
 import sys
@@ -89,14 +88,12 @@ def is_good(outcome: Outcome, slo_factor: float) -> bool:
 
 def by_duration(answered: Sequence[Outcome]) -> dict[str, dict[str, float]]:
     """`percentiles` of the latencies of recordings that are equally long or so, by the most seconds that they have."""
-    latencies: dict[str, list[float]] = {}
-    for bound in (*_DURATIONS, float("inf")):
-        latencies[f"{bound:g}"] = []
+    latencies: dict[float, list[float]] = {bound: [] for bound in (*_DURATIONS, float("inf"))}
     for outcome in answered:
         if outcome.reply:
-            index = bisect.bisect_left(_DURATIONS, outcome.reply.audio_seconds)
-            latencies[list(latencies)[index]].append(outcome.latency)
-    return {bound: percentiles(values) for bound, values in latencies.items() if values}
+            bound = next(bound for bound in latencies if outcome.reply.audio_seconds <= bound)
+            latencies[bound].append(outcome.latency)
+    return {f"{bound:g}": percentiles(values) for bound, values in latencies.items() if values}
 
 
 def summarise(outcomes: Sequence[Outcome], *, seconds: float, slo_factor: float) -> dict[str, Any]:

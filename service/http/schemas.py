@@ -43,12 +43,9 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeF
     values = {FIELDS[name].option: FIELDS[name].parse(name, text) for name, text in fields.items() if text}
     response_format: str = values.pop("response_format", "json")
     lists_languages, stream = values.pop("language_probabilities", False), values.pop("stream", False)
-    if stream and response_format != "json":
-        raise BadRequest(f"stream is for json, not for {response_format}.", param="stream")
-    if lists_languages and response_format != "json":
-        raise BadRequest(
-            f"language_probabilities is for json, not for {response_format}.", param="language_probabilities"
-        )
+    for name, asked in (("stream", stream), ("language_probabilities", lists_languages)):
+        if asked and response_format != "json":
+            raise BadRequest(f"{name} is for json, not for {response_format}.", param=name)
     if lists_languages and (values.get("language") or "auto").strip().lower() != "auto":
         raise BadRequest(
             "language_probabilities needs a language that is detected, not named.", param="language_probabilities"

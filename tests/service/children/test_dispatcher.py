@@ -83,6 +83,15 @@ class House:
         return self.workers[name]
 
 
+async def convicted(house: House, name: str) -> None:
+    """A recording with which two workers in a row crash, the second time alone."""
+    job = await house.ask(name)
+    for _ in range(2):
+        house.workers["0"].read(name)
+        await house.ends("0")
+    assert outcome(job) == "request_crashed_worker"
+
+
 def outcome(job: Job) -> str | None:
     """The code of the error that a job ended with."""
     if job.events.empty():
@@ -199,11 +208,7 @@ async def test_r28_each_job_of_a_worker_that_crashed_runs_alone_and_the_second_c
 @in_loop
 async def test_r28_a_convicted_recording_is_refused_for_ten_minutes_whatever_its_request_is_called() -> None:
     house = House()
-    poison = await house.ask("poison")
-    for _ in range(2):
-        house.workers["0"].read("poison")
-        await house.ends("0")
-    assert outcome(poison) == "request_crashed_worker"
+    await convicted(house, "poison")
     house.now += 599.0
     with pytest.raises(InternalError) as caught:
         await house.job("again", words="poison")
@@ -310,11 +315,7 @@ async def test_a_machine_without_threads_finds_the_guilty_one_all_the_same(monke
 
     monkeypatch.setattr(asyncio, "to_thread", no_thread)
     house = House()
-    poison = await house.ask("poison")
-    for _ in range(2):
-        house.workers["0"].read("poison")
-        await house.ends("0")
-    assert outcome(poison) == "request_crashed_worker"
+    await convicted(house, "poison")
     with pytest.raises(InternalError):
         await house.job("poison")
     await house.job("fine")
