@@ -10,7 +10,8 @@ last two.
 
 Writes the report and its plots to `--docs` and JSON to `--results`. Answers are kept there too, so that a run that was
 cut off goes on where it was, and a second one asks only what has changed. `--quick` and `--limit` take a sample, always
-the same one, and leave the documents alone.
+the same one, and leave the documents alone; so does `--takes`, which asks for each clip several times, begun a little
+later, and tells what is chance from what is not.
 """
 
 import argparse
@@ -94,7 +95,7 @@ def items(
     tenth = None if limit is None else max(1, limit // 10)
     if pass_name in CLIP_PASSES:
         taking_part = [clip for clip in clips if asked(clip, pass_name)]
-        return clip_items(sample(taking_part, limit), pass_name, refused)
+        return clip_items(sample(taking_part, limit), pass_name, refused, takes=options.takes)
     if pass_name == "longform":
         return long_items(options.corpus, limit=tenth)
     if pass_name == "nospeech":
@@ -142,7 +143,7 @@ def _circumstances(options: argparse.Namespace, systems: Sequence[System]) -> Ci
 
 
 def _is_sample(options: argparse.Namespace) -> bool:
-    unusual = options.cross_kv != "auto" or options.search != "greedy"
+    unusual = options.cross_kv != "auto" or options.search != "greedy" or options.takes > 1
     return unusual or bool(options.limit or options.kind or options.language or set(options.passes) != set(PASSES))
 
 
@@ -175,6 +176,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--quick", dest="limit", action="store_const", const=QUICK, help=f"the same as --limit {QUICK}"
     )
+    command.add_argument("--takes", type=int, default=1, help="so many times each clip, each begun a little later")
     command.add_argument("--results", type=Path, default=Path("results"), help="folder of answers and JSON")
     command.add_argument("--docs", type=Path, default=Path("docs"), help="folder of accuracy.md and its plots")
     return command

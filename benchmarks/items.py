@@ -9,6 +9,8 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from benchmarks.corpus import SPEECH, Clip
 from benchmarks.systems import Samples
 from benchmarks.waveform import read_waveform
@@ -17,6 +19,8 @@ from model.errors import AudioError
 CLIP_PASSES = ("given", "auto", "translate")
 PASSES = (*CLIP_PASSES, "longform", "nospeech", "noise")
 """The language named; detected; translation to English; long recordings; sounds without speech; speech in noise."""
+TAKE_SAMPLES = 37
+"""2.3 ms of silence more before each take of a clip: no hop of the spectrogram is the same, and nobody hears it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +60,23 @@ def asked(clip: Clip, pass_name: str) -> Item | None:
     return Item(pass_name, clip.file, clip.kind, clip.language, named, text, clip.seconds, task, clip.origin)
 
 
-def clip_items(clips: Iterable[Clip], pass_name: str, refused: dict[str, str]) -> Iterator[tuple[Item, Samples]]:
-    """Items of a pass with their waveforms; files that our decoder refuses go to `refused`: the reason, by name."""
+def clip_items(
+    clips: Iterable[Clip], pass_name: str, refused: dict[str, str], *, takes: int = 1
+) -> Iterator[tuple[Item, Samples]]:
+    """Items of a pass with their waveforms; files that our decoder refuses go to `refused`: the reason, by name.
+
+    Of several `takes` each but the first begins a little later: what differs between them is chance.
+    """
     for clip in clips:
         item = asked(clip, pass_name)
         if item is not None:
             try:
-                yield item, read_waveform(clip.path)
+                samples = read_waveform(clip.path)
             except AudioError as error:
                 refused[clip.file] = str(error)
+                continue
+            for take in range(takes):
+                yield item, np.pad(samples, (take * TAKE_SAMPLES, 0))
 
 
 def sample(clips: Sequence[Clip], limit: int | None) -> list[Clip]:

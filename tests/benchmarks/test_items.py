@@ -36,16 +36,26 @@ def test_a_system_is_told_the_language_where_it_is_named(pass_name: str) -> None
     assert item.language == (None if pass_name == "auto" else "de")
 
 
-def test_files_that_are_refused_are_named_and_the_others_go_on(tmp_path: Path) -> None:
-    good, bad = tmp_path / "good.wav", tmp_path / "bad.wav"
-    bad.write_bytes(b"no audio")
-    with wave.open(str(good), "wb") as file:
+def silence(path: Path) -> Path:
+    with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(b"\0\0" * 160)
+    return path
+
+
+def test_files_that_are_refused_are_named_and_the_others_go_on(tmp_path: Path) -> None:
+    good, bad = silence(tmp_path / "good.wav"), tmp_path / "bad.wav"
+    bad.write_bytes(b"no audio")
     refused: dict[str, str] = {}
     found = list(clip_items([clip("de", path=str(bad)), clip("de", path=str(good))], "given", refused))
     assert [(item.name, len(samples)) for item, samples in found] == [(str(good), 160)]
     assert list(refused) == [str(bad)]
+
+
+def test_each_take_of_a_clip_begins_a_little_later(tmp_path: Path) -> None:
+    good = silence(tmp_path / "good.wav")
+    found = list(clip_items([clip("de", path=str(good))], "given", {}, takes=3))
+    assert [(item.name, len(samples)) for item, samples in found] == [(str(good), 160 + 37 * n) for n in range(3)]
 
 
 def test_a_sample_is_the_same_every_time_and_keeps_the_order() -> None:
