@@ -96,6 +96,8 @@ class DecodingResult:
     """Whether the text was cut because it went on in a loop."""
     repeats: tuple[Place, ...] = ()
     """Around what was left out because the text says it before."""
+    witnesses: int = 0
+    """Other attempts that it was held against (`model.guards.doubt`)."""
     confirmed: int = 0
     """Words that most of the witnesses have too, where there were any."""
     unconfirmed: tuple[Place, ...] = ()
@@ -156,9 +158,10 @@ def compression_ratio(text: str) -> float:
 def is_silent(result: DecodingResult, options: TranscribeOptions) -> bool:
     """Whether the window is to be skipped as silence: no speech, and a text that the model does not believe.
 
-    A text of which witnesses (`model.guards.doubt`) have several words too is believed.
+    Witnesses are heard about no text that is silence by this; that one of them may stay in its place, being less
+    probable, makes no silence of it.
     """
-    if result.confirmed >= CONFIRMED_WORDS:
+    if result.witnesses:
         return False
     if not sounds_silent(result, options):
         return False

@@ -125,7 +125,8 @@ def _agreed(heard: Sequence[DecodingResult], options: TranscribeOptions, tokeniz
     tokens, places = consensus.without_unconfirmed(number)
     kept = _changed(tidy[number], tokens, tokenizer) if places else tidy[number]
     failed = fallback_reason(heard[number], options) is not None
-    return replace(kept, failed=failed, unconfirmed=places, confirmed=consensus.confirmed(number))
+    confirmed = consensus.confirmed(number)
+    return replace(kept, failed=failed, unconfirmed=places, witnesses=len(heard) - 1, confirmed=confirmed)
 
 
 def _text(attempts: Sequence[DecodingResult], options: TranscribeOptions, *, failed: bool) -> DecodingResult:

@@ -102,7 +102,7 @@ def test_a_witness_that_says_the_same_confirms_it() -> None:
     kept = _salvage(
         [_result(" I can hear you.", logprob=-0.9)], [_result(" I can hear you", logprob=-1.2)], failed=False
     )
-    assert (kept.text, kept.confirmed, kept.failed) == ("I can hear you.", 4, False)
+    assert (kept.text, kept.witnesses, kept.confirmed, kept.failed) == ("I can hear you.", 1, 4, False)
 
 
 @pytest.mark.parametrize("logprob", [-0.9, -1.1])

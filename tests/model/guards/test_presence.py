@@ -78,11 +78,12 @@ def test_the_text_of_such_a_window_stays_if_witnesses_have_its_words() -> None:
     voiced = replace(WINDOW, voiced=True)
     options = voiced.heard_with(OPTIONS)
     result = replace(SILENCE, failed=True)
-    assert reason_to_skip(replace(result, confirmed=3), voiced, options) is None
-    assert reason_to_skip(replace(result, confirmed=2), voiced, options) == "no_speech"
+    assert reason_to_skip(replace(result, witnesses=4, confirmed=3), voiced, options) is None
+    assert reason_to_skip(replace(result, witnesses=4, confirmed=2), voiced, options) == "no_speech"
     assert reason_to_skip(result, WINDOW, OPTIONS) == "no_speech"
     # A witness that is less sure than the text was may stay in its place; that makes no silence of it.
-    assert reason_to_skip(replace(result, confirmed=3), WINDOW, OPTIONS) is None
+    assert reason_to_skip(replace(result, witnesses=4, confirmed=0), WINDOW, OPTIONS) is None
+    assert reason_to_skip(replace(result, witnesses=4, confirmed=0, speech=SILENT), WINDOW, OPTIONS) == "no_voice"
 
 
 def _recording(seconds: float, **options) -> Recording:
