@@ -81,6 +81,7 @@ def test_nothing_that_rows_do_makes_anybody_wait(model, monkeypatch, cross_kv, c
     if cross_attention == "triton":
         split_step = pytest.importorskip("model.gpu.split_step", reason="Triton is part of torch's CUDA build")
         monkeypatch.setattr(split_step, "attend", lambda query, *_, **__: torch.empty_like(query))
+        monkeypatch.setattr(split_step, "remember", lambda *_: None)
     model.cross_kv, model.cross_attention = cross_kv, cross_attention
     inference = PyTorchInference(model, n_windows=4, n_rows=12, backend=backend)
     features = torch.zeros(2, 1500, tiny.DIMS.n_audio_state, device=META, dtype=torch.float16)
