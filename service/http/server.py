@@ -119,6 +119,8 @@ class Server(uvicorn.Server):
             connection.shutdown()
         while self.server_state.connections and not self._lifecycle.finished:  # noqa: ASYNC110  a set has no event
             await asyncio.sleep(_POLL_SECONDS)
+        for connection in list(self.server_state.connections):  # whose clients do not read: their answers end here
+            connection.transport.abort()
         await self.lifespan.shutdown()
 
 

@@ -101,3 +101,15 @@ def test_r37_a_stream_that_is_cut_off_says_so(signals):
     *_, last = (line for line in told.splitlines() if line.startswith(b"data: "))
     assert check_error_body(json.loads(last.removeprefix(b"data: ")))["code"] == "draining"
     assert told.endswith(b"\r\n0\r\n\r\n")
+
+
+def test_r37_a_client_that_does_not_read_its_stream_is_no_error_of_ours():
+    body = form(script(windows=600, text="x" * 60_000), stream="true")
+    with service(WHISPER_DRAIN_SECONDS="1.5") as server, server.connect() as connection:
+        connection.sendall(request_head(len(body)) + body)
+        wait_until(lambda: server.gauge('whisper_decode_steps_total{device="cpu"}') > 1.0)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+        *_, request, stopped = server.log()
+    assert (request["event"], request["status"], request["code"]) == ("request", 503, "draining")
+    assert stopped["event"] == "stopped"
