@@ -15,6 +15,8 @@ import httpx
 
 from tests.serving import ROOT, wait_until
 
+_TOLD = 'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;'
+"""What nginx is told of answers, but for `nginx-default`."""
 NGINX = """
 daemon off; master_process off; worker_processes 1; error_log stderr error; pid {folder}/nginx.pid;
 events {{ worker_connections 2000; }}
@@ -26,8 +28,8 @@ http {{
     server {{
         listen {bind};
         location / {{
-            proxy_pass http://replicas; proxy_http_version 1.1; proxy_set_header Connection "";
-            proxy_request_buffering {buffering}; proxy_buffering off;
+            proxy_pass http://replicas; {told}
+            proxy_request_buffering {buffering};
             proxy_connect_timeout 2s; proxy_read_timeout 930s; proxy_send_timeout 75s;
             proxy_next_upstream error http_503 non_idempotent; proxy_next_upstream_tries 2;
         }}
@@ -77,7 +79,8 @@ class Balancer:
             folder=self.folder,
             bind=f"127.0.0.1:{self.port}",
             servers=" ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in replicas),
-            buffering="on" if kind == "nginx" else "off",
+            told="" if kind == "nginx-default" else _TOLD,
+            buffering="off" if kind == "nginx-unbuffered" else "on",
         )
         (self.folder / "nginx.conf").write_text(text)
         return [program("nginx") or "nginx", "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")], {}

@@ -14,18 +14,30 @@ from types import TracebackType
 from typing import Any, Self
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 MEDIA_TYPE = "text/event-stream"
 BEAT_SECONDS = 15.0
 """A quarter of what proxies commonly wait for the next byte of an answer."""
 _COMMENT = b":\n\n"
+_HEADERS = (
+    (b"content-type", f"{MEDIA_TYPE}; charset=utf-8".encode()),  # what `requests` would take for Latin-1
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # by default nginx keeps what comes slowly until there is more of it
+)
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+"""Ends of lines to Python, whose HTTP clients cut lines in them, though neither to JSON nor to the standard."""
 
 
 def event(content: Mapping[str, Any]) -> bytes:
     """The bytes of one event."""
     line = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return f"data: {line}\n\n".encode("utf-8", "replace")
+    return f"data: {line.translate(_LINE_ENDS)}\n\n".encode("utf-8", "replace")
+
+
+def begins_stream(message: Message) -> bool:
+    """Whether this is the beginning of an answer in pieces."""
+    return message["type"] == "http.response.start" and _HEADERS[0] in message.get("headers", ())
 
 
 class EventStream:
@@ -66,8 +78,7 @@ class EventStream:
         async with self._turn:
             if not self._begun:
                 self._begun = True
-                headers = [(b"content-type", MEDIA_TYPE.encode()), (b"cache-control", b"no-store")]
-                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+                await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
             self._last = time.monotonic()
 

@@ -27,12 +27,12 @@ class Exchange:
             self._headers.append((b"connection", b"close"))
         self.unread = has_body(scope["headers"])
         self.status: int | None = None
-        self._streams = False
+        self._begun = self._streams = False
 
     @property
     def fixed(self) -> bool:
         """Whether an answer has begun in which no error can be told any more."""
-        return self.status is not None and not self._streams
+        return self._begun and not self._streams
 
     async def receive(self) -> Message:
         """The next piece of the body, or the disconnect."""
@@ -42,12 +42,16 @@ class Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on, with the request's id and its place in the trace in the headers."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self._streams = (b"content-type", event_stream.MEDIA_TYPE.encode()) in message.get("headers", ())
-            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
-        await self._send(message)
+        """Pass on, with the request's id and its place in the trace in the headers.
+
+        What waits for the client to read an answer before, and is cancelled meanwhile, has not begun.
+        """
+        if message["type"] != "http.response.start":
+            await self._send(message)
+            return
+        self.status = message["status"]
+        await self._send({**message, "headers": [*message.get("headers", ()), *self._headers]})
+        self._begun, self._streams = True, event_stream.begins_stream(message)
 
     async def answer(self, error: ServiceError, request_id: str, headers: dict[str, str], *, patient: bool) -> None:
         """Send the error body; when the request's own body was not read, close after a bounded rest of it.

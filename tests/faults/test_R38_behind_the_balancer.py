@@ -239,3 +239,15 @@ def test_r38_answers_stream_through():
             released.set()
             assert b"".join(pieces) == b"last"
     thread.join(10)
+
+
+@pytest.mark.skipif(program("nginx") is None, reason="nginx is not installed (Debian, Ubuntu: apt install nginx-light)")
+def test_r38_nginx_passes_streams_on_without_being_told_to():
+    with Stack("nginx-default") as stack:
+        url, upload = f"{stack.balancer.url}/v1/transcribe", script(windows=2, window_delay=1.5)
+        files, fields = {"file": ("a.wav", upload)}, {"stream": "true"}
+        with httpx.stream("POST", url, files=files, data=fields, trust_env=False, timeout=30) as answer:
+            pieces = answer.iter_bytes()
+            told = next(pieces)
+            assert sum(replica.gauge("whisper_queue_requests") for replica in stack.replicas) == 1.0  # one to come
+            assert (told + b"".join(pieces)).count(b"data: ") == 3

@@ -11,7 +11,18 @@ import pytest
 
 from service.http.event_stream import EventStream
 from tests.fakes import script
-from tests.serving import ServiceProcess, check_error_body, client, error_of, in_loop, make_app, service, wait_until
+from tests.serving import (
+    ServiceProcess,
+    check_error_body,
+    client,
+    error_of,
+    form,
+    in_loop,
+    make_app,
+    request_head,
+    service,
+    wait_until,
+)
 
 OURS = ("/v1/transcribe", {"stream": "true"})
 HOSTED = ("/v1/audio/transcriptions", {"stream": "true", "model": "base"})
@@ -72,7 +83,7 @@ def test_segments_come_as_their_windows_end_and_the_whole_answer_last(server) ->
         files={"file": ("a.wav", upload)}, data={"stream": "true"}, trust_env=False, timeout=60,
     ) as answer:  # fmt: skip
         assert answer.status_code == 200
-        assert answer.headers["content-type"] == "text/event-stream"
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
         request_id = answer.headers["x-request-id"]
         pieces = answer.iter_text()
         first = next(pieces)
@@ -85,6 +96,14 @@ def test_segments_come_as_their_windows_end_and_the_whole_answer_last(server) ->
     same = ("task", "language", "language_probability", "duration", "text", "warnings", "model", "usage")
     assert {name: done[name] for name in same} == {name: whole[name] for name in same}
     assert done["request_id"] == request_id
+
+
+def test_clients_that_cut_lines_as_python_does_get_whole_events(server) -> None:
+    text = "a\u2028b\u2029c\x85d\u00e9"
+    answer = streamed(server, OURS, script(text=text))
+    segment, done = (json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line)
+    assert segment["segment"]["text"] == f" {text}"
+    assert done["text"] == text
 
 
 def test_a_recording_without_words_is_a_stream_with_the_answer_alone(server) -> None:
@@ -156,6 +175,22 @@ def test_the_deadline_is_told_in_the_stream() -> None:
         *told, last = events(streamed(server, OURS, script(windows=100, window_delay=0.2)).text)
         assert told
         assert check_error_body(last)["code"] == "deadline_exceeded"
+        server.assert_idle()
+
+
+def test_a_deadline_that_passes_while_the_client_leaves_an_earlier_answer_unread_has_its_status() -> None:
+    long = form(script(text="x" * 4_000_000))  # twice that, as it is told, is more than kernels keep
+    stream = form(script(window_delay=0.1), stream="true")
+    with service(WHISPER_REQUEST_TIMEOUT_SECONDS="2") as server, server.connect() as connection:
+        head = request_head(len(stream), "/v1/transcribe", "Connection: close")
+        connection.sendall(request_head(len(long)) + long + head + stream)
+        wait_until(lambda: _count(server, 'whisper_rejections_total{reason="deadline_exceeded"}') == 1.0)
+        told = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+        first, last = (answer.partition(b"\r\n\r\n") for answer in told.split(b"HTTP/1.1 ")[1:])
+        assert json.loads(first[2])["text"] == "x" * 4_000_000
+        assert last[0].startswith(b"504 ")
+        assert check_error_body(json.loads(last[2]))["code"] == "deadline_exceeded"
+        assert not [line for line in server.log() if line["level"] == "error"]
         server.assert_idle()
 
 
