@@ -113,15 +113,22 @@ _X_WARNINGS = {
     "schema": _STRING,
 }
 
+_EVENT = {
+    "type": "object",
+    "properties": {"data": {**_STRING, "contentMediaType": MEDIA_TYPES["json"]}},
+    "required": ["data"],
+}
+"""One of `text/event-stream`: what OpenAPI before 3.2, which does not say it, is understood to describe."""
+
 
 def _answers(schema: dict[str, Any], formats: Iterable[str] = (), events: str | None = None) -> dict[str, Any]:
     """JSON of this schema, text where another format may be asked for, and a stream where that has `events`."""
     others = [MEDIA_TYPES[name].partition(";")[0] for name in formats if not name.endswith("json")]
     content = {MEDIA_TYPES["json"]: {"schema": schema}} | {other: {"schema": _STRING} for other in others}
     if events is not None:
-        description = f"With `stream`. Lines `data:`, a JSON object each: {events}. What fails meanwhile is a last "
-        description += "one, the error body. A line with a colon alone says nothing."
-        content[event_stream.MEDIA_TYPE] = {"schema": {**_STRING, "description": description}}
+        description = f"With `stream`. An event each, whose `data` is a JSON object: {events}. What fails meanwhile is "
+        description += "a last one, the error body. A line with a colon alone says nothing."
+        content[event_stream.MEDIA_TYPE] = {"schema": _EVENT | {"description": description}}
     answer = {"description": "The result.", "content": content}
     return {"200": answer | ({"headers": {"X-Warnings": _X_WARNINGS}} if others else {})}
 

@@ -56,8 +56,9 @@ def test_the_document_says_which_events_a_stream_has():
         (TRANSCRIBE, ["transcript.segment", "transcript.done"]),
         (OPENAI_TRANSCRIPTION, ["transcript.text.delta", "transcript.text.segment", "transcript.text.done"]),
     ):
-        described = schema_of(operation, "text/event-stream")["description"]
-        assert re.findall(r"`(transcript\.[a-z.]+)`", described) == kinds
+        schema = schema_of(operation, "text/event-stream")
+        assert re.findall(r"`(transcript\.[a-z.]+)`", schema["description"]) == kinds
+        check({"data": '{"type":"transcript.done"}'}, schema)
     assert "text/event-stream" not in OPENAI_TRANSLATION["responses"]["200"]["content"]
 
 
