@@ -168,7 +168,7 @@ class DecodingBatch:
                 (home,) = decoding.rows
                 self._add_rows(decoding, width - 1)
                 copies = [row.index for row in decoding.rows[1:]]
-                self._inference.copy_rows([home.index] * len(copies), copies, self.model.dims.n_text_ctx)
+                self._inference.replace_rows(home.index, copies, decoding.n_prompt)
             if self._shadows is not None and decoding.is_witness_at(rung) and decoding.shadow is None:
                 self._rows.append(self._shadows.cast(decoding, len(self._rows)))
             decoding.begin(rung, self._rules, self.tokenizer)
@@ -246,8 +246,7 @@ class DecodingBatch:
         self._choice.leave(row)
         last = self._rows.pop()
         if last is not row:
-            # The whole row: a masked position still takes part in the product, and must hold no NaN of its last owner.
-            self._inference.copy_rows([last.index], [row.index], self.model.dims.n_text_ctx)
+            self._inference.replace_rows(last.index, [row.index], max(last.length, last.decoding.n_prompt))
             self._rows[row.index] = last
             last.index = row.index
 

@@ -94,14 +94,24 @@ class HostChoice:
 
     def _extend(self, decoding: Decoding, logits: Tensor) -> None:
         """One step of beam search for one window, from the masked logits (beams, n_vocab) of its rows."""
+        best = logits.log_softmax(-1).topk(len(decoding.rows) + 1)
+        sums = torch.tensor([[row.sum_logprob] for row in decoding.rows], device=logits.device) + best.values
+        self._survive(decoding, best.indices.tolist(), sums.tolist())
+
+    def _survive(self, decoding: Decoding, tokens: Sequence[Sequence[int]], sums: Sequence[Sequence[float]]) -> None:
+        """The beams of a window go on, by the best tokens of each, one more than they are: see `BeamSearch.extend`."""
         rows, beams = decoding.rows, decoding.beams
         if beams is None:
             raise ValueError("the window has no beams")
-        best = logits.log_softmax(-1).topk(beams.beam_size + 1)
-        sums = torch.tensor([[row.sum_logprob] for row in rows], device=logits.device) + best.values
-        extensions = beams.extend([row.tokens for row in rows], best.indices.tolist(), sums.tolist())
-        moved = [(rows[e.source].index, row.index) for e, row in zip(extensions, rows, strict=True)]
-        if moved := [(source, target) for source, target in moved if source != target]:
-            sources, targets = zip(*moved, strict=True)
-            self._inference.copy_rows(sources, targets, rows[0].length + 1)
+        extensions = beams.extend([row.tokens for row in rows], tokens, sums)
+        pairs = [(rows[e.source], row) for e, row in zip(extensions, rows, strict=True)]
+        if moved := [(source, target) for source, target in pairs if source is not target]:
+            alike = decoding.n_prompt + min(_in_common(source.tokens, target.tokens) for source, target in moved)
+            sources, targets = ([row.index for row in side] for side in zip(*moved, strict=True))
+            self._inference.copy_rows(sources, targets, rows[0].length + 1, start=alike)
         decoding.adopt(extensions)
+
+
+def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two texts of one length begin with alike."""
+    return next((i for i, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1]), len(one))

@@ -61,8 +61,15 @@ class Inference(Protocol):
         """
         ...
 
-    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
-        """Rows take over the first `length` tokens of other rows, all read before any is written."""
+    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int, *, start: int = 0) -> None:
+        """Rows take over the first `length` tokens of other rows, all read before any is written.
+
+        `start`: how many of them each has in common with the other already.
+        """
+        ...
+
+    def replace_rows(self, source: int, targets: Sequence[int], length: int) -> None:
+        """Rows that another had, or nobody, become copies of one that holds `length` tokens."""
         ...
 
     def clear_row(self, row: int) -> None:
@@ -190,9 +197,13 @@ class PyTorchInference:
         hidden = self._decoder(text, positions, view)
         return self._decoder.logits(hidden[send(keep, self._device)]), view.scores
 
-    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int, *, start: int = 0) -> None:
         """See `Inference`."""
-        self._cache.copy_rows(sources, targets, length)
+        self._cache.copy_rows(sources, targets, slice(start, length))
+
+    def replace_rows(self, source: int, targets: Sequence[int], length: int) -> None:  # noqa: ARG002
+        """See `Inference`. Whole rows: a masked position takes part in products, and must hold no NaN of others."""
+        self._cache.copy_rows([source] * len(targets), targets, slice(None))
 
     def take_over(self, sources: Tensor, targets: Tensor, positions: slice) -> None:
         """`copy_rows` of some positions, for rows that only the device knows, (n,) each."""

@@ -29,16 +29,17 @@ class Row:
         self.is_shadow = shadow is not None
         self.slot = decoding.slot if shadow is None else shadow
         """Of the window that it hears."""
+        self.tokens: list[int] = []
+        self.in_flight = 0
+        """Tokens that it has said and nobody has read yet (`model.decoding.device_choice`)."""
 
     def begin(self, candidate: int, grammar: TimestampGrammar, seed: int | None) -> None:
         """Start with nothing said, as the window's hypothesis of this number; `seed` where it is sampled."""
         self.candidate, self.grammar, self.seed = candidate, grammar, seed
         self.generator: torch.Generator | None = None
-        self.tokens: list[int] = []
+        self.tokens, self.in_flight = [], 0
         self.logprobs: list[float] = []
         self.sum_logprob = 0.0
-        self.in_flight = 0
-        """Tokens that it has said and nobody has read yet (`model.decoding.device_choice`)."""
 
     def follow(self, row: "Row") -> None:
         """Say from now on what another row says."""

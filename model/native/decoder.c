@@ -118,17 +118,20 @@ static void choose_job(void *argument, int thread) {
     (void)thread;
     FOR_UNITS(row, &d->pool, 0, d->n) {
         const float *logits = d->choices + (size_t)row * d->dims.n_vocab;
-        d->chosen[row] = choose(logits, d->timestamp_begin, d->dims.n_vocab, d->limits + row, d->logprobs + row);
+        choose(logits, d->timestamp_begin, d->dims.n_vocab, d->limits + row, d->n_chosen, d->chosen + row * d->n_chosen,
+               d->logprobs + row * d->n_chosen);
     }
 }
 
-/* The most probable tokens of n rows of logits (n, n_vocab) under their limits, and their log-probabilities. */
-EXPORT void decoder_choose(Decoder *d, int n, const float *logits, const Limits *limits, int timestamp_begin,
+/* The n_chosen most probable tokens (n, n_chosen) of n rows of logits (n, n_vocab) under their limits, and their
+ * log-probabilities. */
+EXPORT void decoder_choose(Decoder *d, int n, const float *logits, const Limits *limits, int timestamp_begin, int n_chosen,
                            int32_t *chosen, float *logprobs) {
     d->n = n;
     d->choices = logits;
     d->limits = limits;
     d->timestamp_begin = timestamp_begin;
+    d->n_chosen = n_chosen;
     d->chosen = chosen;
     d->logprobs = logprobs;
     pool_run(&d->pool, choose_job, d);

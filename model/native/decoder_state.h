@@ -93,9 +93,9 @@ typedef struct Decoder {
     /* one choice */
     const float *choices; /* (n, n_vocab) */
     const Limits *limits;
-    int timestamp_begin;
-    int32_t *chosen;
-    float *logprobs;
+    int timestamp_begin, n_chosen;
+    int32_t *chosen; /* (n, n_chosen) */
+    float *logprobs; /* the same */
     Fill fill;
 } Decoder;
 

@@ -104,31 +104,45 @@ class NativeInference:
         logits = self._pass(tokens, [self._n_rows] * n, range(n), [window] * n, keep, watched=pages, seen=seen)
         return logits, seen
 
-    def choose(self, logits: Tensor, limits: Sequence[Limits], timestamp_begin: int) -> tuple[list[int], list[float]]:
-        """The most probable token of each row of logits (rows, n_vocab) within its limits, and its log-probability.
+    def choose(
+        self, logits: Tensor, limits: Sequence[Limits], timestamp_begin: int, count: int = 1
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """The `count` most probable tokens of each row of logits (rows, n_vocab) within its limits, best first, and
+        their log-probabilities.
 
-        What `Rules.constrain` and `model.search.sampling` do at temperature 0, in two readings instead of a dozen.
+        What `Rules.constrain` and `model.search.sampling` do at temperature 0, in two readings instead of a dozen, and
+        `model.search.beam` wants, in three.
         """
         if logits.shape != (len(limits), self._dims.n_vocab) or logits.dtype != torch.float32:
             raise ValueError(f"logits {tuple(logits.shape)} of {logits.dtype} are not those of {len(limits)} rows")
+        if not 0 < count <= self._dims.n_vocab:
+            raise ValueError(f"{count} tokens of {self._dims.n_vocab} cannot be chosen")
         bounds: list[int] = []
         for limit in limits:
             if not 0 <= limit.text_from <= timestamp_begin <= limit.time_from <= self._dims.n_vocab >= limit.time_to:
                 raise ValueError(f"{limit} reach beyond the vocabulary")
             bounds += (limit.text_from, limit.time_from, limit.time_to, limit.timed)
         logits = logits.contiguous()
-        tokens, logprobs = (c_int32 * len(limits))(), torch.empty(len(limits))
+        tokens = torch.empty(len(limits), count, dtype=torch.int32)
+        logprobs = torch.empty(len(limits), count)
         self.library.decoder_choose(
-            self._handle, len(limits), logits.data_ptr(), _ints(bounds), timestamp_begin, tokens, logprobs.data_ptr()
-        )
-        return list(tokens), logprobs.tolist()
+            self._handle, len(limits), logits.data_ptr(), _ints(bounds), timestamp_begin, count,
+            tokens.data_ptr(), logprobs.data_ptr(),
+        )  # fmt: skip
+        return tokens.tolist(), logprobs.tolist()
 
-    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int, *, start: int = 0) -> None:
         """See `Inference`."""
-        read, write = list(sources), list(targets)
-        n_panels = -(-length // PANEL)
-        self._keys[:, write, :, :n_panels] = self._keys[:, read, :, :n_panels]
-        self._values[:, write, :, :, :length] = self._values[:, read, :, :, :length]
+        panels = slice(start // PANEL, -(-length // PANEL))
+        for memory in (self._keys[:, :, :, panels], self._values[:, :, :, :, start:length]):
+            # Row by row: torch takes twice as long for all at once, by an index.
+            taken = [memory[:, row].clone() for row in sources]
+            for row, values in zip(targets, taken, strict=True):
+                memory[:, row] = values
+
+    def replace_rows(self, source: int, targets: Sequence[int], length: int) -> None:
+        """See `Inference`: nothing beyond a row's length is ever read here."""
+        self.copy_rows([source] * len(targets), targets, length)
 
     def clear_row(self, row: int) -> None:
         """See `Inference`: nothing beyond a row's length is ever read here."""

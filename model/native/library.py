@@ -98,7 +98,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
         c_void_p, c_int, ints, ints, ints, ints, c_int, ints, c_void_p, ints, c_void_p,
     )  # fmt: skip
     library.decoder_pass.restype = None
-    library.decoder_choose.argtypes = (c_void_p, c_int, c_void_p, ints, c_int, ints, c_void_p)
+    library.decoder_choose.argtypes = (c_void_p, c_int, c_void_p, ints, c_int, c_int, c_void_p, c_void_p)
     library.decoder_choose.restype = None
     library.alignment_find.argtypes = (c_int, c_int, c_int, c_void_p, c_int, c_int, c_int, c_void_p)
     library.alignment_find.restype = c_bool

@@ -79,15 +79,15 @@ class KVCache:
         self.keys[:, row] = 0
         self.values[:, row] = 0
 
-    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
-        """Rows take over the first `length` positions of other rows, all of them read before any is written."""
+    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], positions: slice) -> None:
+        """Rows take over positions of other rows, all of them read before any is written."""
         if len(sources) == 1:  # a row that left, as in every other step of a full batch: an index would be sent first
-            self.take_over(sources[0], targets[0], slice(length))
+            self.take_over(sources[0], targets[0], positions)
         else:
-            self.take_over(send(sources, self.keys.device), send(targets, self.keys.device), slice(length))
+            self.take_over(send(sources, self.keys.device), send(targets, self.keys.device), positions)
 
     def take_over(self, read: int | Tensor, write: int | Tensor, positions: slice) -> None:
-        """`copy_rows` of some positions, for rows whose numbers are on the device, (n,) each, or for a single one."""
+        """`copy_rows` for rows whose numbers are on the device, (n,) each, or for a single one."""
         for memory in (self.keys, self.values):
             memory[:, write, :, positions] = memory[:, read, :, positions]
 

@@ -47,6 +47,30 @@ def test_rows_exchange_their_past_as_if_all_were_read_first() -> None:
     assert not torch.allclose(after, before, atol=1e-2)
 
 
+@torch.inference_mode()
+def test_rows_take_over_what_they_do_not_have_in_common() -> None:
+    inference = _inference()
+    inference.fill_windows(FEATURES[:1], [0])
+    for row, last in enumerate((12, 22)):
+        inference.prefill((10, 11, last), row=row, window=0, keep=(2,))
+    before = inference.step((5, 5), lengths=(3, 3), windows=(0, 0))
+    inference.copy_rows([1], [0], 3, start=2)
+    after = inference.step((5, 5), lengths=(3, 3), windows=(0, 0))
+    assert torch.allclose(after, before[[1, 1]], atol=1e-5)
+    assert not torch.allclose(after, before, atol=1e-2)
+
+
+@torch.inference_mode()
+def test_a_row_that_becomes_another_keeps_no_nonsense() -> None:
+    inference = _inference()
+    inference.fill_windows(FEATURES[:1], [0])
+    inference.prefill((10, 11, 12), row=0, window=0, keep=(2,))
+    inference._cache.keys[:, 1:3] = torch.nan
+    inference.replace_rows(0, [2, 1], 3)
+    logits = inference.step((5, 5, 5), lengths=(3, 3, 3), windows=(0, 0, 0))
+    assert torch.allclose(logits, logits[[0, 0, 0]], atol=1e-5)
+
+
 @pytest.mark.parametrize("cross_kv", ["auto", "int8", "fp8"])
 @torch.inference_mode()
 def test_prompts_that_hear_whole_windows_are_read_together_as_each_is_alone(cross_kv, monkeypatch) -> None:

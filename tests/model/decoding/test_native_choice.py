@@ -25,6 +25,7 @@ OPTIONS = [
     TranscribeOptions(language="fr", task="translate", temperature=(0.7,), sample_len=12, seed=3),
     TranscribeOptions(language="es", temperature=(0.0, 0.4), sample_len=7, suppress_tokens=()),
     TranscribeOptions(language="en", temperature=(0.0,), sample_len=8, beam_size=3),
+    TranscribeOptions(language="it", temperature=(0.0, 0.6), sample_len=9, beam_size=2, patience=2.0),
 ]
 MEL = torch.randn(len(OPTIONS), 80, 3000, generator=torch.Generator().manual_seed(7))
 
@@ -40,7 +41,7 @@ def int8() -> Whisper:
 
 def _decode(model: Whisper) -> dict[int, DecodingResult]:
     """All windows in one batch."""
-    batch = DecodingBatch(model, tiny.transcriber().tokenizer, max_windows=len(OPTIONS), max_rows=8)
+    batch = DecodingBatch(model, tiny.transcriber().tokenizer, max_windows=len(OPTIONS), max_rows=10)
     slots = {}
     for i, options in enumerate(OPTIONS):
         (slot,) = batch.encode(MEL[i : i + 1])

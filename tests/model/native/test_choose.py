@@ -47,18 +47,39 @@ def test_the_token_and_its_probability_are_torchs(inference, histories, seed, sc
     logits = torch.randn(len(limits), END, generator=torch.Generator().manual_seed(seed)) * scale
     logits[:, BEGIN:] += lift
     logits[:, 11:5000] = -torch.inf
-    ours = inference.choose(logits, limits, BEGIN)
+    (ours, chances), (several, of_several) = (inference.choose(logits, limits, BEGIN, count) for count in (1, 6))
     RULES.constrain(logits, limits)
     wanted, logprobs = sample(logits, [0.0] * len(limits), [None] * len(limits))
-    assert ours[0] == wanted
-    assert ours[1] == pytest.approx(logprobs, abs=1e-4, rel=1e-5)
+    assert ours == [[token] for token in wanted]
+    assert [chance for (chance,) in chances] == pytest.approx(logprobs, abs=1e-4, rel=1e-5)
+    best = logits.log_softmax(-1).topk(6)
+    assert torch.allclose(torch.tensor(of_several), best.values, atol=1e-4, rtol=1e-5)
+    for tokens, values, row in zip(several, best.values, logits.log_softmax(-1), strict=True):
+        assert torch.allclose(row[tokens], values, atol=1e-4, rtol=1e-5)  # which of equals is first torch leaves open
+        assert len(set(tokens)) == 6
 
 
 def test_of_equal_logits_the_first_is_chosen(inference: NativeInference) -> None:
     logits = torch.zeros(1, END)
-    (token,), (logprob,) = inference.choose(logits, [Limits(0, END, END, timed=False)], BEGIN)
+    ((token,),), ((logprob,),) = inference.choose(logits, [Limits(0, END, END, timed=False)], BEGIN)
     assert token == logits.argmax() == 0
     assert logprob == pytest.approx(-torch.tensor(float(END)).log().item(), abs=1e-4)
+    assert inference.choose(logits, [Limits(0, END, END, timed=False)], BEGIN, 3)[0] == [[0, 1, 2]]
+
+
+def test_places_that_no_token_may_take_are_filled_with_impossible_ones(inference: NativeInference) -> None:
+    logits = torch.full((1, END), -torch.inf)
+    logits[0, [1, BEGIN + 3]] = torch.tensor([1.0, 2.0])
+    (tokens,), (logprobs,) = inference.choose(logits, [Limits(0, END, END, timed=False)], BEGIN, 5)
+    assert tokens == [BEGIN + 3, 1, 0, 2, 3]
+    assert logprobs[:2] == pytest.approx(logits[0, [BEGIN + 3, 1]].log_softmax(0).tolist(), abs=1e-5)
+    assert logprobs[2:] == [-float("inf")] * 3
+
+
+@pytest.mark.parametrize("count", [0, END + 1])
+def test_as_many_tokens_are_chosen_as_there_are(inference: NativeInference, count: int) -> None:
+    with pytest.raises(ValueError, match="cannot be chosen"):
+        inference.choose(torch.zeros(1, END), [Limits(0, END, END, timed=False)], BEGIN, count)
 
 
 @pytest.mark.parametrize(

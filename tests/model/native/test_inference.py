@@ -170,6 +170,28 @@ def test_rows_exchange_their_past_as_if_all_were_read_first(make: Make) -> None:
     assert torch.equal(ours.step((5, 5, 5), lengths=(19,) * 3, windows=(0,) * 3), before[[1, 2, 0]])
 
 
+def test_rows_take_over_what_they_do_not_have_in_common(make: Make) -> None:
+    ours = make()
+    for row, last in enumerate((10, 20)):
+        ours.prefill((*range(17), last), row=row, window=0, keep=())
+    before = ours.step((5, 5), lengths=(18, 18), windows=(0, 0))
+    ours._keys[:, 1, :, 0] = torch.nan
+    ours._values[:, 1, :, :, :17] = torch.nan
+    ours.copy_rows([1], [0], 18, start=17)
+    assert torch.equal(ours.step((5,), lengths=(18,), windows=(0,)), before[1:])
+
+
+def test_a_row_becomes_another_as_far_as_that_goes(make: Make) -> None:
+    ours = make()
+    for row, first in enumerate((10, 20, 30)):
+        ours.prefill(range(first, first + 19), row=row, window=0, keep=())
+    before = ours.step((5, 5, 5), lengths=(19,) * 3, windows=(0,) * 3)
+    ours._keys[:, 1:].fill_(torch.nan)
+    ours._values[:, 1:].fill_(torch.nan)
+    ours.replace_rows(0, [2, 1], 19)
+    assert torch.equal(ours.step((5, 5, 5), lengths=(19,) * 3, windows=(0,) * 3), before[[0, 0, 0]])
+
+
 def test_a_row_that_held_nonsense_is_as_new(make: Make) -> None:
     ours = make()
     ours._keys.fill_(torch.nan)
