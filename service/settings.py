@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from model.options import MAX_WIDTH
+
 PREFIX = "WHISPER_"
 _MIB = 1024 * 1024
 _DEVICE = re.compile(r"cpu|cuda:(0|[1-9]\d{0,2})")
@@ -66,6 +68,12 @@ class Settings(BaseSettings):
         le=512,
         description="Rows decoded together by a worker, more than memory holds end the start; 0 is what it holds, "
         "at most 16 on a CPU, 64 on a GPU.",
+    )
+    beam_size: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_WIDTH,
+        description="Beams of requests that name none, OpenAI's clients' too: fewer errors, more time; 0 is none.",
     )
     gpu_memory_share: float = Field(
         default=0.9,
@@ -221,6 +229,8 @@ class Settings(BaseSettings):
             raise ValueError("MAX_QUEUE_AUDIO_SECONDS must be at least MAX_AUDIO_SECONDS, or the longest can never run")
         if self.max_queue_upload_bytes < self.max_upload_bytes:
             raise ValueError("MAX_QUEUE_UPLOAD_BYTES must be at least MAX_UPLOAD_BYTES, or the largest can never enter")
+        if 0 < self.max_batch_rows < self.beam_size:
+            raise ValueError("BEAM_SIZE must be at most MAX_BATCH_ROWS, of which a beam takes one")
         if self.max_key_requests and not self.api_keys:
             raise ValueError("MAX_KEY_REQUESTS needs API_KEYS: without keys nobody's requests are counted")
         if self.drain_accept_seconds > self.drain_notice_seconds:

@@ -51,7 +51,10 @@ typedef struct {
 
 static Admitted admitted(const float *logits, int begin, int n_vocab, const Limits *limits) {
     const bool timed = limits->timed;
-    Admitted a = {timed ? limits->text_from : 0, timed ? limits->time_from : begin, timed ? limits->time_to : n_vocab};
+    Admitted a;
+    a.text_from = timed ? limits->text_from : 0;
+    a.time_from = timed ? limits->time_from : begin;
+    a.time_to = timed ? limits->time_to : n_vocab;
     const Top text = top_of(logits, a.text_from, begin), time = top_of(logits, a.time_from, a.time_to);
     const float times = time.logit > -INFINITY ? sum_exp(logits, a.time_from, a.time_to, time.logit) : 0.0f;
     a.due = timed && logf(times) + time.logit > text.logit;

@@ -63,7 +63,7 @@ class Endpoints:
             bytes_per_second=settings.upload_bytes_per_second,
             grace_seconds=settings.upload_grace_seconds,
         )
-        self._timeout_seconds = settings.request_timeout_seconds
+        self._timeout_seconds, self._beam_size = settings.request_timeout_seconds, settings.beam_size
         self._jobs, self._worker_pool = jobs, worker_pool
         self._admission, self._lifecycle, self._metrics = admission, lifecycle, metrics
 
@@ -116,7 +116,7 @@ class Endpoints:
             return await until_disconnected(request.receive, work(form, visit))
 
     async def _transcribe(self, form: Form, visit: Visit) -> Response | None:
-        asked = parse_transcribe(form.fields, visit.model)
+        asked = parse_transcribe(form.fields, visit.model, beam_size=self._beam_size)
         visit.context.notes["response_format"] = asked.response_format
         told: dict[str, Any] = {
             "model": visit.model.name,
@@ -133,7 +133,7 @@ class Endpoints:
         return transcription_response(result, asked.response_format, asked.layout, timings=timings, **told)
 
     async def _openai(self, task: Task, form: Form, visit: Visit) -> Response | None:
-        asked = parse_openai(form.fields, visit.model, task)
+        asked = parse_openai(form.fields, visit.model, task, beam_size=self._beam_size)
         visit.context.notes["response_format"] = asked.response_format
         if asked.stream:
             async with self._events(visit, TextEvents(asked)) as (stream, hear):

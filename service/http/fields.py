@@ -70,8 +70,8 @@ FIELDS: Mapping[str, Field] = {
     "beam_size": Field(
         "beam_size",
         whole_number,
-        "Beams at temperature 0: fewer errors (5: a tenth of them, docs/performance.md) for more time. Without it the "
-        "most probable token is taken.",
+        "Beams at temperature 0: fewer errors (5: a tenth of them, docs/performance.md) for more time. Without it "
+        "`WHISPER_BEAM_SIZE`, by default none: the most probable token is taken.",
         {"type": "integer", "minimum": 1, "maximum": MAX_WIDTH},
     ),
     "patience": Field(

@@ -99,8 +99,11 @@ class OpenAIForm:
     """Whether the answer is sent in pieces."""
 
 
-def parse_openai(fields: Mapping[str, str], model: ModelInfo, task: Task) -> OpenAIForm:
-    """The form's fields as `model` can fulfil them; `BadRequest` or `NotFound` names the first that is wrong."""
+def parse_openai(fields: Mapping[str, str], model: ModelInfo, task: Task, *, beam_size: int = 0) -> OpenAIForm:
+    """The form's fields as `model` can fulfil them; `BadRequest` or `NotFound` names the first that is wrong.
+
+    `beam_size`: that of every request, for that API has no field for it; 0 is none.
+    """
     known = OPENAI_FIELDS[task]
     for name in fields:
         if name not in known and name.partition("[")[0] in _OTHER_MODELS:
@@ -126,7 +129,8 @@ def parse_openai(fields: Mapping[str, str], model: ModelInfo, task: Task) -> Ope
     ours["task"] = task
     ours["timestamps"] = "word" if "word" in granularities else "segment"
     ours["response_format"] = "json" if response_format == "verbose_json" else response_format
-    return OpenAIForm(parse_transcribe(ours, model), response_format, granularities, stream)
+    asked = parse_transcribe(ours, model, beam_size=beam_size)
+    return OpenAIForm(asked, response_format, granularities, stream)
 
 
 def check_model(name: str, model: ModelInfo) -> None:

@@ -37,10 +37,15 @@ class TranscribeForm:
     """Whether it is sent in pieces."""
 
 
-def parse_transcribe(fields: Mapping[str, str], model: ModelInfo) -> TranscribeForm:
-    """The form's fields as options that `model` can fulfil; `BadRequest` names the first that is wrong."""
+def parse_transcribe(fields: Mapping[str, str], model: ModelInfo, *, beam_size: int = 0) -> TranscribeForm:
+    """The form's fields as options that `model` can fulfil; `BadRequest` names the first that is wrong.
+
+    `beam_size`: that of requests that name none; 0 is none.
+    """
     check_names(fields, known=FIELDS)
     values = {FIELDS[name].option: FIELDS[name].parse(name, text) for name, text in fields.items() if text}
+    if beam_size and 0.0 in values.get("temperature", TranscribeOptions().temperature):
+        values.setdefault("beam_size", min(beam_size, model.max_rows or MAX_WIDTH))
     response_format: str = values.pop("response_format", "json")
     lists_languages, stream = values.pop("language_probabilities", False), values.pop("stream", False)
     for name, asked in (("stream", stream), ("language_probabilities", lists_languages)):

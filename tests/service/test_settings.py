@@ -79,6 +79,7 @@ def test_docs_can_be_asked_for_with_keys():
         ("WHISPER_MAX_QUEUE_UPLOAD_BYTES", "2048"),
         ("WHISPER_DRAIN_NOTICE_SECONDS", "31"),
         ("WHISPER_MAX_KEY_REQUESTS", "4"),
+        ("WHISPER_BEAM_SIZE", "17"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_the_variable(monkeypatch, variable, value):
@@ -97,6 +98,15 @@ def test_a_bad_trace_endpoint_is_told_the_form_of_a_good_one(monkeypatch, endpoi
         load()
     wanted = "WHISPER_TRACE_ENDPOINT: must be an address of the form http://collector:4318/v1/traces"
     assert str(caught.value) == wanted
+
+
+def test_no_more_beams_than_rows(monkeypatch):
+    monkeypatch.setenv("WHISPER_BEAM_SIZE", "5")
+    monkeypatch.setenv("WHISPER_MAX_BATCH_ROWS", "5")
+    assert load().beam_size == 5
+    monkeypatch.setenv("WHISPER_MAX_BATCH_ROWS", "4")
+    with pytest.raises(SettingsError, match="WHISPER_BEAM_SIZE must be at most WHISPER_MAX_BATCH_ROWS"):
+        load()
 
 
 def test_settings_are_frozen_and_closed():

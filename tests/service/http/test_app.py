@@ -54,6 +54,15 @@ async def test_the_language_is_the_one_that_was_detected_last():
 
 
 @in_loop
+async def test_requests_that_name_no_beams_have_those_of_the_service():
+    app, _, workers = make_app(beam_size=4)
+    async with client(app) as c:
+        for fields in ({}, {"beam_size": "2"}, {"temperature": "0.5"}):
+            assert (await post(c, **fields)).status_code == 200
+    assert [job.options.beam_size for job in workers.started] == [4, 2, None]
+
+
+@in_loop
 async def test_a_named_language_is_not_detected():
     app, _, workers = make_app()
     async with client(app) as c:

@@ -63,6 +63,16 @@ async def test_json_is_the_text_and_what_it_is_charged_by():
 
 
 @in_loop
+async def test_every_request_has_the_beams_of_the_service():
+    app, _, workers = make_app(beam_size=4)
+    async with client(app) as c:
+        await post(c)
+        await post(c, temperature="0")
+        await post(c, temperature="0.5")
+    assert [job.options.beam_size for job in workers.started] == [4, 4, None]
+
+
+@in_loop
 @pytest.mark.parametrize(
     ("response_format", "media_type", "body"),
     [

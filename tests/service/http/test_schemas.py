@@ -236,6 +236,23 @@ def test_more_rows_than_the_workers_have_are_refused(fields, named):
     assert caught.value.param == named
 
 
+@pytest.mark.parametrize(
+    ("fields", "beams"),
+    [
+        ({}, 5),
+        ({"temperature": "0,0.4"}, 5),
+        ({"temperature": "0.4"}, None),  # beams are for temperature 0
+        ({"beam_size": "2"}, 2),
+        ({"beam_size": "1"}, 1),
+        ({"patience": "2"}, 5),
+    ],
+)
+def test_requests_that_name_no_beams_have_those_of_the_service(fields, beams):
+    assert parse_transcribe(fields, BASE_MODEL, beam_size=5).options.beam_size == beams
+    few = dataclasses.replace(BASE_MODEL, max_rows=3)
+    assert parse_transcribe(fields, few, beam_size=5).options.beam_size == (3 if beams == 5 else beams)
+
+
 def test_words_are_found_where_they_are_asked_for_or_needed():
     asked = parse_transcribe(
         {"timestamps": "word", "prepend_punctuations": "(", "append_punctuations": "."}, BASE_MODEL
