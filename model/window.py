@@ -17,8 +17,8 @@ CLEAR_CHANGE = 0.9
 """Probability from which another language than before is believed (benchmarks/LOG.md)."""
 SURE_LOGPROB = -0.7
 """From here on nobody else is asked about a text, unless something else speaks against the window."""
-CONFIRMED_WORDS = 3
-"""Words that most witnesses must have, for a text to stay that the model or the detector takes for nobody's."""
+SEARCH_BEAMS = 5
+"""Of a search for a better text than an unsure one: the default of the reference's command line."""
 TIMESTAMP_SECONDS = 0.02
 """What a timestamp token counts in, in every published model: 1500 positions for 30 s."""
 Place = tuple[int, int | None]
@@ -86,6 +86,8 @@ class DecodingResult:
     """Whether every temperature failed a threshold; told only where `guards` are on."""
     logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
     """Of each token, where it is known: not of a text that was changed."""
+    doubted: bool = False
+    """Whether what it said before a search was doubtful, however probable its text is now."""
     endless: bool = False
     """Whether the text has as many tokens as it may have, and no end of its own."""
     circling: bool = False

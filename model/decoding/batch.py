@@ -7,6 +7,8 @@ object.
 - A row joins when its window is encoded and leaves when it ends; nobody waits for a batch to form or to finish.
 - The fallback ladder runs here: a retry goes back to the end of the prompt, whose keys, values and logits are kept, so
   that it neither encodes nor prefills again.
+- On a CPU an unsure text is searched for again with beams (`model.guards.doubt`), for which a few windows at a time
+  have row slots besides, and the others wait (`model.decoding.searches`).
 - A doubtful text is heard again by witnesses (`model.guards.doubt`), in the same row, as if they were rungs behind the
   ladder; on a CPU beside a shadow (`model.decoding.contrast`), which has a row slot of its own and takes none from a
   window.
@@ -21,13 +23,17 @@ import torch
 from torch import Tensor
 
 from model.decoding.alignment import Aligner
+from model.decoding.budget import SEARCHES, slots_beside
 from model.decoding.choice import Choice
 from model.decoding.contrast import Shadows
 from model.decoding.device_choice import DeviceChoice, make_choice
 from model.decoding.inference import Inference, make_inference
 from model.decoding.opening import Opening, Start
-from model.decoding.row import Decoding, Row
+from model.decoding.row import SEARCH, Decoding, Row
+from model.decoding.rows import Rows
+from model.decoding.searches import Searches
 from model.guards.doubt import is_said_again, told_apart
+from model.native.weights import NativeDecoder
 from model.network.whisper import Whisper
 from model.options import TranscribeOptions
 from model.search.rules import Rules
@@ -43,9 +49,9 @@ class DecodingBatch:
         n_rows = max_windows if max_rows is None else max_rows
         self.max_windows, self.max_rows = max_windows, n_rows
         self._device = model.device
-        # One row slot more than rows: language detection borrows it. Shadows have slots besides, and one of silence.
+        # A slot more than rows: language detection borrows it. Shadows and searches have others, and silence a window.
         has_shadows = model.device.type == "cpu"
-        n_slots = n_rows + 1 + (max_windows if has_shadows else 0)
+        n_slots = n_rows + 1 + (slots_beside(max_windows) if has_shadows else 0)
         self._inference: Inference = make_inference(model, n_windows=max_windows + has_shadows, n_rows=n_slots)
         self._aligner = Aligner(self._inference, tokenizer, model.dims, model.alignment_heads)
         self._rules = Rules(model.dims, tokenizer, model.device)
@@ -54,7 +60,8 @@ class DecodingBatch:
         self._shadows = Shadows(model, self._inference, tokenizer, slot=max_windows) if has_shadows else None
         self._opening = Opening(self._inference, tokenizer, self._rules)
         self._free = list(reversed(range(max_windows)))
-        self._rows: list[Row] = []
+        self._rows = Rows(self._inference, self._choice)
+        self._searches = Searches(self._rows, self._inference, most=min(max_windows, SEARCHES))
         self._decodings: dict[int, Decoding] = {}
         self._ended: list[tuple[int, DecodingResult]] = []
         self.steps: Counter[int] = Counter()
@@ -76,8 +83,8 @@ class DecodingBatch:
 
     @property
     def active_rows(self) -> int:
-        """Rows that the next step will advance."""
-        return len(self._rows)
+        """Rows that the next step will advance, and windows that wait for a search."""
+        return len(self._rows) + self._searches.waiting
 
     @torch.inference_mode()
     def prepare(self, together: int) -> None:
@@ -126,15 +133,17 @@ class DecodingBatch:
         for decoding in decodings:
             self._decodings[decoding.slot] = decoding
             decoding.contrasts = self._shadows is not None
+            decoding.rounds = isinstance(self.model.decoder, NativeDecoder)
             decoding.most_tokens = self._most_tokens(decoding)
-            self._add_rows(decoding, 1)
+            self._rows.add(decoding)
         self._begin(decodings, rung=0)
         self._settle()
 
     @torch.inference_mode()
     def step(self) -> list[tuple[int, DecodingResult]]:
         """Advance every row by one token; the windows that ended, by the slots that they occupied until now."""
-        if rows := self._rows:
+        self._search()  # somebody may have been dropped
+        if rows := self._rows.all:
             self.steps[len(rows)] += 1
             self._choice.step(rows)
             self._settle()
@@ -146,7 +155,8 @@ class DecodingBatch:
     def drop(self, slot: int) -> None:
         """Forget a window, whatever became of it: nobody waits for it."""
         if decoding := self._decodings.pop(slot, None):
-            self._remove_rows(decoding, keep=0)
+            self._searches.leave(decoding)
+            self._rows.keep(decoding, 0)
         self._ended = [(ended, result) for ended, result in self._ended if ended != slot]
         self.release(slot)
 
@@ -166,11 +176,11 @@ class DecodingBatch:
             width = decoding.width_at(rung)
             if width > 1:
                 (home,) = decoding.rows
-                self._add_rows(decoding, width - 1)
+                self._rows.add(decoding, width - 1)
                 copies = [row.index for row in decoding.rows[1:]]
                 self._inference.replace_rows(home.index, copies, decoding.n_prompt)
             if self._shadows is not None and decoding.is_witness_at(rung) and decoding.shadow is None:
-                self._rows.append(self._shadows.cast(decoding, len(self._rows)))
+                self._rows.add_shadow(self._shadows.cast(decoding, len(self._rows)))
             decoding.begin(rung, self._rules, self.tokenizer)
             rows += decoding.rows
             logits.append(decoding.first_logits.repeat(width, 1))
@@ -180,26 +190,44 @@ class DecodingBatch:
         self._choice.begin(rows, logits[0] if len(logits) == 1 else torch.cat(logits))
 
     def _settle(self) -> None:
-        """Take out the windows that are done, or begin them again where the fallback ladder says so."""
+        """Have every window that is done go on, or end."""
         for decoding in list(self._decodings.values()):
-            while self._is_complete(decoding):
-                result = decoding.result(self.tokenizer)
-                if self.on_attempt is not None:
-                    self.on_attempt(decoding, result)
-                decoding.note(self._told_apart(decoding, result))
-                rung = decoding.next_rung(self.tokenizer)
-                if rung is None:
-                    result = decoding.kept(self.tokenizer)
-                    asked = decoding.slot, decoding.window, decoding.options
-                    result = self._aligner.add_looks(self._aligner.add_times(result, *asked), *asked)
-                    self._ended.append((decoding.slot, result))
-                    self._remove_rows(decoding, keep=0)
-                    del self._decodings[decoding.slot]
-                    break
-                if decoding.reason is not None and not decoding.witnesses:
-                    self.fallbacks[decoding.reason] += 1
-                self._remove_rows(decoding, keep=1)
-                self._begin([decoding], rung)
+            self._go_on(decoding)
+        self._search()
+
+    def _search(self) -> None:
+        """Let windows that wait for a search begin it, as far as there is room."""
+        while decoding := self._searches.next():
+            self._begin([decoding], SEARCH)
+            self._go_on(decoding)
+
+    def _go_on(self, decoding: Decoding) -> None:
+        """Begin a window again that has said all, where the fallback ladder or a doubt says so, or take it out."""
+        while self._is_complete(decoding):
+            result = decoding.result(self.tokenizer)
+            if self.on_attempt is not None:
+                self.on_attempt(decoding, result)
+            self._searches.leave(decoding)
+            decoding.note(self._told_apart(decoding, result))
+            rung = decoding.next_rung(self.tokenizer)
+            if rung is None:
+                self._end(decoding)
+                return
+            reason = decoding.reason or ("unsure" if rung == SEARCH else None)
+            if reason is not None and not decoding.witnesses:
+                self.fallbacks[reason] += 1
+            if rung == SEARCH and not self._searches.admits(decoding):
+                return
+            self._rows.keep(decoding, 1)
+            self._begin([decoding], rung)
+
+    def _end(self, decoding: Decoding) -> None:
+        result = decoding.kept(self.tokenizer)
+        asked = decoding.slot, decoding.window, decoding.options
+        result = self._aligner.add_looks(self._aligner.add_times(result, *asked), *asked)
+        self._ended.append((decoding.slot, result))
+        self._rows.keep(decoding, 0)
+        del self._decodings[decoding.slot]
 
     def _told_apart(self, decoding: Decoding, result: DecodingResult) -> DecodingResult:
         """The result, and of a doubtful one that says something again whether it heard that again."""
@@ -217,38 +245,13 @@ class DecodingBatch:
                 decoding.end(row, self.tokenizer.eot)
                 if len(decoding.rows) == 1:
                     return True
-                self._remove(row)
+                self._rows.remove(row)
         return False
 
     def _most_tokens(self, decoding: Decoding) -> int:
         """Of a row, the last of which is never fed."""
         n_ctx = self.model.dims.n_text_ctx
         return min(decoding.options.sample_len or n_ctx // 2, n_ctx + 1 - decoding.n_prompt)
-
-    def _add_rows(self, decoding: Decoding, count: int) -> None:
-        for _ in range(count):
-            row = Row(decoding, len(self._rows))
-            self._rows.append(row)
-            decoding.rows.append(row)
-
-    def _remove_rows(self, decoding: Decoding, keep: int) -> None:
-        for row in decoding.rows[keep:]:
-            self._remove(row)
-        if not keep and decoding.shadow is not None:
-            self._remove(decoding.shadow)
-
-    def _remove(self, row: Row) -> None:
-        """Take a row out and move the last one into its place, so that rows stay dense."""
-        if row.is_shadow:
-            row.decoding.shadow = None
-        else:
-            row.decoding.rows.remove(row)
-        self._choice.leave(row)
-        last = self._rows.pop()
-        if last is not row:
-            self._inference.replace_rows(last.index, [row.index], max(last.length, last.decoding.n_prompt))
-            self._rows[row.index] = last
-            last.index = row.index
 
 
 def run_to_end(batch: DecodingBatch) -> Iterable[tuple[int, DecodingResult]]:

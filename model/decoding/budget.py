@@ -8,6 +8,7 @@ compared with what a GPU really takes.** Where it is too little, `service.worker
 from dataclasses import dataclass
 
 from model.dims import ModelDimensions
+from model.window import SEARCH_BEAMS
 
 MOST_ROWS = 64
 """Rows beyond which it does not go: by arithmetic a large model's step then takes as many times longer as it has more
@@ -16,6 +17,8 @@ ACTIVATIONS = 0.2
 """Share of the memory at hand that is kept for all but slots: activations, logits, captured steps, workspaces."""
 _SPARE_ROWS = 2
 """Row slots beyond the rows: one for language detection, one that takes the writes of padding."""
+SEARCHES = 4
+"""Windows on a CPU whose unsure texts are searched for again at once (`model.decoding.searches`)."""
 NATIVE = "native"
 """How `model.native` keeps the audio's keys and values; those of the text are float32 there."""
 _EIGHT_BITS = {"int8": (1, 2), "fp8": (1, 0), NATIVE: (1, 4)}
@@ -58,13 +61,18 @@ def fitting_rows(
     return max(0, min(MOST_ROWS, slots // (row + window_bytes(dims, itemsize, cross_kv))))
 
 
+def slots_beside(n_windows: int) -> int:
+    """Row slots that a CPU has besides those of the rows: a shadow for each window, and the beams of searches."""
+    return n_windows + min(n_windows, SEARCHES) * (SEARCH_BEAMS - 1)
+
+
 def batch_bytes(
     dims: ModelDimensions, rows: int, *, itemsize: int, cross_kv: str = "auto", has_shadows: bool = False
 ) -> int:
     """Memory that `model.decoding.batch` allocates for the slots of so many rows, with a window each.
 
-    With shadows, as on a CPU, each row has another one beside it, and all of them a window of silence. What the decoder
-    in C has besides, a row and a few positions of each window, is not counted.
+    With shadows, as on a CPU, each row has another one beside it, and all of them a window of silence and the rows of
+    searches. What the decoder in C has besides, a row and a few positions of each window, is not counted.
     """
-    windows, texts = (rows + 1, 2 * rows + 1) if has_shadows else (rows, rows + 1)
+    windows, texts = (rows + 1, rows + 1 + slots_beside(rows)) if has_shadows else (rows, rows + 1)
     return windows * window_bytes(dims, itemsize, cross_kv) + texts * row_bytes(dims, itemsize)

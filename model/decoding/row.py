@@ -11,13 +11,23 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from model.guards.doubt import WITNESS_TEMPERATURE, is_worth_heating, needs_witness, salvage
+from model.guards.doubt import (
+    WITNESS_TEMPERATURE,
+    goes_round,
+    is_worth_heating,
+    needs_search,
+    needs_witness,
+    salvage,
+)
 from model.options import TranscribeOptions
 from model.search.beam import BeamSearch, Candidate, Extension, best_candidate
 from model.search.rules import Rules, TimestampGrammar
 from model.search.sampling import row_seed
 from model.tokenizer import Tokenizer
-from model.window import SURE_LOGPROB, DecodingResult, Window, compression_ratio, fallback_reason
+from model.window import SEARCH_BEAMS, SURE_LOGPROB, DecodingResult, Window, compression_ratio, fallback_reason
+
+SEARCH = -1
+"""In the place of a rung: a text that was taken token by token is searched for again, with beams."""
 
 
 class Row:
@@ -79,7 +89,9 @@ class Decoding:
         self.n_prompt = len(prompt)
         """Tokens before the first sampled one."""
         self.contrasts = False
-        """Whether it can have a shadow."""
+        """Whether it can have a shadow, and its unsure text be searched for again."""
+        self.rounds = False
+        """Whether its decoder computes in 8 bits, so that its tokens are not the reference's to the last."""
         self.most_tokens = 0
         """That one of its rows may say."""
         self.width = options.width
@@ -98,6 +110,8 @@ class Decoding:
         self.beams: BeamSearch | None = None
         self.attempts: list[DecodingResult] = []
         """What each rung of the ladder so far gave."""
+        self.first: DecodingResult | None = None
+        """What the first rung gave, where a search gave something better."""
         self.witnesses: list[DecodingResult] = []
         """What the attempts after the ladder gave, which only say what others hear (`model.guards.consensus`)."""
         self._ended: dict[int, Candidate] = {}
@@ -106,7 +120,7 @@ class Decoding:
     def temperature(self) -> float:
         """That of the present attempt; with a shadow the first witness is greedy."""
         if not self.is_witness:
-            return self.options.temperature[self.rung]
+            return 0.0 if self.rung == SEARCH else self.options.temperature[self.rung]
         return 0.0 if self.contrasts and self.rung == len(self.options.temperature) else WITNESS_TEMPERATURE
 
     @property
@@ -130,12 +144,17 @@ class Decoding:
         return self.is_witness or result.avg_logprob < SURE_LOGPROB or fallback_reason(result, self.options) is not None
 
     def note(self, result: DecodingResult) -> None:
-        """Take the result of the present attempt."""
-        (self.witnesses if self.is_witness else self.attempts).append(result)
+        """Take the result of the present attempt; of a search only if it does not go round."""
+        if self.rung != SEARCH:
+            (self.witnesses if self.is_witness else self.attempts).append(result)
+        elif not goes_round(result, self.options):
+            self.first, self.attempts = self.attempts[0], [result]
 
     def next_rung(self, tokenizer: Tokenizer) -> int | None:
-        """What to try next: a rung, a witness behind them, or nothing."""
-        rung, failed = self.rung + 1, self.reason is not None
+        """What to try next: a search, a rung, a witness behind them, or nothing."""
+        if self._is_unsure(tokenizer):
+            return SEARCH
+        rung, failed = max(self.rung, 0) + 1, self.reason is not None
         climbs = failed and not self.is_witness
         if climbs and is_worth_heating(self.attempts, self.options, tokenizer, rung, contrasts=self.contrasts):
             return rung
@@ -143,25 +162,34 @@ class Decoding:
             return len(self.options.temperature) + len(self.witnesses)
         return None
 
+    def _is_unsure(self, tokenizer: Tokenizer) -> bool:
+        """Whether it has said its first text, and is to be searched for another."""
+        if not self.contrasts or self.rung != 0:
+            return False
+        return needs_search(self.attempts[0], self.options, tokenizer, rounds=self.rounds)
+
     def kept(self, tokenizer: Tokenizer) -> DecodingResult:
         """What becomes of the attempts: the last one, or with guards what `model.guards.doubt` makes of them."""
         if not self.options.guards:
             return self.attempts[-1]
         failed = self.reason is not None
-        return salvage(self.attempts, self.witnesses, self.options, tokenizer, failed=failed)
+        return salvage(self.attempts, self.witnesses, self.options, tokenizer, failed=failed, first=self.first)
 
     def width_at(self, rung: int) -> int:
         """Rows that it needs there."""
+        if rung == SEARCH:
+            return SEARCH_BEAMS
         return 1 if self.is_witness_at(rung) else self.options.width_at(rung)
 
     def begin(self, rung: int, rules: Rules, tokenizer: Tokenizer) -> None:
-        """Start every row at this rung of the temperature ladder, or as a witness behind it."""
+        """Start every row at this rung of the temperature ladder, as a search, or as a witness behind the ladder."""
         self.rung, self._ended = rung, {}
         options = self.options
         greedy = self.temperature == 0
         self.beams = None
-        if greedy and options.beam_size and not self.is_witness:
-            self.beams = BeamSearch(options.beam_size, options.patience, tokenizer.eot)
+        beams = SEARCH_BEAMS if rung == SEARCH else options.beam_size
+        if greedy and beams and not self.is_witness:
+            self.beams = BeamSearch(beams, options.patience, tokenizer.eot)
         for candidate, row in enumerate(self.rows):
             seed = None if greedy else row_seed(options.seed, self.window.index, rung, candidate)
             row.begin(candidate, rules.grammar(options), seed)

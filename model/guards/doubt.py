@@ -3,6 +3,8 @@
 The reference gives the last, hottest attempt of a ladder that failed all the way, which is noise: digits and syllables
 of any script. Here, where `TranscribeOptions.guards` is set:
 
+- `needs_search` has, on a CPU, a text that was taken token by token searched for again with beams where the model was
+  not sure of it; what that gives takes its place, and it becomes one of those that the text is held against;
 - `needs_witness` has a doubtful text heard again, up to four times: on a CPU beside a shadow that hears silence
   (`model.decoding.contrast`), greedily first and then by draws; on a GPU by draws alone. The window is not heated
   meanwhile: `is_worth_heating` says how far the ladder goes where nobody is heard, and before a GPU's draws;
@@ -16,7 +18,8 @@ of any script. Here, where `TranscribeOptions.guards` is set:
 Whether anybody speaks at all is another doubt (`model.guards.presence`).
 
 A window that passed the thresholds, does not end in a loop, and whose `no_speech_prob` and log-probability are those of
-speech, is never touched: its tokens are the reference's. The figures are measured, see benchmarks/LOG.md.
+speech, is never touched: its tokens are the reference's. Where products are in 8 bits they are not to the last anyway,
+and a text is unsure sooner. The figures are measured, see benchmarks/LOG.md.
 """
 
 import itertools
@@ -33,6 +36,8 @@ WITNESS_TEMPERATURE = 0.4
 """Hotter, attempts are mostly noise; colder, they are all alike."""
 _MOST = 4
 """Witnesses that are heard, unless the first one says the same as the text."""
+_UNSURE_LOGPROB = -0.4
+"""Below it such a search finds better texts often enough to be worth it (benchmarks/LOG.md)."""
 
 
 def is_worth_heating(
@@ -57,6 +62,25 @@ def is_worth_heating(
     if is_said_again(attempts[0], tokenizer) and fallback_reason(attempts[0], options) == "compression_ratio":
         return False
     return options.temperature[rung] <= WITNESS_TEMPERATURE or not _sound(attempts, options)
+
+
+def needs_search(text: DecodingResult, options: TranscribeOptions, tokenizer: Tokenizer, *, rounds: bool) -> bool:
+    """Whether a text of temperature 0 is to be searched for again with beams; `rounds`: whether products are in 8 bits.
+
+    Not where its caller said with how many beams, nor where somebody says the same again.
+    """
+    if not options.hears_witnesses or options.beam_size is not None or text.temperature > 0:
+        return False
+    if is_silent(text, options):
+        return False
+    if fallback_reason(text, options) == "compression_ratio":
+        return not is_said_again(text, tokenizer)
+    return text.avg_logprob < (_UNSURE_LOGPROB if rounds else SURE_LOGPROB)
+
+
+def goes_round(text: DecodingResult, options: TranscribeOptions) -> bool:
+    """Whether a text repeats itself, as that of a search may: it is no better than the one before then."""
+    return not _sound([text], options)
 
 
 def needs_witness(
@@ -86,20 +110,26 @@ def salvage(
     tokenizer: Tokenizer,
     *,
     failed: bool,
+    first: DecodingResult | None = None,
 ) -> DecodingResult:
     """What to keep of a ladder: `attempts` holds one result of each of its temperatures so far, at least one.
 
-    `failed`: whether the last one failed too.
+    `failed`: whether the last one failed too. `first`: what was said before the text was searched for; a search makes a
+    text more probable, and sounds on which nobody speaks no less doubtful.
     """
     text = _text(attempts, options, failed=failed)
-    if witnesses:
-        return _agreed([text, *witnesses], options, tokenizer)
     kept = replace(text, failed=failed)
-    if failed and not _sound([text], options):
-        return _without_loop(kept, tokenizer)
-    if cut_loop(kept.tokens, tokenizer.timestamp_begin) is not None:
-        kept = replace(kept, repeating=True)
-    return _without_repeats(kept, tokenizer) if len(attempts) > 1 or failed else kept
+    if witnesses:
+        before = [] if first is None or len(witnesses) == 1 else [first]
+        kept = _agreed([text, *before, *witnesses], options, tokenizer)
+    elif failed and not _sound([text], options):
+        kept = _without_loop(kept, tokenizer)
+    else:
+        if cut_loop(kept.tokens, tokenizer.timestamp_begin) is not None:
+            kept = replace(kept, repeating=True)
+        kept = _without_repeats(kept, tokenizer) if len(attempts) > 1 or failed else kept
+    doubted = first is not None and (first.avg_logprob < SURE_LOGPROB or not _sound([first], options))
+    return replace(kept, doubted=doubted)
 
 
 def is_said_again(text: DecodingResult, tokenizer: Tokenizer) -> bool:

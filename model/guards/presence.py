@@ -16,8 +16,10 @@ from typing import Literal
 
 from model.options import TranscribeOptions
 from model.voice.speech import CHUNK_SECONDS, THRESHOLD
-from model.window import CONFIRMED_WORDS, SURE_LOGPROB, DecodingResult, Window, is_silent, sounds_silent
+from model.window import SURE_LOGPROB, DecodingResult, Window, is_silent, sounds_silent
 
+_CONFIRMED_WORDS = 3
+"""Words that most witnesses must have, for a text to stay that the model or the detector takes for nobody's."""
 _NOBODY = 0.3
 """Speech probability below which nobody speaks: of 333 clips of speech in as much white noise, two stay below."""
 _LEAST_SECONDS, _LEAST_SHARE = 0.2, 0.1
@@ -34,7 +36,9 @@ def is_doubtful(result: DecodingResult, options: TranscribeOptions) -> bool:
     """Whether the detector is to be asked about the window."""
     if not options.guards:
         return False
-    return result.failed or result.repeating or sounds_silent(result, options) or result.avg_logprob < SURE_LOGPROB
+    if result.failed or result.repeating or result.doubted:
+        return True
+    return sounds_silent(result, options) or result.avg_logprob < SURE_LOGPROB
 
 
 def is_speech_after_all(result: DecodingResult, options: TranscribeOptions) -> bool:
@@ -51,7 +55,7 @@ def reason_to_skip(
     result: DecodingResult, window: Window, options: TranscribeOptions
 ) -> Literal["no_speech", "no_voice"] | None:
     """Why the window gives no text; None where it gives one."""
-    if is_silent(result, options) or (window.voiced and result.confirmed < CONFIRMED_WORDS):
+    if is_silent(result, options) or (window.voiced and result.confirmed < _CONFIRMED_WORDS):
         return "no_speech"
     return "no_voice" if _is_voiceless(result, options) else None
 
@@ -64,7 +68,7 @@ def _is_voiceless(result: DecodingResult, options: TranscribeOptions) -> bool:
     probabilities = result.speech
     if not probabilities or not is_doubtful(result, options):
         return False
-    if result.confirmed >= CONFIRMED_WORDS and result.no_speech_prob <= _LITTLE:
+    if result.confirmed >= _CONFIRMED_WORDS and result.no_speech_prob <= _LITTLE:
         return False
     if max(probabilities) < _NOBODY:
         return True

@@ -73,14 +73,14 @@ def cpu_rows(
         return batch_bytes(dims, rows, itemsize=itemsize, cross_kv=cross_kv, has_shadows=True)
 
     usable = max(0, free - unloaded)
-    fitting = max(0, (usable - needed(0)) // (needed(1) - needed(0)))
+    fitting = next((rows for rows in range(asked or _CPU_ROWS, 0, -1) if needed(rows) <= usable), 0)
     if asked > fitting:
         advice = f"; {fitting} fit" if fitting else f", too little for one: {_LESS}"
         raise OptionError("max_batch_rows", _too_many(asked, needed(asked), "the machine", usable) + advice)
     if fitting == 0:
         left = f"one row takes {_mib(needed(1))} MiB, and the machine has {_mib(usable)} MiB left beside the weights"
         raise OptionError("model", f"{left}: {_LESS}")
-    return asked or min(_CPU_ROWS, fitting)
+    return fitting
 
 
 def check_loading(free: int | None, needed: int) -> None:

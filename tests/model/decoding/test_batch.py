@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from model.decoding.batch import DecodingBatch, run_to_end
 from model.decoding.row import Decoding
 from model.options import TranscribeOptions
-from model.window import DecodingResult, Window
+from model.window import SEARCH_BEAMS, DecodingResult, Window
 from tests import tiny
 from tests.decodings import OPTIONS
 
@@ -83,8 +83,8 @@ def test_r32_any_mix_of_rows_gives_what_each_gives_alone(alone, arrivals, pauses
                 batch.drop(slot)
                 del slots[slot]
             # A slot's last owner must not be heard by the next one.
-            batch._inference._cache.keys[:, batch.active_rows :] = torch.nan
-            batch._inference._cache.values[:, batch.active_rows :] = torch.nan
+            batch._inference._cache.keys[:, len(batch._rows) :] = torch.nan
+            batch._inference._cache.values[:, len(batch._rows) :] = torch.nan
             for free in batch._free:
                 batch._inference._cache.cross_keys.data[:, free] = torch.nan
         else:
@@ -131,10 +131,11 @@ def test_with_guards_witnesses_stand_in_place_of_the_ladder_and_are_the_same_in_
         return dict(run_to_end(batch))[slots[0]], batch, temperatures
 
     result, batch, temperatures = decode(0)
-    # A random model believes nothing that it says: it hears the window again beside silence, and then three draws.
-    assert temperatures == [0.0, 0.0, 0.4, 0.4, 0.4]
+    # A random model believes nothing that it says: it is searched with beams (which passes), hears the window again
+    # beside silence, and then three draws.
+    assert temperatures == [0.0, 0.0, 0.0, 0.4, 0.4, 0.4]
     assert (result.failed, batch.fallbacks) == (True, {"logprob": 1})
-    assert set(batch.steps) == {1, 2}  # with a shadow, and without
+    assert set(batch.steps) == {1, SEARCH_BEAMS, 2}  # the last with a shadow
     assert (batch.free_rows, batch.active_rows) == (3, 0)
     among, _, others = decode(2)
     assert others == temperatures

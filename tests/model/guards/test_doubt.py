@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from model.dims import DIMENSIONS
-from model.guards.doubt import is_said_again, is_worth_heating, needs_witness, salvage, told_apart
+from model.guards.doubt import is_said_again, is_worth_heating, needs_search, needs_witness, salvage, told_apart
 from model.longform.recording import Recording
 from model.options import TranscribeOptions
 from model.segments import Skipped
@@ -24,8 +24,8 @@ def _result(text: str = " Hello.", *, logprob: float = -0.3, end: float = 2.0, *
     return DecodingResult(language="en", tokens=tokens, text=text.strip(), avg_logprob=logprob, **values)
 
 
-def _salvage(attempts, witnesses=(), *, failed: bool) -> DecodingResult:
-    return salvage(attempts, witnesses, OPTIONS, TOKENIZER, failed=failed)
+def _salvage(attempts, witnesses=(), *, failed: bool, first: DecodingResult | None = None) -> DecodingResult:
+    return salvage(attempts, witnesses, OPTIONS, TOKENIZER, failed=failed, first=first)
 
 
 def test_the_first_attempt_that_is_no_loop_is_kept_and_a_hotter_one_never() -> None:
@@ -59,6 +59,46 @@ def test_hotter_attempts_are_for_loops(attempts, options, worth) -> None:
     assert is_worth_heating(attempts, translation, TOKENIZER, len(attempts), contrasts=True) == worth
     # Where witnesses hear the window beside silence, heat is for those who do without guards.
     assert is_worth_heating(attempts, settings, TOKENIZER, len(attempts), contrasts=True) == (not settings.guards)
+
+
+SURE_OF_IT = _result(" I will not go to the sea with him." * 5, logprob=-0.1)
+SURE_OF_IT = replace(SURE_OF_IT, logprobs=(-0.1,) * len(SURE_OF_IT.tokens))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "in_8_bits", "in_float"),
+    [
+        (_result(logprob=-0.39), {}, False, False),
+        (_result(logprob=-0.41), {}, True, False),  # in float32 its tokens are the reference's
+        (_result(logprob=-0.71), {}, True, True),
+        (_result(" na" * 90, logprob=-0.1), {}, True, True),
+        (SURE_OF_IT, {}, False, False),  # somebody says so
+        (_result(logprob=-1.2, no_speech_prob=0.9), {}, False, False),  # silence
+        (_result(logprob=-0.8, temperature=0.2), {}, False, False),
+        (_result(logprob=-0.8), {"beam_size": 1}, False, False),  # its caller said with how many
+        (_result(logprob=-0.8), {"guards": False}, False, False),
+        (_result(logprob=-0.8), {"temperature": (0.0,)}, False, False),
+        (_result(logprob=-0.8), {"task": "translate"}, False, False),
+    ],
+)
+def test_a_text_is_unsure_sooner_where_products_are_in_8_bits(text, options, in_8_bits, in_float) -> None:
+    settings = replace(OPTIONS, **options)
+    assert needs_search(text, settings, TOKENIZER, rounds=True) == in_8_bits
+    assert needs_search(text, settings, TOKENIZER, rounds=False) == in_float
+
+
+def test_what_was_said_before_a_search_is_heard_with_the_witnesses_and_keeps_the_window_in_doubt() -> None:
+    found, before = _result(" Turn of the lights.", logprob=-0.8), _result(" Turn off the light.", logprob=-0.9)
+    others = [_result(text, logprob=-1.1) for text in (" Turn off the light?", " Turn of the tide.")]
+    assert _salvage([found], others, failed=False).text == "Turn of the lights."
+    kept = _salvage([found], others, failed=False, first=before)
+    assert (kept.text, kept.witnesses, kept.doubted) == ("Turn off the light.", 3, True)
+    # One that says what the search found ends the matter.
+    kept = _salvage([found], [found], failed=False, first=before)
+    assert (kept.text, kept.witnesses, kept.doubted) == ("Turn of the lights.", 1, True)
+    assert _salvage([_result()], failed=False, first=before) == replace(_result(), doubted=True)
+    assert not _salvage([_result()], failed=False, first=_result(logprob=-0.5)).doubted
+    assert _salvage([_result()], failed=False, first=_result(" na" * 90)).doubted
 
 
 SAME, LONGER = _result(logprob=-1.1), _result(" Hello you.", logprob=-1.1)

@@ -44,6 +44,8 @@ SILENCE = _result(no_speech_prob=0.7, logprob=-1.1, end=30.0, speech=SPOKEN)
         (_result(failed=True, speech=WORD), False),  # a command among seconds of silence
         (_result(failed=True, speech=MUSIC), True),
         (_result(failed=True), False),  # the detector was not asked
+        (_result(doubted=True, speech=SILENT), True),
+        (_result(doubted=True, speech=DOUBTFUL), False),
         (_result(repeating=True, speech=SILENT), True),
         (_result(repeating=True, speech=DOUBTFUL), False),
         (_result(failed=True, confirmed=3, speech=SILENT), False),  # whispered

@@ -1,0 +1,150 @@
+"""Unsure texts that are searched for again: a few windows at a time, the others in line, each as it would be alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model.decoding.batch import DecodingBatch
+from model.decoding.budget import SEARCHES
+from model.decoding.row import SEARCH, Decoding
+from model.native.library import load_library
+from model.native.quantize import quantise
+from model.network.whisper import Whisper
+from model.options import TranscribeOptions
+from model.window import SEARCH_BEAMS, DecodingResult, Window
+from tests import tiny
+
+N = SEARCHES + 3
+MEL = torch.randn(N, 80, 3000, generator=torch.Generator().manual_seed(3))
+PROMPT = (400, 500, 600)
+OPTIONS = TranscribeOptions(language="en", sample_len=6, no_speech_threshold=None)
+
+
+@pytest.fixture(scope="module", params=["float32", "int8"])
+def whisper(request) -> Whisper:
+    model = tiny.transcriber().model
+    if request.param == "int8":
+        if load_library() is None:
+            pytest.skip("the decoder was not compiled (deploy/native.sh)")
+        quantise(model)
+    return model
+
+
+class Run:
+    """A batch, and what it was seen to do."""
+
+    def __init__(self, whisper: Whisper, size: int) -> None:
+        self.batch = DecodingBatch(whisper, tiny.transcriber().tokenizer, max_windows=size, max_rows=max(size, 2))
+        self.results: dict[int, DecodingResult] = {}
+        self.windows: dict[int, int] = {}
+        self.searched = self.most = 0
+        self.batch.on_attempt = lambda decoding, _: self._count(decoding.rung)
+
+    def _count(self, rung: int) -> None:
+        self.searched += rung == SEARCH
+
+    def start(self, i: int, options: TranscribeOptions = OPTIONS) -> int:
+        (slot,) = self.batch.encode(MEL[i : i + 1])
+        self.windows[slot] = i
+        self.batch.start(slot, Window(i, 0, 3000, "en", PROMPT), options)
+        return slot
+
+    def step(self) -> None:
+        for slot, result in self.batch.step():
+            self.results[self.windows.pop(slot)] = result
+        searching = [d for d in self.batch._decodings.values() if d.rung == SEARCH]
+        self.most = max(self.most, len(searching))
+        assert all(len(d.rows) == SEARCH_BEAMS for d in searching)
+
+    def to_end(self) -> None:
+        while self.batch.active_rows:
+            self.step()
+        assert (self.batch.free_windows, self.batch.free_rows) == (self.batch.max_windows, self.batch.max_rows)
+
+
+def _alike(ours: DecodingResult, wanted: DecodingResult) -> bool:
+    same = replace(ours, avg_logprob=0.0, no_speech_prob=0.0) == replace(wanted, avg_logprob=0.0, no_speech_prob=0.0)
+    return same and ours.avg_logprob == pytest.approx(wanted.avg_logprob, abs=1e-3)
+
+
+def test_r32_whoever_waits_for_a_search_says_what_it_says_alone(whisper: Whisper) -> None:
+    together = Run(whisper, N)
+    for i in range(N):
+        together.start(i)
+    assert together.batch.free_windows == 0
+    together.to_end()
+    assert (together.searched, together.most) == (N, SEARCHES)
+    for i in range(N):
+        alone = Run(whisper, 1)
+        alone.start(i)
+        alone.to_end()
+        assert _alike(together.results[i], alone.results[i])
+
+
+@pytest.mark.parametrize("dropped", ["one that is searched", "one that waits", "all that are searched", "all"])
+def test_who_is_dropped_leaves_its_place_to_the_next(whisper: Whisper, dropped: str) -> None:
+    run = Run(whisper, N)
+    slots = [run.start(i) for i in range(N)]
+    while not run.batch._searches.waiting:
+        run.step()
+    searched = [slot for slot in slots if run.batch._decodings[slot].rung == SEARCH]
+    waiting = [slot for slot in slots if not run.batch._decodings[slot].rows]
+    assert (len(searched), len(waiting)) == (SEARCHES, N - SEARCHES)
+    gone = {
+        "one that is searched": searched[:1],
+        "one that waits": waiting[:1],
+        "all that are searched": searched,
+        "all": slots,
+    }[dropped]
+    for slot in gone:
+        run.batch.drop(slot)
+        del run.windows[slot]
+    run.to_end()
+    assert len(run.results) == N - len(gone)
+    assert run.searched >= len(run.results)
+
+
+def test_a_search_ends_at_once_where_one_token_is_all_that_may_be_said(whisper: Whisper) -> None:
+    run = Run(whisper, N)
+    for i in range(N):
+        run.start(i, replace(OPTIONS, sample_len=1))
+    run.step()
+    assert (len(run.results), run.batch.active_rows) == (N, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "searched"),
+    [
+        ({}, 1),
+        ({"guards": False, "temperature": (0.0,)}, 0),
+        ({"temperature": (0.0,)}, 0),
+        ({"temperature": (0.2, 0.4)}, 0),
+        ({"beam_size": 2}, 0),
+        ({"task": "translate"}, 0),
+        ({"logprob_threshold": None}, 0),
+    ],
+)
+def test_a_window_is_searched_where_its_caller_leaves_that_to_us(whisper: Whisper, options, searched) -> None:
+    run = Run(whisper, 1)
+    run.start(0, replace(OPTIONS, **options))
+    run.to_end()
+    assert run.searched == searched
+
+
+@pytest.mark.parametrize("limit", [None, 1e-3])
+def test_what_a_search_finds_takes_the_place_of_the_text_unless_it_goes_round(whisper: Whisper, limit) -> None:
+    run = Run(whisper, 1)
+    heard: dict[int, DecodingResult] = {}
+    decodings: list[Decoding] = []
+
+    def note(decoding: Decoding, result: DecodingResult) -> None:
+        decodings.append(decoding)
+        heard[decoding.rung] = result
+
+    run.batch.on_attempt = note
+    run.start(0, replace(OPTIONS, compression_ratio_threshold=limit))
+    run.to_end()
+    assert heard[0].tokens != heard[SEARCH].tokens
+    wanted = (heard[0], [heard[SEARCH]]) if limit is None else (None, [heard[0]])
+    assert (decodings[0].first, decodings[0].attempts) == wanted
