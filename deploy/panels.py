@@ -129,7 +129,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Fallbacks and guards",
-            "Windows that were decoded again hotter, and windows that were cut or dropped.",
+            "Windows that were decoded again, and windows that were cut or dropped.",
             "none",
             {
                 "again: {{reason}}": rate("whisper_fallbacks_total", "reason"),

@@ -40,7 +40,7 @@ class TranscribeOptions:
     temperature: tuple[float, ...] = TEMPERATURES
     """Tried in order while a window fails a threshold below."""
     beam_size: int | None = None
-    """Beams at temperature 0; None decodes greedily."""
+    """Beams at temperature 0; None decodes greedily, and leaves it to `guards` to search for an unsure text again."""
     patience: float | None = None
     """Finished texts that a beam search waits for, as a multiple of the beams; None is 1."""
     best_of: int | None = None
@@ -98,13 +98,16 @@ class TranscribeOptions:
 
     @property
     def hears_witnesses(self) -> bool:
-        """Whether doubtful texts are heard again (`model.guards.doubt`).
+        """Whether doubtful texts are heard again (`model.guards.doubt`): not translations, which have many wordings."""
+        return self.searches and self.task == "transcribe"
 
-        None is where one attempt alone is asked for, improbable text is welcome, or a translation, of many wordings.
+    @property
+    def searches(self) -> bool:
+        """Whether unsure texts are searched for again (`model.guards.doubt`).
+
+        Not where one attempt alone is asked for, or improbable text is welcome.
         """
-        if not self.guards or self.task != "transcribe":
-            return False
-        return self.logprob_threshold is not None and len(self.temperature) > 1
+        return self.guards and self.logprob_threshold is not None and len(self.temperature) > 1
 
     def __post_init__(self) -> None:
         for field in fields(self):

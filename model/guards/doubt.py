@@ -69,7 +69,7 @@ def needs_search(text: DecodingResult, options: TranscribeOptions, tokenizer: To
 
     Not where its caller said with how many beams, nor where somebody says the same again.
     """
-    if not options.hears_witnesses or options.beam_size is not None or text.temperature > 0:
+    if not options.searches or options.beam_size is not None or text.temperature > 0:
         return False
     if is_silent(text, options):
         return False

@@ -71,7 +71,8 @@ FIELDS: Mapping[str, Field] = {
         "beam_size",
         whole_number,
         "Beams at temperature 0: fewer errors (5: a tenth of them, docs/performance.md) for more time. Without it "
-        "`WHISPER_BEAM_SIZE`, by default none: the most probable token is taken.",
+        "`WHISPER_BEAM_SIZE`, by default none: the most probable token is taken, and `guards` may search again with 5. "
+        "1 takes the most probable token, whatever comes of it.",
         {"type": "integer", "minimum": 1, "maximum": MAX_WIDTH},
     ),
     "patience": Field(
@@ -176,8 +177,9 @@ FIELDS: Mapping[str, Field] = {
     "guards": Field(
         "guards",
         flag,
-        "Invent and lose less: hear a doubtful text again, on a CPU against what would be said in silence, keep what "
-        "the attempts agree on, and leave out what repeats itself and words that the others do not have; drop it "
+        "Err, invent and lose less: on a CPU search again with beams for a text of which the model is not sure; hear a "
+        "doubtful text again, on a CPU against what would be said in silence, keep what the attempts agree on, and "
+        "leave out what repeats itself and words that the others do not have; drop it "
         "where the voice activity detector hears nobody; hear speech again that a text passes over, or that the model "
         "took for silence. `warnings` says what was left out. False is the reference.",
         {"type": "boolean", "default": True},

@@ -99,7 +99,7 @@ def _counters(stats: dict[str, WorkerStats]) -> Iterator[Metric]:
     steps = CounterMetricFamily("whisper_decode_steps", "Decode steps of the batch.", labels=["device"])
     tokens = CounterMetricFamily("whisper_tokens", "Tokens decoded.", labels=["device"])
     audio = CounterMetricFamily("whisper_worker_audio_seconds", "Audio decoded into text.", labels=["device"])
-    fallbacks = CounterMetricFamily("whisper_fallbacks", "Windows retried hotter.", labels=["device", "reason"])
+    fallbacks = CounterMetricFamily("whisper_fallbacks", "Windows decoded again.", labels=["device", "reason"])
     guards = CounterMetricFamily("whisper_guards", "Windows cut or dropped by a guard.", labels=["device", "reason"])
     memory = CounterMetricFamily(
         "whisper_out_of_memory", "Times the device's memory ran out and the batch shrank.", labels=["device"]

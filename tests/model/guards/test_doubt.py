@@ -78,7 +78,7 @@ SURE_OF_IT = replace(SURE_OF_IT, logprobs=(-0.1,) * len(SURE_OF_IT.tokens))
         (_result(logprob=-0.8), {"beam_size": 1}, False, False),  # its caller said with how many
         (_result(logprob=-0.8), {"guards": False}, False, False),
         (_result(logprob=-0.8), {"temperature": (0.0,)}, False, False),
-        (_result(logprob=-0.8), {"task": "translate"}, False, False),
+        (_result(logprob=-0.8), {"task": "translate"}, True, True),
     ],
 )
 def test_a_text_is_unsure_sooner_where_products_are_in_8_bits(text, options, in_8_bits, in_float) -> None:
