@@ -147,6 +147,13 @@ def _is_sample(options: argparse.Namespace) -> bool:
     return unusual or bool(options.limit or options.kind or options.language or set(options.passes) != set(PASSES))
 
 
+def count(text: str) -> int:
+    """One or more."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = argparse.ArgumentParser(prog="python -m benchmarks.evaluate", description=__doc__)
@@ -176,7 +183,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--quick", dest="limit", action="store_const", const=QUICK, help=f"the same as --limit {QUICK}"
     )
-    command.add_argument("--takes", type=int, default=1, help="so many times each clip, each begun a little later")
+    command.add_argument("--takes", type=count, default=1, help="so many times each clip, each begun a little later")
     command.add_argument("--results", type=Path, default=Path("results"), help="folder of answers and JSON")
     command.add_argument("--docs", type=Path, default=Path("docs"), help="folder of accuracy.md and its plots")
     return command

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.decoding.batch import DecodingBatch
-from model.decoding.budget import NATIVE, batch_bytes
+from model.decoding.budget import NATIVE, batch_bytes, slots_beside
 from model.errors import OptionError
 from model.gpu import beside
 from model.native.inference import NativeInference
@@ -100,7 +100,7 @@ def test_the_c_decoders_slots_are_as_large_as_is_said_of_them() -> None:
     if not isinstance(model.decoder, NativeDecoder):
         pytest.skip("the decoder is not compiled here")
     rows = 40
-    memory = NativeInference(model.decoder, n_windows=rows + 1, n_rows=2 * rows + 1)
+    memory = NativeInference(model.decoder, n_windows=rows + 1, n_rows=rows + 1 + slots_beside(rows))
     taken = sum(tensor.nbytes for tensor in vars(memory).values() if isinstance(tensor, torch.Tensor))
     said = batch_bytes(tiny.DIMS, rows, itemsize=4, cross_kv=NATIVE, has_shadows=True)
     assert said <= taken <= 1.02 * said
