@@ -158,7 +158,8 @@ class Decoding:
         climbs = failed and not self.is_witness
         if climbs and is_worth_heating(self.attempts, self.options, tokenizer, rung, contrasts=self.contrasts):
             return rung
-        if needs_witness(self.attempts, self.witnesses, self.options, tokenizer, failed=failed):
+        voiced = self.window.voiced
+        if needs_witness(self.attempts, self.witnesses, self.options, tokenizer, failed=failed, voiced=voiced):
             return len(self.options.temperature) + len(self.witnesses)
         return None
 

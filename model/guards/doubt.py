@@ -90,17 +90,19 @@ def needs_witness(
     tokenizer: Tokenizer,
     *,
     failed: bool,
+    voiced: bool = False,
 ) -> bool:
     """Whether one more is to be heard about a ladder's text; `failed`: whether its last rung did.
 
-    After one that says the same there are no more.
+    After one that says the same there are no more. The text of a window that is `voiced` (`Window.voiced`) is worth
+    nothing by itself, however sure a search made it.
     """
     text = _text(attempts, options, failed=failed)
     if not options.hears_witnesses or is_silent(text, options):
         return False
     if len(witnesses) == 1:
         return not is_same_text(text, witnesses[0], tokenizer)
-    return len(witnesses) < _MOST and (failed or text.avg_logprob < SURE_LOGPROB)
+    return len(witnesses) < _MOST and (failed or voiced or text.avg_logprob < SURE_LOGPROB)
 
 
 def salvage(

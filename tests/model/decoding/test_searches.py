@@ -132,6 +132,17 @@ def test_a_window_is_searched_where_its_caller_leaves_that_to_us(whisper: Whispe
     assert run.searched == searched
 
 
+@pytest.mark.parametrize("voiced", [False, True])
+def test_however_sure_a_search_is_of_what_was_taken_for_silence_witnesses_are_heard(voiced: bool) -> None:
+    tokenizer = tiny.transcriber().tokenizer
+    decoding = Decoding(0, Window(0, 0, 3000, "en", voiced=voiced), TranscribeOptions(), "en", (1,))
+    decoding.contrasts = True
+    values = {"avg_logprob": -0.5, "no_speech_prob": 0.9, "temperature": 0.0, "compression_ratio": 1.0}
+    decoding.attempts = [DecodingResult("en", (tokenizer.timestamp_begin, 400), "a", **values)]
+    decoding.rung = SEARCH
+    assert decoding.next_rung(tokenizer) == (len(decoding.options.temperature) if voiced else None)
+
+
 @pytest.mark.parametrize("limit", [None, 1e-3])
 def test_what_a_search_finds_takes_the_place_of_the_text_unless_it_goes_round(whisper: Whisper, limit) -> None:
     run = Run(whisper, 1)
