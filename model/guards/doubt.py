@@ -36,7 +36,7 @@ WITNESS_TEMPERATURE = 0.4
 """Hotter, attempts are mostly noise; colder, they are all alike."""
 _MOST = 4
 """Witnesses that are heard, unless the first one says the same as the text."""
-_UNSURE_LOGPROB = -0.4
+_UNSURE_LOGPROB = -0.42
 """Below it such a search finds better texts often enough to be worth it (benchmarks/LOG.md)."""
 
 
