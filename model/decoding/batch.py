@@ -134,7 +134,7 @@ class DecodingBatch:
             self._decodings[decoding.slot] = decoding
             decoding.contrasts = self._shadows is not None
             decoding.rounds = isinstance(self.model.decoder, NativeDecoder)
-            decoding.most_tokens = self._most_tokens(decoding)
+            decoding.most_tokens = decoding.fitting_tokens(self.model.dims.n_text_ctx)
             self._rows.add(decoding)
         self._begin(decodings, rung=0)
         self._settle()
@@ -178,16 +178,19 @@ class DecodingBatch:
                 (home,) = decoding.rows
                 self._rows.add(decoding, width - 1)
                 copies = [row.index for row in decoding.rows[1:]]
-                self._inference.replace_rows(home.index, copies, decoding.n_prompt)
+                self._inference.replace_rows(home.index, copies, len(decoding.read_before(rung)))
             if self._shadows is not None and decoding.is_witness_at(rung) and decoding.shadow is None:
                 self._rows.add_shadow(self._shadows.cast(decoding, len(self._rows)))
             decoding.begin(rung, self._rules, self.tokenizer)
+            if decoding.rows[0].tokens:
+                continue  # the next step says what they lead to
             rows += decoding.rows
             logits.append(decoding.first_logits.repeat(width, 1))
             if decoding.shadow is not None and decoding.silent_logits is not None:
                 rows.append(decoding.shadow)
                 logits.append(decoding.silent_logits)
-        self._choice.begin(rows, logits[0] if len(logits) == 1 else torch.cat(logits))
+        if rows:
+            self._choice.begin(rows, logits[0] if len(logits) == 1 else torch.cat(logits))
 
     def _settle(self) -> None:
         """Have every window that is done go on, or end."""
@@ -247,11 +250,6 @@ class DecodingBatch:
                     return True
                 self._rows.remove(row)
         return False
-
-    def _most_tokens(self, decoding: Decoding) -> int:
-        """Of a row, the last of which is never fed."""
-        n_ctx = self.model.dims.n_text_ctx
-        return min(decoding.options.sample_len or n_ctx // 2, n_ctx + 1 - decoding.n_prompt)
 
 
 def run_to_end(batch: DecodingBatch) -> Iterable[tuple[int, DecodingResult]]:

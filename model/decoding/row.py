@@ -18,6 +18,7 @@ from model.guards.doubt import (
     needs_search,
     needs_witness,
     salvage,
+    sure_beginning,
 )
 from model.options import TranscribeOptions
 from model.search.beam import BeamSearch, Candidate, Extension, best_candidate
@@ -116,6 +117,10 @@ class Decoding:
         """What the attempts after the ladder gave, which only say what others hear (`model.guards.consensus`)."""
         self._ended: dict[int, Candidate] = {}
 
+    def fitting_tokens(self, n_ctx: int) -> int:
+        """That a row may say in a text context of this size: the last one is never fed."""
+        return min(self.options.sample_len or n_ctx // 2, n_ctx + 1 - self.n_prompt)
+
     @property
     def temperature(self) -> float:
         """That of the present attempt; with a shadow the first witness is greedy."""
@@ -182,18 +187,33 @@ class Decoding:
             return SEARCH_BEAMS
         return 1 if self.is_witness_at(rung) else self.options.width_at(rung)
 
+    def beginning(self, rung: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Tokens that are said when a rung begins, and their log-probabilities: of a search, those not doubted."""
+        if rung != SEARCH:
+            return (), ()
+        text = self.attempts[0]
+        count = sure_beginning(text, self.options)
+        return text.tokens[:count], text.logprobs[:count]
+
+    def read_before(self, rung: int) -> tuple[int, ...]:
+        """Tokens whose keys and values its rows hold when it begins: the prompt, and all that is said but the last."""
+        return (*self.prompt, *self.beginning(rung)[0][:-1])
+
     def begin(self, rung: int, rules: Rules, tokenizer: Tokenizer) -> None:
         """Start every row at this rung of the temperature ladder, as a search, or as a witness behind the ladder."""
         self.rung, self._ended = rung, {}
         options = self.options
         greedy = self.temperature == 0
         self.beams = None
+        said, logprobs = self.beginning(rung)
         beams = SEARCH_BEAMS if rung == SEARCH else options.beam_size
         if greedy and beams and not self.is_witness:
-            self.beams = BeamSearch(beams, options.patience, tokenizer.eot)
+            self.beams = BeamSearch(beams, options.patience, tokenizer.eot, said=said, logprobs=logprobs)
         for candidate, row in enumerate(self.rows):
             seed = None if greedy else row_seed(options.seed, self.window.index, rung, candidate)
             row.begin(candidate, rules.grammar(options), seed)
+            for token, logprob in zip(said, logprobs, strict=True):
+                row.push(token, logprob)
         if self.shadow is not None:
             self.shadow.follow(self.rows[0])
 

@@ -9,7 +9,7 @@ how long it waited.
 from collections import deque
 
 from model.decoding.inference import Inference
-from model.decoding.row import Decoding
+from model.decoding.row import SEARCH, Decoding
 from model.decoding.rows import Rows
 
 
@@ -37,7 +37,7 @@ class Searches:
         return False
 
     def next(self) -> Decoding | None:
-        """A window whose turn has come, in a row that has read its prompt; None where there is no place or nobody."""
+        """A window whose turn has come, in a row that has read all before the search; None where it is nobody's."""
         if not self._line or len(self._active) >= self._most:
             return None
         decoding = self._line.popleft()
@@ -45,7 +45,8 @@ class Searches:
         self._rows.add(decoding)
         (row,) = decoding.rows
         self._inference.clear_row(row.index)
-        self._inference.prefill(decoding.prompt, row=row.index, window=decoding.slot, keep=[decoding.n_prompt - 1])
+        text = decoding.read_before(SEARCH)
+        self._inference.prefill(text, row=row.index, window=decoding.slot, keep=[len(text) - 1])
         return decoding
 
     def leave(self, decoding: Decoding) -> None:

@@ -23,6 +23,7 @@ and a text is unsure sooner. The figures are measured, see benchmarks/LOG.md.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -38,6 +39,8 @@ _MOST = 4
 """Witnesses that are heard, unless the first one says the same as the text."""
 _UNSURE_LOGPROB = -0.42
 """Below it such a search finds better texts often enough to be worth it (benchmarks/LOG.md)."""
+_SURE_TOKEN = math.log(0.7)
+"""Tokens at least as probable, from the first one on, are those of the text that a search finds as well."""
 
 
 def is_worth_heating(
@@ -81,6 +84,17 @@ def needs_search(text: DecodingResult, options: TranscribeOptions, tokenizer: To
 def goes_round(text: DecodingResult, options: TranscribeOptions) -> bool:
     """Whether a text repeats itself, as that of a search may: it is no better than the one before then."""
     return not _sound([text], options)
+
+
+def sure_beginning(text: DecodingResult, options: TranscribeOptions) -> int:
+    """How many tokens a search need not find again: the first ones, as far as the model was sure of each.
+
+    None of a text that goes round, of which it is sure in the end.
+    """
+    if goes_round(text, options):
+        return 0
+    unsure = (i for i, logprob in enumerate(text.logprobs) if logprob < _SURE_TOKEN)
+    return next(unsure, max(0, len(text.logprobs) - 1))
 
 
 def needs_witness(

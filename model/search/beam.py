@@ -38,12 +38,23 @@ class Extension:
 class BeamSearch:
     """The finished texts of one window, and the choice among the unfinished ones."""
 
-    def __init__(self, beam_size: int, patience: float | None, eot: int) -> None:
-        """`patience`: finished texts to wait for, as a multiple of the beams; None is 1."""
+    def __init__(
+        self,
+        beam_size: int,
+        patience: float | None,
+        eot: int,
+        *,
+        said: tuple[int, ...] = (),
+        logprobs: tuple[float, ...] = (),
+    ) -> None:
+        """`patience`: finished texts to wait for, as a multiple of the beams; None is 1.
+
+        `said`: tokens with which all texts begin, and `logprobs` of each.
+        """
         self.beam_size, self._eot = beam_size, eot
         self._wanted = max(1, round(beam_size * (patience or 1.0)))
         self._finished: dict[tuple[int, ...], Candidate] = {}
-        self._logprobs: dict[tuple[int, ...], tuple[float, ...]] = {(): ()}
+        self._logprobs: dict[tuple[int, ...], tuple[float, ...]] = {said: logprobs}
         """Of each token of the unfinished texts."""
 
     @property

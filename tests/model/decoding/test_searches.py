@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from model.decoding import row
 from model.decoding.batch import DecodingBatch
 from model.decoding.budget import SEARCHES
+from model.decoding.inference import make_inference
 from model.decoding.row import SEARCH, Decoding
 from model.native.library import load_library
 from model.native.quantize import quantise
@@ -63,12 +65,19 @@ class Run:
         assert (self.batch.free_windows, self.batch.free_rows) == (self.batch.max_windows, self.batch.max_rows)
 
 
+@pytest.fixture(params=[0, 2], ids=["from the first token", "behind two sure ones"])
+def sure(request, monkeypatch) -> int:
+    """How many tokens a search takes over; of a random model's nobody is sure."""
+    monkeypatch.setattr(row, "sure_beginning", lambda text, options: min(request.param, len(text.tokens) - 1))
+    return request.param
+
+
 def _alike(ours: DecodingResult, wanted: DecodingResult) -> bool:
     same = replace(ours, avg_logprob=0.0, no_speech_prob=0.0) == replace(wanted, avg_logprob=0.0, no_speech_prob=0.0)
     return same and ours.avg_logprob == pytest.approx(wanted.avg_logprob, abs=1e-3)
 
 
-def test_r32_whoever_waits_for_a_search_says_what_it_says_alone(whisper: Whisper) -> None:
+def test_r32_whoever_waits_for_a_search_says_what_it_says_alone(whisper: Whisper, sure: int) -> None:
     together = Run(whisper, N)
     for i in range(N):
         together.start(i)
@@ -103,6 +112,33 @@ def test_who_is_dropped_leaves_its_place_to_the_next(whisper: Whisper, dropped: 
     run.to_end()
     assert len(run.results) == N - len(gone)
     assert run.searched >= len(run.results)
+
+
+@torch.inference_mode()
+def test_what_a_search_says_of_its_tokens_is_what_a_reading_of_the_whole_text_says(whisper: Whisper, sure: int) -> None:
+    """Whatever it took over, and wherever the rows of its beams have been."""
+    run = Run(whisper, N)
+    found: dict[int, tuple[DecodingResult, tuple[int, ...]]] = {}
+
+    def note(decoding: Decoding, result: DecodingResult) -> None:
+        if decoding.rung == SEARCH:
+            found[decoding.window.index] = result, decoding.attempts[0].tokens
+
+    run.batch.on_attempt = note
+    for i in range(N):
+        run.start(i, replace(OPTIONS, without_timestamps=True, suppress_tokens=(), suppress_blank=False))
+    run.to_end()
+    tokenizer, inference = run.batch.tokenizer, make_inference(whisper, n_windows=1, n_rows=1)
+    start = (tokenizer.sot_prev, *PROMPT, *tokenizer.sot_sequence("en", "transcribe"), tokenizer.no_timestamps)
+    assert len(found) == N
+    for i, (result, greedy) in found.items():
+        assert result.tokens[:sure] == greedy[:sure]
+        inference.fill_windows(whisper.encode(MEL[i : i + 1]), [0])
+        text = (*start, *result.tokens)
+        keep = range(len(start) - 1, len(text) - 1)
+        read = inference.prefill(text, row=0, window=0, keep=keep).log_softmax(-1)
+        wanted = read[torch.arange(len(keep)), torch.tensor(result.tokens)]
+        assert list(result.logprobs) == pytest.approx(wanted.tolist(), abs=2e-3)
 
 
 def test_a_search_ends_at_once_where_one_token_is_all_that_may_be_said(whisper: Whisper) -> None:

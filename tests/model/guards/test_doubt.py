@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 
 from model.dims import DIMENSIONS
-from model.guards.doubt import is_said_again, is_worth_heating, needs_search, needs_witness, salvage, told_apart
+from model.guards.doubt import (
+    is_said_again,
+    is_worth_heating,
+    needs_search,
+    needs_witness,
+    salvage,
+    sure_beginning,
+    told_apart,
+)
 from model.longform.recording import Recording
 from model.options import TranscribeOptions
 from model.segments import Skipped
@@ -85,6 +93,21 @@ def test_a_text_is_unsure_sooner_where_products_are_in_8_bits(text, options, in_
     settings = replace(OPTIONS, **options)
     assert needs_search(text, settings, TOKENIZER, rounds=True) == in_8_bits
     assert needs_search(text, settings, TOKENIZER, rounds=False) == in_float
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "taken_over"),
+    [
+        ((-0.1, -0.35, -0.36, -0.1), 2),
+        ((-0.4, -0.1, -0.1), 0),
+        ((-0.1, -0.2, -0.3), 2),  # the last one is always found anew
+        ((), 0),
+    ],
+)
+def test_a_search_takes_over_the_tokens_that_nobody_doubts(logprobs, taken_over) -> None:
+    text = replace(_result(logprob=-0.8), logprobs=logprobs)
+    assert sure_beginning(text, OPTIONS) == taken_over
+    assert sure_beginning(replace(text, compression_ratio=2.5), OPTIONS) == 0  # it is sure of its loop
 
 
 def test_what_was_said_before_a_search_is_heard_with_the_witnesses_and_keeps_the_window_in_doubt() -> None:
