@@ -175,6 +175,12 @@ def sounds_silent(result: DecodingResult, options: TranscribeOptions) -> bool:
     return options.no_speech_threshold is not None and result.no_speech_prob > options.no_speech_threshold
 
 
+def goes_round(result: DecodingResult, options: TranscribeOptions) -> bool:
+    """Whether the text compresses so well that it must repeat itself."""
+    limit = options.compression_ratio_threshold
+    return limit is not None and result.compression_ratio > limit
+
+
 def segment_ends(tokens: Sequence[int], timestamp_begin: int) -> list[int]:
     """Index after the last token of each segment; [] where no pair of timestamps cuts the window into segments.
 
@@ -204,10 +210,7 @@ def fallback_reason(result: DecodingResult, options: TranscribeOptions) -> str |
     improbable = options.logprob_threshold is not None and result.avg_logprob < options.logprob_threshold
     if improbable and sounds_silent(result, options):
         return None
-    if (
-        options.compression_ratio_threshold is not None
-        and result.compression_ratio > options.compression_ratio_threshold
-    ):
+    if goes_round(result, options):
         return "compression_ratio"
     return "logprob" if improbable else None
 

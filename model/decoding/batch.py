@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from model.decoding.alignment import Aligner
-from model.decoding.budget import SEARCHES, slots_beside
+from model.decoding.budget import searches, slots_beside
 from model.decoding.choice import Choice
 from model.decoding.contrast import Shadows
 from model.decoding.device_choice import DeviceChoice, make_choice
@@ -61,7 +61,7 @@ class DecodingBatch:
         self._opening = Opening(self._inference, tokenizer, self._rules)
         self._free = list(reversed(range(max_windows)))
         self._rows = Rows(self._inference, self._choice)
-        self._searches = Searches(self._rows, self._inference, most=min(max_windows, SEARCHES))
+        self._searches = Searches(self._rows, self._inference, most=searches(max_windows))
         self._decodings: dict[int, Decoding] = {}
         self._ended: list[tuple[int, DecodingResult]] = []
         self.steps: Counter[int] = Counter()
@@ -142,7 +142,7 @@ class DecodingBatch:
     @torch.inference_mode()
     def step(self) -> list[tuple[int, DecodingResult]]:
         """Advance every row by one token; the windows that ended, by the slots that they occupied until now."""
-        self._search()  # somebody may have been dropped
+        self._search()
         if rows := self._rows.all:
             self.steps[len(rows)] += 1
             self._choice.step(rows)
@@ -196,7 +196,6 @@ class DecodingBatch:
         """Have every window that is done go on, or end."""
         for decoding in list(self._decodings.values()):
             self._go_on(decoding)
-        self._search()
 
     def _search(self) -> None:
         """Let windows that wait for a search begin it, as far as there is room."""

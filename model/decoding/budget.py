@@ -18,7 +18,7 @@ ACTIVATIONS = 0.2
 _SPARE_ROWS = 2
 """Row slots beyond the rows: one for language detection, one that takes the writes of padding."""
 SEARCHES = 4
-"""Windows on a CPU whose unsure texts are searched for again at once (`model.decoding.searches`)."""
+"""Windows on a CPU whose unsure texts are searched for again at once, at most (`model.decoding.searches`)."""
 NATIVE = "native"
 """How `model.native` keeps the audio's keys and values; those of the text are float32 there."""
 _EIGHT_BITS = {"int8": (1, 2), "fp8": (1, 0), NATIVE: (1, 4)}
@@ -61,9 +61,14 @@ def fitting_rows(
     return max(0, min(MOST_ROWS, slots // (row + window_bytes(dims, itemsize, cross_kv))))
 
 
+def searches(n_windows: int) -> int:
+    """Of so many windows, those that may be searched at once."""
+    return min(n_windows, SEARCHES)
+
+
 def slots_beside(n_windows: int) -> int:
     """Row slots that a CPU has besides those of the rows: a shadow for each window, and the beams of searches."""
-    return n_windows + min(n_windows, SEARCHES) * (SEARCH_BEAMS - 1)
+    return n_windows + searches(n_windows) * (SEARCH_BEAMS - 1)
 
 
 def batch_bytes(

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from model.guards.doubt import (
     WITNESS_TEMPERATURE,
-    goes_round,
     is_worth_heating,
     needs_search,
     needs_witness,
@@ -25,7 +24,15 @@ from model.search.beam import BeamSearch, Candidate, Extension, best_candidate
 from model.search.rules import Rules, TimestampGrammar
 from model.search.sampling import row_seed
 from model.tokenizer import Tokenizer
-from model.window import SEARCH_BEAMS, SURE_LOGPROB, DecodingResult, Window, compression_ratio, fallback_reason
+from model.window import (
+    SEARCH_BEAMS,
+    SURE_LOGPROB,
+    DecodingResult,
+    Window,
+    compression_ratio,
+    fallback_reason,
+    goes_round,
+)
 
 SEARCH = -1
 """In the place of a rung: a text that was taken token by token is searched for again, with beams."""

@@ -31,7 +31,7 @@ from model.guards.consensus import Consensus, is_same_text
 from model.guards.repetition import comes_back, cut_loop, cut_repeats
 from model.options import TranscribeOptions
 from model.tokenizer import Tokenizer
-from model.window import SURE_LOGPROB, DecodingResult, fallback_reason, is_silent
+from model.window import SURE_LOGPROB, DecodingResult, fallback_reason, goes_round, is_silent
 
 WITNESS_TEMPERATURE = 0.4
 """Hotter, attempts are mostly noise; colder, they are all alike."""
@@ -76,14 +76,9 @@ def needs_search(text: DecodingResult, options: TranscribeOptions, tokenizer: To
         return False
     if is_silent(text, options):
         return False
-    if fallback_reason(text, options) == "compression_ratio":
+    if goes_round(text, options):
         return not is_said_again(text, tokenizer)
     return text.avg_logprob < (_UNSURE_LOGPROB if rounds else SURE_LOGPROB)
-
-
-def goes_round(text: DecodingResult, options: TranscribeOptions) -> bool:
-    """Whether a text repeats itself, as that of a search may: it is no better than the one before then."""
-    return not _sound([text], options)
 
 
 def sure_beginning(text: DecodingResult, options: TranscribeOptions) -> int:
@@ -138,13 +133,13 @@ def salvage(
     if witnesses:
         before = [] if first is None or len(witnesses) == 1 else [first]
         kept = _agreed([text, *before, *witnesses], options, tokenizer)
-    elif failed and not _sound([text], options):
+    elif failed and goes_round(text, options):
         kept = _without_loop(kept, tokenizer)
     else:
         if cut_loop(kept.tokens, tokenizer.timestamp_begin) is not None:
             kept = replace(kept, repeating=True)
         kept = _without_repeats(kept, tokenizer) if len(attempts) > 1 or failed else kept
-    doubted = first is not None and (first.avg_logprob < SURE_LOGPROB or not _sound([first], options))
+    doubted = first is not None and (first.avg_logprob < SURE_LOGPROB or goes_round(first, options))
     return replace(kept, doubted=doubted)
 
 
@@ -188,8 +183,7 @@ def _text(attempts: Sequence[DecodingResult], options: TranscribeOptions, *, fai
 
 def _sound(attempts: Sequence[DecodingResult], options: TranscribeOptions) -> list[DecodingResult]:
     """Those that do not repeat themselves."""
-    limit = options.compression_ratio_threshold
-    return [one for one in attempts if limit is None or one.compression_ratio <= limit]
+    return [one for one in attempts if not goes_round(one, options)]
 
 
 def _changed(result: DecodingResult, tokens: tuple[int, ...], tokenizer: Tokenizer) -> DecodingResult:
