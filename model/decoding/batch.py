@@ -28,8 +28,9 @@ from model.decoding.choice import Choice
 from model.decoding.contrast import Shadows
 from model.decoding.device_choice import DeviceChoice, make_choice
 from model.decoding.inference import Inference, make_inference
+from model.decoding.ladder import SEARCH
 from model.decoding.opening import Opening, Start
-from model.decoding.row import SEARCH, Decoding, Row
+from model.decoding.row import Decoding, Row
 from model.decoding.rows import Rows
 from model.decoding.searches import Searches
 from model.guards.doubt import is_said_again, told_apart
@@ -132,8 +133,8 @@ class DecodingBatch:
         decodings = self._opening.open(starts, row=len(self._rows))
         for decoding in decodings:
             self._decodings[decoding.slot] = decoding
-            decoding.contrasts = self._shadows is not None
-            decoding.rounds = isinstance(self.model.decoder, NativeDecoder)
+            decoding.ladder.contrasts = self._shadows is not None
+            decoding.ladder.rounds = isinstance(self.model.decoder, NativeDecoder)
             decoding.most_tokens = decoding.fitting_tokens(self.model.dims.n_text_ctx)
             self._rows.add(decoding)
         self._begin(decodings, rung=0)
@@ -173,13 +174,13 @@ class DecodingBatch:
         for decoding in decodings:
             if decoding.first_logits is None:
                 raise ValueError("the window has no prompt yet")
-            width = decoding.width_at(rung)
+            width = decoding.ladder.width_at(rung)
             if width > 1:
                 (home,) = decoding.rows
                 self._rows.add(decoding, width - 1)
                 copies = [row.index for row in decoding.rows[1:]]
                 self._inference.replace_rows(home.index, copies, len(decoding.read_before(rung)))
-            if self._shadows is not None and decoding.is_witness_at(rung) and decoding.shadow is None:
+            if self._shadows is not None and decoding.ladder.is_witness_at(rung) and decoding.shadow is None:
                 self._rows.add_shadow(self._shadows.cast(decoding, len(self._rows)))
             decoding.begin(rung, self._rules, self.tokenizer)
             if decoding.rows[0].tokens:
@@ -210,13 +211,13 @@ class DecodingBatch:
             if self.on_attempt is not None:
                 self.on_attempt(decoding, result)
             self._searches.leave(decoding)
-            decoding.note(self._told_apart(decoding, result))
-            rung = decoding.next_rung(self.tokenizer)
+            decoding.ladder.note(self._told_apart(decoding, result))
+            rung = decoding.ladder.next_rung(self.tokenizer)
             if rung is None:
                 self._end(decoding)
                 return
-            reason = decoding.reason or ("unsure" if rung == SEARCH else None)
-            if reason is not None and not decoding.witnesses:
+            reason = decoding.ladder.reason or ("unsure" if rung == SEARCH else None)
+            if reason is not None and not decoding.ladder.witnesses:
                 self.fallbacks[reason] += 1
             if rung == SEARCH and not self._searches.admits(decoding):
                 return
@@ -224,7 +225,7 @@ class DecodingBatch:
             self._begin([decoding], rung)
 
     def _end(self, decoding: Decoding) -> None:
-        result = decoding.kept(self.tokenizer)
+        result = decoding.ladder.kept(self.tokenizer)
         asked = decoding.slot, decoding.window, decoding.options
         result = self._aligner.add_looks(self._aligner.add_times(result, *asked), *asked)
         self._ended.append((decoding.slot, result))
@@ -233,7 +234,7 @@ class DecodingBatch:
 
     def _told_apart(self, decoding: Decoding, result: DecodingResult) -> DecodingResult:
         """The result, and of a doubtful one that says something again whether it heard that again."""
-        if not decoding.doubts(result) or not is_said_again(result, self.tokenizer):
+        if not decoding.ladder.doubts(result) or not is_said_again(result, self.tokenizer):
             return result
         seconds = self._aligner.looked_at(result, decoding.slot, decoding.window, decoding.options)
         return told_apart(result, seconds, self.tokenizer)

@@ -2,7 +2,8 @@
 
 A `Row` is one hypothesis with a place in the batch; a `Decoding` is a window under way with all of its rows: one when
 it is decoded greedily, several when it is sampled several times or searched with beams. While a doubtful text is heard
-again there may be a shadow besides, a row that says the same and hears silence. `model.decoding.batch` drives them.
+again there may be a shadow besides, a row that says the same and hears silence. What is tried with the window, and what
+becomes of that, its `model.decoding.ladder` says; `model.decoding.batch` drives them.
 """
 
 import copy
@@ -11,31 +12,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from model.guards.doubt import (
-    WITNESS_TEMPERATURE,
-    is_worth_heating,
-    needs_search,
-    needs_witness,
-    salvage,
-    sure_beginning,
-)
+from model.decoding.ladder import Ladder
 from model.options import TranscribeOptions
 from model.search.beam import BeamSearch, Candidate, Extension, best_candidate
 from model.search.rules import Rules, TimestampGrammar
 from model.search.sampling import row_seed
 from model.tokenizer import Tokenizer
-from model.window import (
-    SEARCH_BEAMS,
-    SURE_LOGPROB,
-    DecodingResult,
-    Window,
-    compression_ratio,
-    fallback_reason,
-    goes_round,
-)
-
-SEARCH = -1
-"""In the place of a rung: a text that was taken token by token is searched for again, with beams."""
+from model.window import DecodingResult, Window, compression_ratio
 
 
 class Row:
@@ -96,10 +79,6 @@ class Decoding:
         self.prompt = prompt
         self.n_prompt = len(prompt)
         """Tokens before the first sampled one."""
-        self.contrasts = False
-        """Whether it can have a shadow, and its unsure text be searched for again."""
-        self.rounds = False
-        """Whether its decoder computes in 8 bits, so that its tokens are not the reference's to the last."""
         self.most_tokens = 0
         """That one of its rows may say."""
         self.width = options.width
@@ -114,14 +93,8 @@ class Decoding:
         """Says what the only row says, and hears silence (`model.decoding.contrast`)."""
         self.silent_logits: Tensor | None = None
         """What the prompt leads to in silence, where there is a shadow."""
-        self.rung = 0
+        self.ladder = Ladder(options, voiced=window.voiced)
         self.beams: BeamSearch | None = None
-        self.attempts: list[DecodingResult] = []
-        """What each rung of the ladder so far gave."""
-        self.first: DecodingResult | None = None
-        """What the first rung gave, where a search gave something better."""
-        self.witnesses: list[DecodingResult] = []
-        """What the attempts after the ladder gave, which only say what others hear (`model.guards.consensus`)."""
         self._ended: dict[int, Candidate] = {}
 
     def fitting_tokens(self, n_ctx: int) -> int:
@@ -130,94 +103,23 @@ class Decoding:
 
     @property
     def temperature(self) -> float:
-        """That of the present attempt; with a shadow the first witness is greedy."""
-        if not self.is_witness:
-            return 0.0 if self.rung == SEARCH else self.options.temperature[self.rung]
-        return 0.0 if self.contrasts and self.rung == len(self.options.temperature) else WITNESS_TEMPERATURE
-
-    @property
-    def is_witness(self) -> bool:
-        """Whether the ladder is behind it."""
-        return self.is_witness_at(self.rung)
-
-    def is_witness_at(self, rung: int) -> bool:
-        """Whether a rung is behind the ladder."""
-        return rung >= len(self.options.temperature)
-
-    @property
-    def reason(self) -> str | None:
-        """Why the last rung that was tried failed; None where it did not."""
-        return fallback_reason(self.attempts[-1], self.options)
-
-    def doubts(self, result: DecodingResult) -> bool:
-        """Whether a result of the present attempt is not simply taken."""
-        if not self.options.guards:
-            return False
-        return self.is_witness or result.avg_logprob < SURE_LOGPROB or fallback_reason(result, self.options) is not None
-
-    def note(self, result: DecodingResult) -> None:
-        """Take the result of the present attempt; of a search only if it does not go round."""
-        if self.rung != SEARCH:
-            (self.witnesses if self.is_witness else self.attempts).append(result)
-        elif not goes_round(result, self.options):
-            self.first, self.attempts = self.attempts[0], [result]
-
-    def next_rung(self, tokenizer: Tokenizer) -> int | None:
-        """What to try next: a search, a rung, a witness behind them, or nothing."""
-        if self._is_unsure(tokenizer):
-            return SEARCH
-        rung, failed = max(self.rung, 0) + 1, self.reason is not None
-        climbs = failed and not self.is_witness
-        if climbs and is_worth_heating(self.attempts, self.options, tokenizer, rung, contrasts=self.contrasts):
-            return rung
-        voiced = self.window.voiced
-        if needs_witness(self.attempts, self.witnesses, self.options, tokenizer, failed=failed, voiced=voiced):
-            return len(self.options.temperature) + len(self.witnesses)
-        return None
-
-    def _is_unsure(self, tokenizer: Tokenizer) -> bool:
-        """Whether it has said its first text, and is to be searched for another."""
-        if not self.contrasts or self.rung != 0:
-            return False
-        return needs_search(self.attempts[0], self.options, tokenizer, rounds=self.rounds)
-
-    def kept(self, tokenizer: Tokenizer) -> DecodingResult:
-        """What becomes of the attempts: the last one, or with guards what `model.guards.doubt` makes of them."""
-        if not self.options.guards:
-            return self.attempts[-1]
-        failed = self.reason is not None
-        return salvage(self.attempts, self.witnesses, self.options, tokenizer, failed=failed, first=self.first)
-
-    def width_at(self, rung: int) -> int:
-        """Rows that it needs there."""
-        if rung == SEARCH:
-            return SEARCH_BEAMS
-        return 1 if self.is_witness_at(rung) else self.options.width_at(rung)
-
-    def beginning(self, rung: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """Tokens that are said when a rung begins, and their log-probabilities: of a search, those not doubted."""
-        if rung != SEARCH:
-            return (), ()
-        text = self.attempts[0]
-        count = sure_beginning(text, self.options)
-        return text.tokens[:count], text.logprobs[:count]
+        """That of the present attempt."""
+        return self.ladder.temperature
 
     def read_before(self, rung: int) -> tuple[int, ...]:
         """Tokens whose keys and values its rows hold when it begins: the prompt, and all that is said but the last."""
-        return (*self.prompt, *self.beginning(rung)[0][:-1])
+        return (*self.prompt, *self.ladder.beginning(rung)[0][:-1])
 
     def begin(self, rung: int, rules: Rules, tokenizer: Tokenizer) -> None:
         """Start every row at this rung of the temperature ladder, as a search, or as a witness behind the ladder."""
-        self.rung, self._ended = rung, {}
+        self.ladder.rung, self._ended = rung, {}
         options = self.options
-        greedy = self.temperature == 0
+        said, logprobs = self.ladder.beginning(rung)
         self.beams = None
-        said, logprobs = self.beginning(rung)
-        beams = SEARCH_BEAMS if rung == SEARCH else options.beam_size
-        if greedy and beams and not self.is_witness:
+        if beams := self.ladder.beams:
             self.beams = BeamSearch(beams, options.patience, tokenizer.eot, said=said, logprobs=logprobs)
         for candidate, row in enumerate(self.rows):
-            seed = None if greedy else row_seed(options.seed, self.window.index, rung, candidate)
+            seed = None if self.temperature == 0 else row_seed(options.seed, self.window.index, rung, candidate)
             row.begin(candidate, rules.grammar(options), seed)
             for token, logprob in zip(said, logprobs, strict=True):
                 row.push(token, logprob)

@@ -9,7 +9,8 @@ how long it waited.
 from collections import deque
 
 from model.decoding.inference import Inference
-from model.decoding.row import SEARCH, Decoding
+from model.decoding.ladder import SEARCH
+from model.decoding.row import Decoding
 from model.decoding.rows import Rows
 
 

@@ -39,7 +39,7 @@ def test_the_first_witness_is_the_greedy_text_of_the_scores(prompt: tuple[int, .
     results: list[DecodingResult] = []
 
     def note(decoding: Decoding, result: DecodingResult) -> None:
-        if decoding.slot == slots[0] and decoding.is_witness:
+        if decoding.slot == slots[0] and decoding.ladder.is_witness:
             results.append(result)
 
     batch.on_attempt = note
@@ -92,7 +92,7 @@ def test_a_witness_says_no_names_of_languages(monkeypatch: pytest.MonkeyPatch) -
         logits[0, names] += 50.0  # what the window makes of them, and silence does not
         return logits
 
-    batch.on_attempt = lambda decoding, result: heard[decoding.is_witness].append(result)
+    batch.on_attempt = lambda decoding, result: heard[decoding.ladder.is_witness].append(result)
     monkeypatch.setattr(batch._inference, "step", loud)
     (slot,) = batch.encode(MEL[:1])
     batch.start(

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.decoding import row
+from model.decoding import ladder
 from model.decoding.batch import DecodingBatch
 from model.decoding.budget import SEARCHES
 from model.decoding.inference import make_inference
-from model.decoding.row import SEARCH, Decoding
+from model.decoding.ladder import SEARCH, Ladder
+from model.decoding.row import Decoding
 from model.native.library import load_library
 from model.native.quantize import quantise
 from model.network.whisper import Whisper
@@ -41,7 +42,7 @@ class Run:
         self.results: dict[int, DecodingResult] = {}
         self.windows: dict[int, int] = {}
         self.searched = self.most = 0
-        self.batch.on_attempt = lambda decoding, _: self._count(decoding.rung)
+        self.batch.on_attempt = lambda decoding, _: self._count(decoding.ladder.rung)
 
     def _count(self, rung: int) -> None:
         self.searched += rung == SEARCH
@@ -55,7 +56,7 @@ class Run:
     def step(self) -> None:
         for slot, result in self.batch.step():
             self.results[self.windows.pop(slot)] = result
-        searching = [d for d in self.batch._decodings.values() if d.rung == SEARCH]
+        searching = [d for d in self.batch._decodings.values() if d.ladder.rung == SEARCH]
         self.most = max(self.most, len(searching))
         assert all(len(d.rows) == SEARCH_BEAMS for d in searching)
 
@@ -68,7 +69,7 @@ class Run:
 @pytest.fixture(params=[0, 2], ids=["from the first token", "behind two sure ones"])
 def sure(request, monkeypatch) -> int:
     """How many tokens a search takes over; of a random model's nobody is sure."""
-    monkeypatch.setattr(row, "sure_beginning", lambda text, options: min(request.param, len(text.tokens) - 1))
+    monkeypatch.setattr(ladder, "sure_beginning", lambda text, options: min(request.param, len(text.tokens) - 1))
     return request.param
 
 
@@ -97,7 +98,7 @@ def test_who_is_dropped_leaves_its_place_to_the_next(whisper: Whisper, dropped: 
     slots = [run.start(i) for i in range(N)]
     while not run.batch._searches.waiting:
         run.step()
-    searched = [slot for slot in slots if run.batch._decodings[slot].rung == SEARCH]
+    searched = [slot for slot in slots if run.batch._decodings[slot].ladder.rung == SEARCH]
     waiting = [slot for slot in slots if not run.batch._decodings[slot].rows]
     assert (len(searched), len(waiting)) == (SEARCHES, N - SEARCHES)
     gone = {
@@ -121,8 +122,8 @@ def test_what_a_search_says_of_its_tokens_is_what_a_reading_of_the_whole_text_sa
     found: dict[int, tuple[DecodingResult, tuple[int, ...]]] = {}
 
     def note(decoding: Decoding, result: DecodingResult) -> None:
-        if decoding.rung == SEARCH:
-            found[decoding.window.index] = result, decoding.attempts[0].tokens
+        if decoding.ladder.rung == SEARCH:
+            found[decoding.window.index] = result, decoding.ladder.attempts[0].tokens
 
     run.batch.on_attempt = note
     for i in range(N):
@@ -171,12 +172,13 @@ def test_a_window_is_searched_where_its_caller_leaves_that_to_us(whisper: Whispe
 @pytest.mark.parametrize("voiced", [False, True])
 def test_however_sure_a_search_is_of_what_was_taken_for_silence_witnesses_are_heard(voiced: bool) -> None:
     tokenizer = tiny.transcriber().tokenizer
-    decoding = Decoding(0, Window(0, 0, 3000, "en", voiced=voiced), TranscribeOptions(), "en", (1,))
-    decoding.contrasts = True
+    options = TranscribeOptions()
+    ladder = Ladder(options, voiced=voiced)
+    ladder.contrasts = True
     values = {"avg_logprob": -0.5, "no_speech_prob": 0.9, "temperature": 0.0, "compression_ratio": 1.0}
-    decoding.attempts = [DecodingResult("en", (tokenizer.timestamp_begin, 400), "a", **values)]
-    decoding.rung = SEARCH
-    assert decoding.next_rung(tokenizer) == (len(decoding.options.temperature) if voiced else None)
+    ladder.attempts = [DecodingResult("en", (tokenizer.timestamp_begin, 400), "a", **values)]
+    ladder.rung = SEARCH
+    assert ladder.next_rung(tokenizer) == (len(options.temperature) if voiced else None)
 
 
 @pytest.mark.parametrize("limit", [None, 1e-3])
@@ -187,11 +189,11 @@ def test_what_a_search_finds_takes_the_place_of_the_text_unless_it_goes_round(wh
 
     def note(decoding: Decoding, result: DecodingResult) -> None:
         decodings.append(decoding)
-        heard[decoding.rung] = result
+        heard[decoding.ladder.rung] = result
 
     run.batch.on_attempt = note
     run.start(0, replace(OPTIONS, compression_ratio_threshold=limit))
     run.to_end()
     assert heard[0].tokens != heard[SEARCH].tokens
     wanted = (heard[0], [heard[SEARCH]]) if limit is None else (None, [heard[0]])
-    assert (decodings[0].first, decodings[0].attempts) == wanted
+    assert (decodings[0].ladder.first, decodings[0].ladder.attempts) == wanted
