@@ -1,5 +1,6 @@
 """What is kept of a window that failed at every temperature, and what is dropped where nobody speaks."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -44,7 +45,8 @@ def test_the_first_attempt_that_is_no_loop_is_kept_and_a_hotter_one_never() -> N
         _result(" Such a8", logprob=-1.05, temperature=0.8),
     ]
     assert _salvage(attempts, failed=True) == replace(attempts[1], failed=True)
-    assert _salvage(attempts[2:], failed=True) == replace(attempts[2], failed=True)
+    assert _salvage([attempts[0], *attempts[2:]], failed=True) == replace(attempts[2], failed=True)
+    assert _salvage(attempts[3:], failed=True) == replace(attempts[3], failed=True)  # there is no other
     assert _salvage(attempts, failed=False) == attempts[-1]
 
 
@@ -76,8 +78,9 @@ SURE_OF_IT = replace(SURE_OF_IT, logprobs=(-0.1,) * len(SURE_OF_IT.tokens))
 @pytest.mark.parametrize(
     ("text", "options", "in_8_bits", "in_float"),
     [
-        (_result(logprob=-0.41), {}, False, False),
+        (_result(logprob=-0.42), {}, False, False),
         (_result(logprob=-0.43), {}, True, False),  # in float32 its tokens are the reference's
+        (_result(logprob=-0.7), {}, True, False),
         (_result(logprob=-0.71), {}, True, True),
         (_result(" na" * 90, logprob=-0.1), {}, True, True),
         (SURE_OF_IT, {}, False, False),  # somebody says so
@@ -98,7 +101,7 @@ def test_a_text_is_unsure_sooner_where_products_are_in_8_bits(text, options, in_
 @pytest.mark.parametrize(
     ("logprobs", "taken_over"),
     [
-        ((-0.1, -0.35, -0.36, -0.1), 2),
+        ((-0.1, math.log(0.7), -0.36, -0.1), 2),
         ((-0.4, -0.1, -0.1), 0),
         ((-0.1, -0.2, -0.3), 2),  # the last one is always found anew
         ((), 0),
@@ -120,7 +123,7 @@ def test_what_was_said_before_a_search_is_heard_with_the_witnesses_and_keeps_the
     kept = _salvage([found], [found], failed=False, first=before)
     assert (kept.text, kept.witnesses, kept.doubted) == ("Turn of the lights.", 1, True)
     assert _salvage([_result()], failed=False, first=before) == replace(_result(), doubted=True)
-    assert not _salvage([_result()], failed=False, first=_result(logprob=-0.5)).doubted
+    assert not _salvage([_result()], failed=False, first=_result(logprob=-0.7)).doubted
     assert _salvage([_result()], failed=False, first=_result(" na" * 90)).doubted
 
 
@@ -130,7 +133,7 @@ SAME, LONGER = _result(logprob=-1.1), _result(" Hello you.", logprob=-1.1)
 @pytest.mark.parametrize(
     ("text", "witnesses", "options", "needed"),
     [
-        (_result(logprob=-0.5), [], {}, False),  # the model is sure
+        (_result(logprob=-0.7), [], {}, False),  # the model is sure
         (_result(logprob=-0.8), [], {}, True),
         (_result(logprob=-0.8), [SAME], {}, False),
         (_result(logprob=-0.8), [LONGER], {}, True),
@@ -188,8 +191,8 @@ def test_loops_end_before_they_are_compared() -> None:
 def test_a_phrase_that_a_doubtful_text_says_twice_is_left_out(failed: bool) -> None:
     phrase = " and I will not go to the sea with him"
     twice = _result(phrase + " again" + phrase, logprob=-0.9, end=4.0)
-    kept = _salvage([_result(" na" * 90), twice], failed=failed)
-    assert kept.text == (phrase + " again").strip()
+    kept = _salvage([_result(" na" * 90), replace(twice, logprobs=(-0.9,) * len(twice.tokens))], failed=failed)
+    assert (kept.text, kept.logprobs) == ((phrase + " again").strip(), ())
     assert (kept.repeats, kept.failed) == (((BEGIN, BEGIN + 200),), failed)
 
 
@@ -223,9 +226,11 @@ def test_a_sentence_that_was_heard_and_said_three_times_stays() -> None:
 def test_a_sentence_that_was_said_three_times_is_not_heated_until_it_is_said_once() -> None:
     translation = replace(OPTIONS, task="translate")
     sure, unsure = _three_times(-0.2, compression_ratio=2.5), _three_times(-0.9, compression_ratio=2.5)
+    improbable = replace(sure, avg_logprob=-1.2, compression_ratio=2.0)  # it failed, but not for repeating itself
     for options, contrasts in ((translation, True), (OPTIONS, False)):
         assert not is_worth_heating([sure], options, TOKENIZER, 1, contrasts=contrasts)
-        assert is_worth_heating([unsure], options, TOKENIZER, 1, contrasts=contrasts)
+        for attempts in ([unsure], [unsure, sure], [improbable], [improbable, unsure]):  # the first one says it
+            assert is_worth_heating(attempts, options, TOKENIZER, len(attempts), contrasts=contrasts)
     assert is_worth_heating([sure], replace(translation, guards=False), TOKENIZER, 1, contrasts=True)
     kept = salvage([sure], [], translation, TOKENIZER, failed=True)
     assert (kept.text, kept.failed) == (sure.text, True)
@@ -244,6 +249,14 @@ def test_a_sentence_that_was_heard_once_and_written_three_times_is_a_loop_howeve
     assert _salvage([again], [again] * 4, failed=True).text == text.text
 
 
+def test_words_that_only_begin_alike_are_not_said_again() -> None:
+    phrase = " now I will not go there untie"
+    for text, circling in ((phrase + "," + phrase + "d.", False), (phrase + "," + phrase + ".", True)):
+        result = _result(text)
+        assert told_apart(result, [1.0] * (len(result.tokens) - 2), TOKENIZER).circling == circling
+    assert not is_said_again(_result(), TOKENIZER)
+
+
 def test_what_witnesses_do_not_hear_again_was_said_once() -> None:
     once = _result(" Please do not go to the sea.", logprob=-0.3)
     assert _salvage([_three_times(-0.2)], [once] * 4, failed=True).text == once.text
@@ -253,6 +266,7 @@ def test_a_text_without_an_end_is_a_loop_however_sure_its_beginning() -> None:
     endless = _three_times(-0.2, endless=True)
     kept = _salvage([endless], [endless] * 4, failed=True)
     assert (kept.text, kept.looped) == ("Please do not go to the sea.", True)
+    assert _salvage([_three_times(-0.2)], [endless] * 4, failed=True).text == kept.text
 
 
 def test_where_every_attempt_is_a_loop_one_round_is_kept() -> None:
