@@ -133,7 +133,7 @@ def salvage(
     if witnesses:
         before = [] if first is None or len(witnesses) == 1 else [first]
         kept = _agreed([text, *before, *witnesses], options, tokenizer)
-    elif failed and goes_round(text, options):
+    elif goes_round(text, options):
         kept = _without_loop(kept, tokenizer)
     else:
         if cut_loop(kept.tokens, tokenizer.timestamp_begin) is not None:
@@ -164,7 +164,7 @@ def _agreed(heard: Sequence[DecodingResult], options: TranscribeOptions, tokeniz
     consensus = Consensus(tidy, tokenizer)
     number = consensus.most_agreed()
     tokens, places = consensus.without_unconfirmed(number)
-    kept = _changed(tidy[number], tokens, tokenizer) if places else tidy[number]
+    kept = _changed(tidy[number], tokens, tokenizer)
     failed = fallback_reason(heard[number], options) is not None
     confirmed = consensus.confirmed(number)
     return replace(kept, failed=failed, unconfirmed=places, witnesses=len(heard) - 1, confirmed=confirmed)
@@ -203,10 +203,8 @@ def _logprobs(result: DecodingResult) -> tuple[float, ...]:
 
 def _inner(result: DecodingResult, tokenizer: Tokenizer) -> frozenset[int]:
     """Positions of the tokens that go on with the word before them, or with its character where there are no blanks."""
-    places = [i for i, token in enumerate(result.tokens) if token < tokenizer.timestamp_begin]
-    _, words = tokenizer.split_to_word_tokens([result.tokens[i] for i in places], result.language)
-    starts = itertools.accumulate((len(word) for word in words), initial=0)
-    return frozenset(places) - {places[i] for i in starts if i < len(places)}
+    _, words = tokenizer.split_to_word_tokens(result.tokens, result.language)
+    return frozenset(range(len(result.tokens))).difference(itertools.accumulate(map(len, words), initial=0))
 
 
 def _without_loop(result: DecodingResult, tokenizer: Tokenizer) -> DecodingResult:
