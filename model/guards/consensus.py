@@ -34,7 +34,7 @@ class _Word:
     key: str
     """Letters and digits alone, case folded: what is compared."""
     positions: tuple[int, ...]
-    """Of its tokens among those of the window, with the marks behind it."""
+    """Of its tokens among those of the window, with the marks beside it."""
 
 
 class Consensus:
@@ -163,7 +163,10 @@ def _costs(words: Sequence[str]) -> _Table:
 
 
 def _words(result: DecodingResult, tokenizer: Tokenizer) -> list[_Word]:
-    """The words of a window's text, from blank to blank; without blanks, characters, and marks with the one before."""
+    """The words of a window's text, from blank to blank; without blanks, characters.
+
+    Marks are with the word before them, or with the first one.
+    """
     tokens, language = result.tokens, result.language
     positions = [i for i, token in enumerate(tokens) if token < tokenizer.eot]
     texts, ids = tokenizer.split_to_word_tokens([tokens[i] for i in positions], language)
@@ -173,7 +176,8 @@ def _words(result: DecodingResult, tokenizer: Tokenizer) -> list[_Word]:
         place = tuple(positions[start : start + len(part)])
         start += len(part)
         key = "".join(char for char in text.casefold() if char.isalnum())
-        if words and (not key or not (text.startswith(" ") or is_spaceless(language))):
+        parted = text.startswith(" ") or is_spaceless(language)
+        if words and (not key or not words[-1].key or not parted):
             words[-1] = _Word(words[-1].key + key, words[-1].positions + place)
         else:
             words.append(_Word(key, place))

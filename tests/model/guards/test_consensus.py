@@ -55,19 +55,35 @@ def test_a_word_that_all_have_or_hear_otherwise_stays() -> None:
 
 @pytest.mark.parametrize(
     ("probability", "missing", "stays"),
-    [(0.1, 2, True), (0.1, 3, False), (0.6, 3, True), (0.6, 4, False), (0.99, 4, True), (0.99, 5, False)],
+    [
+        (0.1, 2, True),
+        (0.1, 3, False),
+        (0.39, 3, False),
+        (0.41, 3, True),
+        (0.6, 3, True),
+        (0.6, 4, False),
+        (0.99, 4, True),
+        (0.99, 5, False),
+    ],
 )
 def test_the_less_probable_a_word_is_the_fewer_must_miss_it(probability: float, missing: int, stays: bool) -> None:
-    text = " Turn off all the light."
-    others = [" Turn off the light."] * missing + [text] * (6 - missing)
-    expected = text if stays else " Turn off the light."
-    assert _cut(_result(text, word="all", probability=probability), *others) == expected
+    for word in ("all", "unbeknownst"):  # of one token, and of several
+        text = f" Turn off {word} the light."
+        others = [" Turn off the light."] * missing + [text] * (6 - missing)
+        expected = text if stays else " Turn off the light."
+        assert _cut(_result(text, word=word, probability=probability), *others) == expected
+
+
+def test_two_words_in_common_are_laid_beside_one_another_and_one_may_be_chance() -> None:
+    assert _cut(_result(" Now turn them"), *[" turn them off"] * 4) == " turn them"
+    assert _cut(_result(" Now turn"), *[" turn off"] * 4) == " Now turn"
 
 
 def test_marks_go_with_the_word_before_them_and_the_rest_is_as_it_was() -> None:
     text = " Well, I said no."
     assert _cut(_result(text, word="Well,"), *[" I said no"] * 4) == " I said no."
     assert _cut(_result(text, word="no."), *[" Well, I said"] * 4) == " Well, I said"
+    assert _cut(_result(" ... well, no", word="well,"), *[" no"] * 4) == " no"  # those before the first with that
 
 
 def test_a_word_goes_from_blank_to_blank() -> None:
@@ -98,16 +114,25 @@ def test_places_are_the_timestamps_around_and_an_empty_segment_goes_with_them() 
     assert places == ((times[2], times[3]),)
 
 
+def test_an_unfinished_rest_stays() -> None:
+    said = (*TOKENIZER.encode(" Hello there."), BEGIN + 50, BEGIN + 60, *TOKENIZER.encode(" Goodbye."))
+    text = replace(_result(" x"), tokens=(BEGIN, *said), logprobs=())
+    witnesses = [_result(" Hello there.")] * 4
+    assert Consensus([text, *witnesses], TOKENIZER).without_unconfirmed(0) == (text.tokens, ())
+
+
 def test_only_words_that_most_have_are_confirmed() -> None:
     said = _result(" the cat sat down")
     witnesses = [_result(text) for text in (" The cat, the cat", " a cat sat", " it sat on", " no")]
     assert Consensus([said, *witnesses], TOKENIZER).confirmed(0) == 0
     assert Consensus([*witnesses[:3], said], TOKENIZER).confirmed(3) == 2
     assert Consensus([said] * 3, TOKENIZER).confirmed(1) == 4
+    assert Consensus([_result(" ...")] * 3, TOKENIZER).confirmed(0) == 0  # marks alone are none
 
 
 def test_texts_are_the_same_whatever_their_marks() -> None:
     assert is_same_text(_result(" Well, no."), _result(" well no"), TOKENIZER)
+    assert is_same_text(_result(" ... Well, no."), _result(" well no"), TOKENIZER)
     assert not is_same_text(_result(" Well, no."), _result(" well not"), TOKENIZER)
 
 
