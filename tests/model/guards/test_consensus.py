@@ -84,6 +84,7 @@ def test_marks_go_with_the_word_before_them_and_the_rest_is_as_it_was() -> None:
     assert _cut(_result(text, word="Well,"), *[" I said no"] * 4) == " I said no."
     assert _cut(_result(text, word="no."), *[" Well, I said"] * 4) == " Well, I said"
     assert _cut(_result(" ... well, no", word="well,"), *[" no"] * 4) == " no"  # those before the first with that
+    assert _cut(_result(" Well - no"), *[" Well no"] * 4) == " Well - no"
 
 
 def test_a_word_goes_from_blank_to_blank() -> None:
@@ -112,6 +113,13 @@ def test_places_are_the_timestamps_around_and_an_empty_segment_goes_with_them() 
     tokens, places = Consensus([*witnesses, two], TOKENIZER).without_unconfirmed(4)
     assert tokens == (times[0], *one, times[1])
     assert places == ((times[2], times[3]),)
+
+
+def test_the_place_of_a_word_is_around_the_marks_that_a_timestamp_parts_from_it() -> None:
+    parted = (BEGIN + 10, *TOKENIZER.encode(" Hello"), BEGIN + 50, BEGIN + 60, *TOKENIZER.encode(", goodbye."))
+    text = replace(_result(" x"), tokens=(*parted, BEGIN + 100), logprobs=())
+    _, places = Consensus([text, *[_result(" Goodbye.")] * 4], TOKENIZER).without_unconfirmed(0)
+    assert places == ((BEGIN + 10, BEGIN + 100),)
 
 
 def test_an_unfinished_rest_stays() -> None:
