@@ -170,6 +170,8 @@ def test_what_is_left_out_is_the_difference_in_length_at_least(words: list[str],
     gone = Consensus([_of(words), _of(other)], TOKENIZER).left_out(0, 1)
     assert gone == sorted(set(gone))
     assert max(0, len(words) - len(other)) <= len(gone) <= len(words) - (1 if set(words) & set(other) else 0)
-    if len(other) == LCSseq.similarity(words, other):  # a part of the words, in order
+    common = LCSseq.similarity(words, other)
+    assert common < len(words) or not gone
+    if len(other) == common:  # a part of the words, in order
         assert len(gone) == len(words) - len(other)
         assert [word for i, word in enumerate(words) if i not in gone] == other
