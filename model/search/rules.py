@@ -36,10 +36,10 @@ class Limits:
 class TimestampGrammar:
     """The state of one row: timestamps come in pairs, never go back, and open every window."""
 
-    def __init__(self, tokenizer: Tokenizer, *, timed: bool, max_initial: int | None) -> None:
-        """`max_initial`: the highest first timestamp, in steps of 20 ms; None is no bound."""
+    def __init__(self, tokenizer: Tokenizer, *, first_to: int | None) -> None:
+        """`first_to`: one more than the highest first timestamp; None for a row without timestamps."""
         self._begin, self._eot, self._end = tokenizer.timestamp_begin, tokenizer.eot, tokenizer.n_vocab
-        self._timed, self._max_initial = timed, max_initial
+        self._first_to = first_to
         self._last: int | None = None
         self._before_last: int | None = None
         self._last_time: int | None = None
@@ -52,11 +52,10 @@ class TimestampGrammar:
 
     def limits(self) -> Limits:
         """What the next token may be."""
-        if not self._timed:
+        if self._first_to is None:
             return Limits(0, self._end, self._end, timed=False)
         if self._last is None:
-            time_to = self._end if self._max_initial is None else self._begin + self._max_initial + 1
-            return Limits(self._begin, self._begin, time_to, timed=True)
+            return Limits(self._begin, self._begin, self._first_to, timed=True)
         text_from, time_from = 0, self._begin
         opens_pair = False
         if self._last >= self._begin:
@@ -74,21 +73,21 @@ class Rules:
     def __init__(self, dims: ModelDimensions, tokenizer: Tokenizer, device: torch.device) -> None:
         self._tokenizer, self._device = tokenizer, device
         self._ids = torch.arange(dims.n_vocab, device=device)
-        self._precision = dims.n_audio_ctx / 30.0
+        self._step = 30.0 / dims.n_audio_ctx
+        """Seconds from one timestamp to the next."""
         self._indices: dict[tuple[int, ...], Tensor] = {}
 
     def grammar(self, options: TranscribeOptions) -> TimestampGrammar:
         """A fresh grammar for one row."""
-        return TimestampGrammar(
-            self._tokenizer, timed=not options.without_timestamps, max_initial=self._max_initial(options)
-        )
+        return TimestampGrammar(self._tokenizer, first_to=self.first_time_to(options))
 
     def first_time_to(self, options: TranscribeOptions) -> int | None:
         """One more than the highest first timestamp of a row; None where it has no timestamps at all."""
         if options.without_timestamps:
             return None
-        end, bound = self._tokenizer.n_vocab, self._max_initial(options)
-        return end if bound is None else min(end, self._tokenizer.timestamp_begin + bound + 1)
+        if not options.max_initial_timestamp:  # the reference reads 0 as "no bound", as it does None
+            return self._tokenizer.n_vocab
+        return self._tokenizer.timestamp_begin + round(options.max_initial_timestamp / self._step) + 1
 
     def suppressed(self, options: TranscribeOptions) -> tuple[int, ...]:
         """Token ids that a row with these options never samples."""
@@ -100,7 +99,7 @@ class Rules:
             chosen |= {tokenizer.sot_lm, tokenizer.no_speech}
         if not options.without_timestamps:
             chosen.add(tokenizer.no_timestamps)
-        return tuple(sorted(token for token in chosen if 0 <= token < tokenizer.n_vocab))
+        return tuple(sorted(token for token in chosen if token >= 0))
 
     def suppress(self, logits: Tensor, suppressed: Sequence[tuple[int, ...]]) -> None:
         """Mask each row's list in `logits` (rows, n_vocab), in place."""
@@ -137,10 +136,6 @@ class Rules:
         # A timestamp is due when all of them together outweigh every single text token.
         due = times.logsumexp(-1, keepdim=True) > text.amax(-1, keepdim=True)
         text.masked_fill_(due & timed, -torch.inf)
-
-    def _max_initial(self, options: TranscribeOptions) -> int | None:
-        # The reference reads 0 as "no bound", as it does None.
-        return round(options.max_initial_timestamp * self._precision) if options.max_initial_timestamp else None
 
     def index(self, tokens: tuple[int, ...]) -> Tensor:
         """These token ids on the device, (n,)."""
