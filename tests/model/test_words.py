@@ -16,7 +16,7 @@ from model.options import TranscribeOptions
 from model.segments import Segment, Skipped, Word
 from model.tokenizer import get_tokenizer
 from model.window import DecodingResult, TokenTimes, compression_ratio, finished_tokens
-from model.words import speech_end
+from model.words import clamped, speech_end
 
 DIMS = DIMENSIONS["base"]
 TOKENIZER = get_tokenizer(DIMS)
@@ -57,6 +57,15 @@ def _tokens(*parts: str | float) -> tuple[int, ...]:
     return tuple(token for pair in pairs for token in pair)
 
 
+def _times(tokens: tuple[int, ...], boundaries: tuple[float, ...], **options) -> list[tuple[float, float]]:
+    """When each word of a window is said, where its text tokens are there."""
+    transcript = _transcript(30, language="en", word_timestamps=True, **options)
+    transcript.next_window()
+    result = _result(tokens, [1], [0.9])
+    segments = transcript.feed(replace(result, token_times=replace(result.token_times, boundaries=boundaries)))
+    return [(word.start, word.end) for segment in segments for word in segment.words]
+
+
 def test_words_have_their_marks_and_segments_begin_and_end_with_words() -> None:
     transcript = _transcript(30, language="en", word_timestamps=True)
     transcript.next_window()
@@ -68,6 +77,30 @@ def test_words_have_their_marks_and_segments_begin_and_end_with_words() -> None:
     assert (first.start, first.end) == (0.0, 2.4)
     assert [word.word for word in second.words] == [" left."]
     assert (second.start, second.end) == (2.4, 2.8)  # a mark gives the word before it its text, not its time
+
+
+@pytest.mark.parametrize(
+    ("boundaries", "start"),
+    [
+        ((0.0, 1.0, 2.0, 3.0, 5.0), 3.0),  # no pause before it
+        ((0.0, 1.0, 2.0, 3.0, 8.0), 6.6),  # twice 0.7 s, which counts as the longest median
+        ((0.0, 0.4, 0.8, 1.2, 6.0), 5.2),  # twice 0.4 s
+        ((0.0, 0.4, 0.4, 0.4, 6.0), 4.6),  # words without length have no part in the median
+    ],
+)
+def test_a_word_that_soaked_up_a_pause_begins_later(boundaries, start) -> None:
+    *_, last = _times(_tokens(0.0, " one two three", 3.0, 3.0, " four", 9.0), boundaries)
+    assert last == (start, boundaries[-1])
+
+
+def test_a_pause_at_the_end_of_a_sentence_is_no_part_of_a_mark_or_word() -> None:
+    tokens = _tokens(0.0, " one two. three", 9.0)
+    _, _, mark, _ = _times(tokens, (0.0, 0.4, 0.8, 3.0, 3.4), append_punctuations="")
+    assert mark == (0.8, 1.6)
+    *_, last = _times(tokens, (0.0, 0.4, 0.8, 1.2, 4.2))
+    assert last == (3.4, 4.2)
+    *_, last = _times(_tokens(0.0, " one two three", 9.0), (0.0, 0.4, 0.8, 4.2))
+    assert last == (0.8, 4.2)  # within a sentence a word may be long
 
 
 @pytest.mark.parametrize("order", [("en", "ja"), ("ja", "en")])
@@ -167,7 +200,17 @@ def test_speech_ends_with_the_last_word_or_else_with_the_last_segment() -> None:
     blank = Segment(0, 0, 1.0, 2.0, "", (), 0.0, -0.1, 1.0, 0.1, words=())
     assert speech_end([]) is None
     assert speech_end([blank]) == 2.0
-    assert speech_end([replace(blank, words=(Word(" a", 1.0, 1.5, 0.9),)), blank]) == 1.5
+    assert speech_end([blank, replace(blank, end=3.0)]) == 3.0
+    first, second = (replace(blank, words=(Word(" a", 1.0, end, 0.9),)) for end in (1.5, 1.8))
+    assert speech_end([first, second, blank]) == 1.8
+
+
+def test_no_word_reaches_beyond_a_clamped_segment() -> None:
+    words = tuple(Word(" a", *times, 0.9) for times in ((0.1, 0.5), (0.5, 1.5), (1.5, 2.5), (2.5, 2.8)))
+    segment = clamped(Segment(0, 0, 0.1, 2.8, " a a a a", (), 0.0, -0.1, 1.0, 0.1, words=words), 1.0, 2.0)
+    assert (segment.start, segment.end) == (1.0, 2.0)
+    assert [(word.start, word.end) for word in segment.words] == [(1.0, 1.0), (1.0, 1.5), (1.5, 2.0), (2.0, 2.0)]
+    assert clamped(replace(segment, words=None), 1.0, 2.0).words is None
 
 
 # --- the reference's own loop over the same answers ----------------------------------------------------------------
