@@ -57,26 +57,37 @@ def _tokens(*parts: str | float) -> tuple[int, ...]:
     return tuple(token for pair in pairs for token in pair)
 
 
-def _times(tokens: tuple[int, ...], boundaries: tuple[float, ...], **options) -> list[tuple[float, float]]:
-    """When each word of a window is said, where its text tokens are there."""
+def _segments(tokens: tuple[int, ...], boundaries: tuple[float, ...], **options) -> tuple[Segment, ...]:
+    """Those of a window whose text tokens are there."""
     transcript = _transcript(30, language="en", word_timestamps=True, **options)
     transcript.next_window()
     result = _result(tokens, [1], [0.9])
-    segments = transcript.feed(replace(result, token_times=replace(result.token_times, boundaries=boundaries)))
-    return [(word.start, word.end) for segment in segments for word in segment.words]
+    return transcript.feed(replace(result, token_times=replace(result.token_times, boundaries=boundaries)))
+
+
+def _times(*segments: Segment) -> list[tuple[float, float]]:
+    """When each word is said."""
+    return [(round(word.start, 2), round(word.end, 2)) for segment in segments for word in segment.words]
 
 
 def test_words_have_their_marks_and_segments_begin_and_end_with_words() -> None:
     transcript = _transcript(30, language="en", word_timestamps=True)
     transcript.next_window()
-    tokens = _tokens(0.0, ' He said "no", and', 2.0, 2.0, " left.", 3.0)
+    tokens = _tokens(0.0, ' He said: "no", ( and', 2.0, 2.0, " left.", 3.0)
     (first, second) = transcript.feed(_result(tokens, [20], [0.5, 0.7]))
-    assert [word.word for word in first.words] == [" He", " said", ' "no",', " and"]
-    assert [(word.start, word.end) for word in first.words] == [(0.0, 0.4), (0.4, 0.8), (0.8, 2.0), (2.0, 2.4)]
+    assert [word.word for word in first.words] == [" He", " said:", ' "no",', " ( and"]
+    assert [(word.start, word.end) for word in first.words] == [(0.0, 0.4), (0.4, 0.8), (1.2, 2.4), (2.8, 3.2)]
     assert first.words[0].probability == 0.5
-    assert (first.start, first.end) == (0.0, 2.4)
+    assert (first.start, first.end) == (0.0, 3.2)
     assert [word.word for word in second.words] == [" left."]
-    assert (second.start, second.end) == (2.4, 2.8)  # a mark gives the word before it its text, not its time
+    assert (second.start, second.end) == (3.2, 3.6)  # a mark gives the word before it its text, not its time
+
+
+def test_a_word_that_goes_on_in_the_next_segment_is_one_of_the_first() -> None:
+    transcript = _transcript(30, language="en", word_timestamps=True)
+    transcript.next_window()
+    segments = transcript.feed(_result(_tokens(0.0, " jump", 1.0, 1.0, "ing", 2.0), [20], [0.5]))
+    assert [[word.word for word in segment.words] for segment in segments] == [[" jumping"], []]
 
 
 @pytest.mark.parametrize(
@@ -89,17 +100,57 @@ def test_words_have_their_marks_and_segments_begin_and_end_with_words() -> None:
     ],
 )
 def test_a_word_that_soaked_up_a_pause_begins_later(boundaries, start) -> None:
-    *_, last = _times(_tokens(0.0, " one two three", 3.0, 3.0, " four", 9.0), boundaries)
+    *_, last = _times(*_segments(_tokens(0.0, " one two three", 3.0, 3.0, " four", 9.0), boundaries))
     assert last == (start, boundaries[-1])
+
+
+@pytest.mark.parametrize(
+    ("boundaries", "times"),
+    [
+        ((0.0, 2.0, 4.0, 4.4, 4.8, 5.2), [(2.4, 3.2), (3.2, 4.0)]),
+        ((1.0, 1.7, 3.0, 3.4, 3.8, 4.2), [(1.4, 2.2), (2.2, 3.0)]),  # the first is not long by itself
+        ((1.0, 1.7, 2.5, 2.9, 3.3, 3.7), [(1.0, 1.7), (1.7, 2.5)]),  # nor are the two together
+        ((0.0, 2.0, 2.4, 2.8, 3.2, 3.6), [(1.2, 2.0), (2.0, 2.4)]),
+    ],
+)
+def test_two_words_may_have_soaked_up_a_pause(boundaries, times) -> None:
+    assert _times(*_segments(_tokens(0.0, " one two three four five", 9.0), boundaries))[:2] == times
+
+
+@pytest.mark.parametrize(
+    ("start", "first_end", "length", "word_start", "segment_start"),
+    [
+        (0.6, 1.2, 0.4, 0.6, 0.6),
+        (0.9, 1.2, 0.4, 0.8, 0.9),  # a word has the median length at least
+        (0.52, 0.6, 0.7, 0.0, 0.52),  # and no time before the recording
+        (0.5, 1.2, 0.4, 0.0, 0.0),  # not far enough
+        (1.2, 1.2, 0.4, 0.0, 0.0),  # nor in the word
+    ],
+)
+def test_the_model_s_start_is_believed_where_a_word_reaches_far_beyond(
+    start, first_end, length, word_start, segment_start
+) -> None:
+    boundaries = (0.0, first_end, first_end + length, first_end + 2 * length, first_end + 3 * length)
+    (segment,) = _segments(_tokens(start, " one two three four", 9.0, 9.0), boundaries)
+    assert (_times(segment)[0], segment.start) == ((word_start, first_end), segment_start)
+
+
+@pytest.mark.parametrize(
+    ("end", "word_end", "segment_end"),
+    [(1.8, 1.8, 1.8), (1.4, 1.6, 1.4), (1.9, 2.4, 2.4), (1.2, 2.4, 2.4)],
+)
+def test_the_model_s_end_is_believed_where_a_word_reaches_far_beyond(end, word_end, segment_end) -> None:
+    (segment,) = _segments(_tokens(0.0, " one two three four", end), (0.0, 0.4, 0.8, 1.2, 2.4))
+    assert (_times(segment)[-1], round(segment.end, 2)) == ((1.2, word_end), segment_end)
 
 
 def test_a_pause_at_the_end_of_a_sentence_is_no_part_of_a_mark_or_word() -> None:
     tokens = _tokens(0.0, " one two. three", 9.0)
-    _, _, mark, _ = _times(tokens, (0.0, 0.4, 0.8, 3.0, 3.4), append_punctuations="")
+    _, _, mark, _ = _times(*_segments(tokens, (0.0, 0.4, 0.8, 3.0, 3.4), append_punctuations=""))
     assert mark == (0.8, 1.6)
-    *_, last = _times(tokens, (0.0, 0.4, 0.8, 1.2, 4.2))
+    *_, last = _times(*_segments(tokens, (0.0, 0.4, 0.8, 1.2, 4.2)))
     assert last == (3.4, 4.2)
-    *_, last = _times(_tokens(0.0, " one two three", 9.0), (0.0, 0.4, 0.8, 4.2))
+    *_, last = _times(*_segments(_tokens(0.0, " one two three", 9.0), (0.0, 0.4, 0.8, 4.2)))
     assert last == (0.8, 4.2)  # within a sentence a word may be long
 
 
