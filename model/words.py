@@ -171,5 +171,5 @@ def _shorten_after_pause(words: list[_Timing], median: float, last_speech: float
         return
     if first.end - first.start > longest or (second and second.end - first.start > 2 * longest):
         if second and second.end - second.start > longest:
-            first.end = second.start = max(second.end / 2, second.end - longest)
-        first.start = max(0.0, first.end - longest)
+            first.end = second.start = second.end - longest
+        first.start = first.end - longest
