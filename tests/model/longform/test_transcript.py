@@ -117,8 +117,8 @@ def test_a_silent_window_changes_no_language() -> None:
     ("probabilities", "follows", "spoken"),
     [
         ({"en": 0.4, "de": 0.3}, None, "en"),
-        ({"en": 0.8, "de": 0.1}, "de", "de"),
-        ({"en": 0.95, "de": 0.01}, "de", "en"),
+        ({"en": 0.89, "de": 0.1}, "de", "de"),
+        ({"en": 0.9, "de": 0.01}, "de", "en"),
         ({}, None, "en"),
         ({}, "en", "en"),
     ],
