@@ -8,7 +8,16 @@ import torch
 from model.dims import DIMENSIONS
 from model.options import TranscribeOptions
 from model.tokenizer import get_tokenizer
-from model.window import DecodingResult, ends_with_time, fallback_reason, finished_tokens, is_silent, segment_ends
+from model.window import (
+    DecodingResult,
+    Window,
+    ends_with_time,
+    fallback_reason,
+    finished_tokens,
+    initial_tokens,
+    is_silent,
+    segment_ends,
+)
 
 DIMS = DIMENSIONS["base"]
 TOKENIZER = get_tokenizer(DIMS)
@@ -83,3 +92,19 @@ def test_pairs_of_timestamps_and_a_single_one_at_the_end_cut_a_window(kinds, end
     assert segment_ends(tokens, BEGIN) == ends
     assert ends_with_time(tokens, BEGIN) == ends_with_one
     assert finished_tokens(tokens, BEGIN) == tokens[: max(ends, default=None)]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("task", ["transcribe", "translate"])
+@pytest.mark.parametrize("untimed", [False, True])
+def test_a_window_opens_with_the_end_of_its_prompt_and_with_what_is_asked(task, untimed) -> None:
+    from whisper.tokenizer import get_tokenizer as reference
+
+    theirs = reference(True, num_languages=99, language="de", task=task)
+    opening = theirs.sot_sequence_including_notimestamps if untimed else theirs.sot_sequence
+    options = TranscribeOptions(task=task, without_timestamps=untimed)
+    window = Window(0, 0, 3000, None)
+    assert initial_tokens(TOKENIZER, window, "de", options) == opening
+    prompt = tuple(range(300))
+    wanted = (theirs.sot_prev, *prompt[-223:], *opening)
+    assert initial_tokens(TOKENIZER, replace(window, prompt=prompt), "de", options) == wanted
