@@ -27,9 +27,10 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from model.audio.containers import AAC, MP3, OGG, Container, after_id3_tags, identify
+from model.audio.containers import AAC, FLAC, MP3, OGG, Container, after_id3_tags, identify
 from model.audio.downmix import ChannelStatistics, Downmix
 from model.audio.ffmpeg import AvReader
+from model.audio.flac import contradicts_itself
 from model.audio.libsndfile import SoundFileReader
 from model.audio.ogg import links
 from model.audio.readers import Block, Reader, UnreadableError
@@ -123,6 +124,8 @@ def _read(file: BinaryIO, container: Container, limits: AudioLimits) -> Samples:
     readers: list[OpenReader] = [AvReader]
     if container.libsndfile:
         readers = [SoundFileReader, AvReader, partial(SoundFileReader, lenient=True)]
+    if container is FLAC and contradicts_itself(file):
+        readers = readers[1:]
     problem: UnreadableError | None = None
     for reader in readers:
         try:

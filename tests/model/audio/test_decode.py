@@ -196,13 +196,8 @@ def test_the_limit_of_seconds_holds_to_the_frame() -> None:
 
 @pytest.mark.parametrize("declared", [None, 0, 1], ids=["honest", "unknown", "too few"])
 def test_the_limit_of_seconds_holds_whatever_the_header_says(declared: int | None) -> None:
-    file = silent_flac(120, declared_frames=declared)
-    limits = AudioLimits(max_seconds=60)
-    if declared == 1:  # the count is believed
-        assert decode_audio(file, limits).duration < 60
-    else:
-        with pytest.raises(AudioTooLongError):
-            decode_audio(file, limits)
+    with pytest.raises(AudioTooLongError):
+        decode_audio(silent_flac(120, declared_frames=declared), AudioLimits(max_seconds=60))
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "adts"])
