@@ -103,7 +103,7 @@ def _heard(file: BinaryIO, container: Container, limits: AudioLimits) -> Samples
     Programs that record a screen put the microphone into a track behind the machine's own sound.
     """
     main = samples = _read(file, container, limits)
-    track = 0
+    track = -1 if container is OGG else 0  # of which libsndfile hears the first track, and FFmpeg may take another
     while _is_silent(samples):
         track += 1
         try:

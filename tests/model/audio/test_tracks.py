@@ -9,7 +9,7 @@ import pytest
 
 from model.audio import decode_audio
 from model.errors import InvalidAudioError
-from tests.sounds import ffmpeg, floats, likeness, speechlike
+from tests.sounds import ffmpeg, floats, likeness, sndfile, speechlike
 
 SPEECH = speechlike(2.0)
 
@@ -41,6 +41,21 @@ def test_a_silent_main_track_does_not_hide_one_that_speaks() -> None:
         assert likeness(floats(decode_audio(movie_of(*tracks))), SPEECH) > 0.97
     for tracks in ((silence,), (silence, silence)):
         assert not decode_audio(movie_of(*tracks)).samples.any()
+
+
+def test_a_silent_first_track_of_an_ogg_file_does_not_hide_one_that_speaks() -> None:
+    """libsndfile hears the first one, FFmpeg the one that begins."""
+    high = speechlike(2.0, 44_100)
+    voice = ogg_pages(sndfile(np.stack([high, high], axis=1), 44_100, "OGG", "VORBIS"))
+    silence = ogg_pages(sndfile(np.zeros(32_000, np.float32), 16_000, "OGG", "VORBIS"))
+    for first, second in ((silence, voice), (voice, silence)):
+        file = b"".join([first[0], second[0], first[1], second[1], *second[2:], *first[2:]])
+        assert likeness(floats(decode_audio(file)), SPEECH) > 0.97
+
+
+def ogg_pages(file: bytes) -> list[bytes]:
+    """Pages of an Ogg file (RFC 3533)."""
+    return [b"OggS\0" + rest for rest in file.split(b"OggS\0")[1:]]
 
 
 @pytest.mark.parametrize("container", ["mpegts", "mpeg"])
