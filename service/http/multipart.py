@@ -103,6 +103,7 @@ class FormReader:
                 "on_part_end": self._end_part,
                 "on_end": self._end,
             },
+            max_header_size=2 * _SLICE_BYTES,  # it is counted here, all headers of a part together
         )
         self._parts = 0
         self._delimiters = 0

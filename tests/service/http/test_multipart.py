@@ -179,6 +179,12 @@ def test_a_filename_may_be_anything():
         assert read(body(file_part(filename=name)))[1] == b"sound"
 
 
+@pytest.mark.parametrize("step", [1, 700, 65_536])
+def test_a_file_name_may_be_as_long_as_headers_may(step):
+    assert read(body(file_part(filename="n" * 8000)), step)[1] == b"sound"
+    assert str(refused(body(file_part(filename="n" * 8200)), step)) == "A part's headers are too long."
+
+
 @pytest.mark.parametrize(
     "content_type", [b"multipart/form-data; boundary=abc", b'multipart/form-data; charset=utf-8; boundary="abc"']
 )
