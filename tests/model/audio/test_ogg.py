@@ -1,10 +1,12 @@
 """Ogg files with several recordings in them, whole ones and such as broke off."""
 
+import time
+
 import numpy as np
 import pytest
 
 from model.audio import AudioLimits, decode_audio
-from model.errors import AudioTooLongError
+from model.errors import AudioTooLongError, InvalidAudioError
 from tests.sounds import ffmpeg, floats, sndfile, speechlike
 
 SPEECH = speechlike(2.0)
@@ -39,3 +41,11 @@ def test_a_recording_that_broke_off_does_not_hide_the_one_behind_it(file: bytes)
         apart = [floats(decode_audio(part)) for part in (file[:cut], file)]
         assert len(apart[0]) < len(apart[1])
         np.testing.assert_array_equal(floats(decode_audio(file[:cut] + file)), np.concatenate(apart))
+
+
+@pytest.mark.parametrize("file", [b"OggS\0" * 400_000, sndfile(SPEECH[:1], 16_000, "OGG", "VORBIS") * 6_000])
+def test_a_file_of_nothing_but_beginnings_is_refused_quickly(file: bytes) -> None:
+    started = time.process_time()
+    with pytest.raises(InvalidAudioError, match="in more than 5000 pieces"):
+        decode_audio(file)
+    assert time.process_time() - started < 2.0
