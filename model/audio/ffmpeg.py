@@ -5,6 +5,7 @@ audio decoders listed here, no protocol, and a refusal for whatever else a file 
 video are never decoded. One thread.
 """
 
+import contextlib
 from collections.abc import Generator, Iterator
 from typing import Any, BinaryIO, NoReturn, Self
 
@@ -43,16 +44,20 @@ class AvReader:
 
     def __init__(self, file: BinaryIO, container: Container, *, track: int = 0) -> None:
         """`track`: which of the sound tracks, 0 the main one; `UnreadableError` for one that is not there."""
-        self._container = container
+        self._file, self._container, self._track = file, container, track
         if container is MP4 and refers_elsewhere(file):
             raise InvalidAudioError("The MP4 file keeps its sound in another file: send that one.")
-        self._input = _open(file, container)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Open the file and find its first sound."""
+        self._input = _open(self._file, self._container)
         try:
-            self._stream = _sound_track(self._input, container, track)
+            self._stream = _sound_track(self._input, self._container, self._track)
             self._frames = self._decode()
             first = next(self._frames, None)
             if first is None or first.format.packed.name not in _FULL_SCALE:
-                unreadable(container)
+                unreadable(self._container)
             self._first = first
         except BaseException:
             self._input.close()
@@ -62,14 +67,33 @@ class AvReader:
         self.is_int16 = plain and (self.rate, self.channels) == (SAMPLE_RATE, 1)
 
     def exceeds(self, seconds: float) -> bool:
-        """By the duration that the file's own header states, which may count from before its first sound."""
+        """By the duration that the header states, which may count from before the first sound, and then by the packets.
+
+        Where no header states one FFmpeg makes it up from a bit rate, which may be that of the first packet alone.
+        """
         duration = self._input.duration if self._container.has_duration else None
         if duration is None:
             return False
         stated = [(duration - max(0, self._input.start_time or 0)) / av.time_base]
         if self._stream.duration is not None and self._stream.time_base is not None:
             stated.append(float(self._stream.duration * self._stream.time_base))
-        return min(stated) > seconds
+        if min(stated) <= seconds:
+            return False
+        found = self._reaches(seconds)
+        if not found:
+            self._input.close()
+            self._begin()
+        return found
+
+    def _reaches(self, seconds: float) -> bool:
+        """Whether the packets from here on are so long together; they are read and not decoded."""
+        total, unit = 0, self._stream.time_base or 0
+        with contextlib.suppress(av.FFmpegError, ValueError, IndexError):
+            for packet in self._input.demux(self._stream):
+                total += packet.duration or 0
+                if total * unit > seconds:
+                    return True
+        return False
 
     def blocks(self) -> Iterator[Block]:
         """See `Reader`; damaged packets are left out."""
