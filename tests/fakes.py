@@ -249,6 +249,7 @@ def _error(name: str) -> Exception:
         "deadline": DeadlineExceeded("Too late."),
         "quarantined": ServiceError("This request crashed workers.", code="request_crashed_worker"),
         "bug": RuntimeError("secret words of a bug"),
+        "memory": MemoryError("secret"),
         "descriptors": OSError(errno.EMFILE, "secret path"),
         "descriptors on their way": OSError(errno.ETOOMANYREFS, "secret path"),
         "space": OSError(errno.ENOSPC, "secret path"),

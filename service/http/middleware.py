@@ -195,8 +195,9 @@ def _request_id(scope: Scope) -> str:
 def _noted(error: Exception, context: RequestContext) -> ServiceError:
     """Log an error of ours; what the client is told of it: where something is used up, that it may come again."""
     known: dict[str, Any] = {"error": error, "request_id": context.request_id, "stage": context.stage}
-    if isinstance(error, OSError) and error.errno in _USED_UP:
-        logs.event("out_of_resources", level=logging.ERROR, reason=os.strerror(error.errno), **known)
+    number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno if isinstance(error, OSError) else None
+    if number is not None and number in _USED_UP:
+        logs.event("out_of_resources", level=logging.ERROR, reason=os.strerror(number), **known)
         return Unavailable("The server is out of file descriptors or memory.", retry_after_seconds=_RETRY_SECONDS)
     logs.event("internal_error", level=logging.ERROR, **known)
     return InternalError("An internal error occurred.")

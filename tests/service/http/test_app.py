@@ -134,6 +134,7 @@ async def test_an_english_model_refuses_what_it_cannot_do():
         ({"worker_error": "descriptors"}, 503, "overloaded"),
         ({"worker_error": "descriptors on their way"}, 503, "overloaded"),
         ({"error": "space"}, 503, "overloaded"),
+        ({"error": "memory"}, 503, "overloaded"),
         ({"worker_error": "deadline"}, 504, "deadline_exceeded"),
         ({"worker_error": "quarantined"}, 500, "request_crashed_worker"),
         ({"worker_error": "bug"}, 500, "internal_error"),
