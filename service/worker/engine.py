@@ -11,7 +11,6 @@ for one request alone is done once more where memory ran out. A device that answ
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from model.gpu.beside import Beside, Inline
 from model.transcriber import Transcriber
 from model.window import DecodingResult
 from service.wire.messages import DetectLanguage, Failed, Message, SegmentsReady, Transcribe
-from service.worker.faults import Fault, fault_of, twice
+from service.worker.faults import Fault, failed, fault_of, twice
 from service.worker.intake import Entry, Group, Intake
 from service.worker.job import Job
 from service.worker.recovery import Recovery
@@ -89,7 +88,7 @@ class Engine:
         except OptionError as error:
             return [Failed(request.request_id, "invalid_value", f"{error}.", error.param)]
         except Exception as error:
-            return [Failed(request.request_id, "internal_error", fault_of(error, self._device).reason)]
+            return [failed(request.request_id, fault_of(error, self._device))]
         self._jobs[job.request_id] = job
         self._scheduler.add(job.request_id, request.deadline, width=job.options.width)
         self._listening.append(job)
@@ -114,13 +113,13 @@ class Engine:
         """One turn: drop who is late, start who is next, advance every row by a token."""
         self._scheduler.turn(now)
         messages = [
-            self._fail(request_id, "deadline_exceeded", "The deadline passed before the work was done.")
+            self._shed(request_id, "The deadline passed before the work was done.")
             for request_id in self._scheduler.late(now)
         ]
         self.seats.turn(now)
         messages += self._listen(now)
         messages += [
-            self._fail(request_id, "deadline_exceeded", "Too little time was left to do the work before the deadline.")
+            self._shed(request_id, "Too little time was left to do the work before the deadline.")
             for request_id in self._scheduler.hopeless(now)
         ]
         messages += self._enter(self._admitted(), now)
@@ -251,8 +250,10 @@ class Engine:
 
     def _broke(self, job: Job, fault: Fault) -> Message:
         """A request ends because of what was its own fault."""
-        return self._fail(job.request_id, "internal_error", fault.reason)
+        self.cancel(job.request_id)
+        return failed(job.request_id, fault)
 
-    def _fail(self, request_id: str, code: Literal["deadline_exceeded", "internal_error"], message: str) -> Message:
+    def _shed(self, request_id: str, message: str) -> Message:
+        """A request ends because of its deadline."""
         self.cancel(request_id)
-        return Failed(request_id, code, message)
+        return Failed(request_id, "deadline_exceeded", message)

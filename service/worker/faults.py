@@ -3,6 +3,7 @@
 Used by `service.worker.engine`, which finds out whose fault it was where several were at work.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,6 +12,8 @@ import torch
 
 from model.errors import DeviceLostError
 from model.gpu.cuda import is_lost
+from service import logs
+from service.wire.messages import Failed
 
 Result = TypeVar("Result")
 
@@ -19,8 +22,10 @@ Result = TypeVar("Result")
 class Fault:
     """What is kept of an exception, whose frames hold memory."""
 
-    reason: str
-    """What the client reads of it: its type, never its text, which may quote the request."""
+    exception: str
+    """Its type, and never its text, which may quote the request."""
+    where: str
+    """The places in our packages that it passed."""
     exhausted: bool
     """Whether the device's memory ran out: a smaller batch may do what this one could not."""
 
@@ -30,7 +35,16 @@ def fault_of(error: Exception, device: torch.device) -> Fault:
     exhausted = isinstance(error, torch.OutOfMemoryError)
     if not exhausted and is_lost(device):
         raise DeviceLostError("the device does not answer any more") from error
-    return Fault(f"The request failed inside the model ({type(error).__name__}).", exhausted)
+    return Fault(type(error).__name__, logs.places(error.__traceback__), exhausted)
+
+
+def failed(request_id: str, fault: Fault) -> Failed:
+    """The end of a request whose own fault it was: its client reads the type, the log says where as well."""
+    logs.event(
+        "internal_error", level=logging.ERROR, request_id=request_id.rpartition(".")[0], stage="inference",
+        exception=fault.exception, where=fault.where,
+    )  # fmt: skip
+    return Failed(request_id, "internal_error", f"The request failed inside the model ({fault.exception}).")
 
 
 def twice(work: Callable[[], Result]) -> Result:

@@ -1,5 +1,7 @@
 """What raises in the engine, or finds no memory: nobody fails for somebody else's window."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -18,7 +20,12 @@ def model() -> Transcriber:
     return tiny.transcriber()
 
 
-def test_r29_a_request_that_cannot_be_taken_in_fails_alone(model, monkeypatch) -> None:
+def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """What the log says of bugs."""
+    return [record.fields for record in caplog.records if record.message == "internal_error"]  # type: ignore[attr-defined]
+
+
+def test_r29_a_request_that_cannot_be_taken_in_fails_alone(model, monkeypatch, caplog) -> None:
     engine = make_engine(model)
     submit(engine, request_of("a", 3.0))
 
@@ -27,9 +34,12 @@ def test_r29_a_request_that_cannot_be_taken_in_fails_alone(model, monkeypatch) -
 
     with monkeypatch.context() as patch:
         patch.setattr("service.worker.engine.Job", failing)
-        (failed,) = submit(engine, request_of("bad", 3.0))
-    assert (failed.request_id, failed.code) == ("bad", "internal_error")
+        (failed,) = submit(engine, request_of("bad.1", 3.0))
+    assert (failed.request_id, failed.code) == ("bad.1", "internal_error")
     assert failed.message == "The request failed inside the model (OverflowError)."
+    (line,) = told(caplog)
+    assert (line["request_id"], line["exception"]) == ("bad", "OverflowError")
+    assert line["where"].startswith("service.worker.engine:")
     assert {m.request_id for m in run(engine) if isinstance(m, Finished)} == {"a"}
 
 
@@ -84,21 +94,22 @@ def test_r29_a_window_that_cannot_start_fails_alone(model, monkeypatch, together
     assert {m.request_id for m in messages if isinstance(m, Finished)} == {"a", "c"}
 
 
-def test_r29_a_step_that_raises_ends_the_guilty_row_only(model, monkeypatch) -> None:
+def test_r29_a_step_that_raises_ends_the_guilty_row_only(model, monkeypatch, caplog) -> None:
     engine = make_engine(model)
-    for name in ("a", "b", "bad", "c"):
+    for name in ("a", "b", "bad.1", "c"):
         submit(engine, request_of(name, 40.0, sample_len=12), seed=ord(name[0]))
     step = engine.batch.step
 
     def failing():
-        if any(job.request_id == "bad" for job in engine.seats.jobs):
+        if any(job.request_id == "bad.1" for job in engine.seats.jobs):
             raise IndexError("bad index")
         return step()
 
     monkeypatch.setattr(engine.batch, "step", failing)
     messages = run(engine)
     failed = [m.request_id for m in messages if isinstance(m, Failed)]
-    assert failed == ["bad"]
+    assert failed == ["bad.1"]
+    assert [(line["request_id"], line["exception"]) for line in told(caplog)] == [("bad", "IndexError")]
     for name in ("a", "b", "c"):
         segments, _ = answer_of(messages, name)
         expected = alone(model, 40.0, ord(name), sample_len=12)
