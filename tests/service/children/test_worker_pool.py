@@ -274,8 +274,9 @@ async def test_r28_a_request_that_uses_up_the_memory_is_to_blame(checkpoint, mon
 
 
 @in_loop
-async def test_r30_a_worker_that_dies_at_every_start_is_not_started_in_a_hurry(checkpoint) -> None:
-    async with running(checkpoint, warm=False, command=[sys.executable, "-c", "import os; os._exit(9)"]) as pool:
+@pytest.mark.parametrize("death", ["os._exit(9)", "os.kill(os.getpid(), 9)"])
+async def test_r30_a_worker_that_dies_at_every_start_is_not_started_in_a_hurry(checkpoint, death) -> None:
+    async with running(checkpoint, warm=False, command=[sys.executable, "-c", f"import os; {death}"]) as pool:
         await asyncio.sleep(3.0)
         assert 1 <= pool.restarts <= 4
         assert (pool.ready, pool.failure) == (False, None)
