@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 import argparse
 import contextlib
+import errno
 import io
 import os
 import socket
@@ -87,7 +88,12 @@ def load_codecs() -> Decoder:
             )
         except MemoryError:
             return AudioRefused("invalid_audio", "The file needs too much memory to decode.")
-        memory.write_all(output, samples.data)
+        try:
+            memory.write_all(output, samples.data)
+        except OSError as error:  # they are the machine's memory, and no part of what a file may use
+            if error.errno not in (errno.ENOMEM, errno.ENOSPC):
+                raise
+            return AudioRefused("no_memory", "There is no memory for the samples.")
         return AudioDecoded("int16" if samples.dtype == "int16" else "float32", len(samples))
 
     example = io.BytesIO(_example_wav())

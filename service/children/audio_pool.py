@@ -17,6 +17,7 @@ child may hold, as they are to a worker that is busy, the kernel refuses to take
 
 import asyncio
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -125,8 +126,8 @@ class AudioPool:
         """Decode the file in `upload_fd`, which stays the caller's.
 
         Raises `InvalidAudio`, `TooLarge` (code `audio_too_long`), `Unavailable` when no child can start, others ended
-        or starved two of them, or the pool stops, `OSError` where no descriptor is left. May be cancelled at any point:
-        a child that was at work is killed and replaced.
+        or starved two of them, or the pool stops, `OSError` where no descriptor or memory is left. May be cancelled at
+        any point: a child that was at work is killed and replaced.
         """
         try:
             return await self._attempt(upload_fd)
@@ -148,7 +149,7 @@ class AudioPool:
         """What comes of the file; the child is free or dead afterwards, the memory closed by `on_error`."""
         child.take_file()
         outcome: DecodedAudio | ServiceError | None = None
-        unsent = False
+        well = False
         self.busy += 1
         try:
             output = memory.create("waveform")
@@ -162,8 +163,8 @@ class AudioPool:
                     "The audio decoder was stopped, or starved.", retry_after_seconds=_RETRY_SECONDS
                 ) from None
             raise InvalidAudio("The file took too long to decode.", param="file") from None
-        except OSError:  # no descriptor is left, to make or to send; the child knows nothing of the file
-            unsent = True
+        except OSError:  # no descriptor is left, to make or to send, or no memory; the child is done with the file
+            well = True
             raise
         except ChannelClosed as error:
             if self._stopping:
@@ -173,15 +174,17 @@ class AudioPool:
             raise InvalidAudio("The file could not be decoded.", param="file") from error
         finally:
             self.busy -= 1
-            if outcome is not None or unsent:
+            if outcome is not None or well:
                 self._free.give(child)
             else:
                 child.kill()
         return outcome
 
     def _outcome(self, output: int, answer: Message) -> DecodedAudio | ServiceError:
-        """What the child's answer means; `ChannelClosed` if it makes no sense."""
+        """What the child's answer means; `OSError` if no memory is left, `ChannelClosed` if it makes no sense."""
         match answer:
+            case AudioRefused(code="no_memory"):
+                raise OSError(errno.ENOSPC, answer.message)
             case AudioRefused():
                 text = "".join(filter(str.isprintable, answer.message))[:_MAX_MESSAGE_CHARACTERS]
                 if answer.code == "audio_too_long":

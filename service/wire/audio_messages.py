@@ -45,8 +45,8 @@ class AudioDecoded:
 
 @dataclass(frozen=True, slots=True)
 class AudioRefused:
-    """The upload is no audio (`invalid_audio`) or too much of it (`audio_too_long`)."""
+    """The upload is no audio (`invalid_audio`), too much (`audio_too_long`), or there is no memory for its samples."""
 
-    code: Literal["invalid_audio", "audio_too_long"]
+    code: Literal["invalid_audio", "audio_too_long", "no_memory"]
     message: str
     kind: Literal["audio_refused"] = "audio_refused"

@@ -17,6 +17,7 @@ import pytest
 
 from service.wire import memory
 from tests.audio_pools import SCRIPTED, children, decode, new_pool, outcome, running, until
+from tests.sounds import float_wav, speechlike
 
 
 @contextlib.contextmanager
@@ -68,6 +69,23 @@ def test_a_file_for_which_there_is_no_descriptor_costs_no_child() -> None:
                 with recorded(b"samples") as upload, descriptors_left(0), pytest.raises(OSError, match="open files"):
                     await pool.decode(upload)
             (await decode(pool, b"samples")).close()
+            assert pool.restarts == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/full")
+def test_a_file_for_whose_samples_the_machine_has_no_memory_is_not_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = float_wav(speechlike(1.0))
+
+    async def scenario() -> None:
+        async with running(new_pool()) as pool:
+            with recorded(sound) as upload, monkeypatch.context() as patch:
+                patch.setattr(memory, "create", lambda _: os.open("/dev/full", os.O_RDWR))
+                with pytest.raises(OSError, match="memory") as caught:
+                    await pool.decode(upload)
+                assert caught.value.errno == errno.ENOSPC
+            (await decode(pool, sound)).close()
             assert pool.restarts == 0
 
     asyncio.run(scenario())
