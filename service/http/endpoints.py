@@ -32,7 +32,7 @@ from service.http.jobs import Hear, Jobs, Visit, until_disconnected
 from service.http.metrics import Metrics
 from service.http.middleware import RequestContext
 from service.http.multipart import Form
-from service.http.openai_audio import OPENAI_FIELDS, Task, TextEvents, openai_json, openai_response, parse_openai
+from service.http.openai_audio import OPENAI_FIELDS, Task, TextEvents, openai_response, parse_openai
 from service.http.schemas import check_detect, check_query, parse_transcribe
 from service.http.upload import UploadLimits, receive_form
 from service.lifecycle import Lifecycle
@@ -136,9 +136,10 @@ class Endpoints:
         asked = parse_openai(form.fields, visit.model, task, beam_size=self._beam_size)
         visit.context.notes["response_format"] = asked.response_format
         if asked.stream:
-            async with self._events(visit, TextEvents(asked)) as (stream, hear):
+            events = TextEvents(asked)
+            async with self._events(visit, events) as (stream, hear):
                 result, _ = await self._result(form, asked.ours.options, visit, hear)
-                await stream.tell({"type": "transcript.text.done", **openai_json(result, asked)})
+                await stream.tell(events.done(result))
             return None
         result, _ = await self._result(form, asked.ours.options, visit)
         return openai_response(result, asked)

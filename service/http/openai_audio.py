@@ -148,7 +148,7 @@ def openai_response(result: Transcription, form: OpenAIForm) -> Response:
 
 
 def openai_json(result: Transcription, form: OpenAIForm) -> dict[str, Any]:
-    """The same as JSON; it is the last event of a stream too."""
+    """The same as JSON; most of it is the last event of a stream too."""
     usage = {"type": "duration", "seconds": round(result.duration, 3)}
     warnings = {"warnings": warnings_json(result)} if result.warnings else {}
     if form.response_format == "json":
@@ -168,8 +168,8 @@ def openai_json(result: Transcription, form: OpenAIForm) -> dict[str, Any]:
 
 
 class TextEvents:
-    """What a stream tells before the whole answer: the text in pieces, which together are `text`, and, in
-    `verbose_json`, the segments."""
+    """The events of a stream, of the hosted API's types: the text in pieces, which together are `text`, in
+    `verbose_json` the segments, and the answer last."""
 
     def __init__(self, form: OpenAIForm) -> None:
         self._form, self._heard, self._told = form, "", 0
@@ -183,7 +183,14 @@ class TextEvents:
             self._told = len(text)
             if self._form.response_format == "verbose_json":
                 words = {"words": _words(segment)} if "word" in self._form.granularities else {}
-                yield {"type": "transcript.text.segment", **_segment(segment), **words}
+                known = {**_segment(segment), "id": str(segment.id), "speaker": ""}  # there it is a speaker's
+                yield {"type": "transcript.text.segment", **known, **words}
+
+    def done(self, result: Transcription) -> dict[str, Any]:
+        """The last event: the answer with its seconds as `duration`, for `usage` counts tokens there."""
+        content = openai_json(result, self._form)
+        seconds = content.pop("usage")["seconds"]
+        return {"type": "transcript.text.done", **content, "duration": seconds}
 
 
 def _segment(segment: Segment) -> dict[str, Any]:

@@ -197,7 +197,8 @@ OPENAI_TRANSCRIPTION: dict[str, Any] = {
         _OPENAI_ANSWER,
         OPENAI_FORMATS,
         "`type` is `transcript.text.delta`, with a `delta` of the text, in `verbose_json` `transcript.text.segment` "
-        "too, with what a segment has there, and at last `transcript.text.done`, with the JSON answer beside it",
+        "too, with what a segment has there, its `id` as a string and `speaker` empty, and at last "
+        "`transcript.text.done`, with the JSON answer beside it, `duration` in place of `usage`",
     ),
 }
 OPENAI_TRANSLATION: dict[str, Any] = {

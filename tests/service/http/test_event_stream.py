@@ -116,15 +116,17 @@ def test_the_hosted_api_has_the_text_in_pieces(server) -> None:
     *deltas, done = events(streamed(server, HOSTED, upload).text)
     assert deltas == [{"type": "transcript.text.delta", "delta": text} for text in ("guten", " guten")]
     whole = server.post(upload, HOSTED[0], data={"model": "base"}).json()
-    assert done == {"type": "transcript.text.done", **whole}
+    seconds = whole.pop("usage")["seconds"]
+    assert done == {"type": "transcript.text.done", **whole, "duration": seconds}
     verbose = {"response_format": "verbose_json"}
     *told, done = events(streamed(server, HOSTED, upload, **verbose).text)
     whole = server.post(upload, HOSTED[0], data={"model": "base", **verbose}).json()
+    assert whole["duration"] == whole.pop("usage")["seconds"]
     assert done == {"type": "transcript.text.done", **whole}
     kinds = ("transcript.text.delta", "transcript.text.segment")
     assert [event["type"] for event in told] == [*kinds, *kinds]
     assert [event for event in told if event["type"] == kinds[1]] == [
-        {"type": kinds[1], **segment} for segment in whole["segments"]
+        {"type": kinds[1], **segment, "id": str(segment["id"]), "speaker": ""} for segment in whole["segments"]
     ]
 
 
@@ -204,6 +206,18 @@ def test_the_official_client_iterates_over_the_text_and_raises_what_fails(server
             assert next(stream).delta == "hello"
             with pytest.raises(openai.APIError, match="No worker"):
                 next(stream)
+
+
+@pytest.mark.parametrize("response_format", ["json", "verbose_json"])
+def test_events_have_the_types_that_the_official_client_declares(server, response_format) -> None:
+    strict = {"max_retries": 0, "_strict_response_validation": True}
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", **strict) as official:
+        asked = {"model": "base", "stream": True, "response_format": response_format}
+        with official.audio.transcriptions.create(file=("a.wav", script(windows=2, text="guten")), **asked) as stream:
+            *told, done = list(stream)
+    segments = [event for event in told if event.type == "transcript.text.segment"]
+    assert [event.id for event in segments] == ([] if response_format == "json" else ["0", "1"])
+    assert (done.text, done.usage) == ("guten guten", None)
 
 
 @in_loop
