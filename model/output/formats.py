@@ -37,6 +37,12 @@ def to_text(segments: Sequence[Segment]) -> str:
     return "".join(f"{line}\n" for _, line in _lines(segments))
 
 
+def to_paragraph(transcription: Transcription) -> str:
+    """The whole text in one line, as it runs on from segment to segment."""
+    line = _one_line(transcription.text).strip()
+    return f"{line}\n" if line else ""
+
+
 def to_srt(segments: Sequence[Segment], layout: Layout = _PLAIN) -> str:
     """SubRip: numbered cues, `00:00:01,500 --> 00:00:02,000`."""
     cues = []

@@ -77,11 +77,15 @@ def transcription_response(
 
 
 def text_response(result: Transcription, response_format: str, layout: Layout = _PLAIN) -> Response:
-    """The transcription in a format that is no JSON; `X-Warnings` says what was skipped, as the text cannot."""
-    text = WRITERS[response_format](result, layout)
+    """The transcription in a format that is no JSON."""
+    return raw_response(WRITERS[response_format](result, layout), response_format, result.warnings)
+
+
+def raw_response(text: str, response_format: str, warnings: Sequence[Skipped]) -> Response:
+    """Text of this format; `X-Warnings` says what was skipped, as the text cannot."""
     headers = {"content-type": MEDIA_TYPES[response_format]}
-    if result.warnings:
-        headers["x-warnings"] = _warnings_line(result.warnings)
+    if warnings:
+        headers["x-warnings"] = _warnings_line(warnings)
     return Response(text.encode("utf-8", "replace"), headers=headers)
 
 

@@ -14,11 +14,12 @@ from typing import Any, Literal
 from starlette.responses import Response
 
 from model.language import LANGUAGES
+from model.output.formats import to_paragraph
 from model.segments import Segment, Transcription
 from service.errors import BadRequest, NotFound
 from service.http.field_values import choice, flag, plain
 from service.http.fields import FIELDS, Field
-from service.http.formats import json_response, segment_json, text_response, warnings_json
+from service.http.formats import json_response, raw_response, segment_json, text_response, warnings_json
 from service.http.schemas import TranscribeForm, check_names, parse_transcribe
 from service.wire.messages import ModelInfo
 
@@ -142,9 +143,11 @@ def check_model(name: str, model: ModelInfo) -> None:
 
 def openai_response(result: Transcription, form: OpenAIForm) -> Response:
     """The answer of `/v1/audio/transcriptions` and `/v1/audio/translations`."""
-    if form.response_format not in _JSON:
-        return text_response(result, form.ours.response_format, form.ours.layout)
-    return json_response(openai_json(result, form))
+    if form.response_format in _JSON:
+        return json_response(openai_json(result, form))
+    if form.response_format == "text":  # there it is one paragraph
+        return raw_response(to_paragraph(result), "text", result.warnings)
+    return text_response(result, form.response_format, form.ours.layout)
 
 
 def openai_json(result: Transcription, form: OpenAIForm) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.output.formats import WRITERS, to_json, to_srt, to_text, to_tsv, to_vtt
+from model.output.formats import WRITERS, to_json, to_paragraph, to_srt, to_text, to_tsv, to_vtt
 from model.output.subtitles import Layout
 from model.segments import Segment, Skipped, Transcription, Word
 
@@ -29,6 +29,12 @@ TWO = (segment(" And so, my fellow Americans", 0.0, 4.0), segment(" ask not.", 3
 
 def test_text_is_a_line_per_segment() -> None:
     assert to_text(TWO) == "And so, my fellow Americans\nask not.\n"
+
+
+def test_a_paragraph_is_one_line_of_all_that_was_said() -> None:
+    spoken = Transcription("transcribe", "en", None, 2.0, " Hello.\n Who\x00 is\ud800 there? ", ())
+    assert to_paragraph(spoken) == "Hello.  Who  is\ufffd there?\n"
+    assert to_paragraph(replace(spoken, text=" \n")) == ""
 
 
 def test_srt_has_numbers_hours_and_commas() -> None:

@@ -76,7 +76,7 @@ async def test_every_request_has_the_beams_of_the_service():
 @pytest.mark.parametrize(
     ("response_format", "media_type", "body"),
     [
-        ("text", "text/plain", "<guten\n<guten\n"),
+        ("text", "text/plain", "<guten <guten\n"),
         ("srt", "application/x-subrip", "1\n00:00:00,000 --> 00:00:01,235\n<guten\n\n2\n00:00:30,000 --> "),
         ("vtt", "text/vtt", "WEBVTT\n\n00:00.000 --> 00:01.235\n&lt;guten\n\n"),
     ],
