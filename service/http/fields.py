@@ -22,6 +22,8 @@ class Field:
     parse: Callable[[str, str], Any]
     description: str
     schema: Mapping[str, Any]
+    takes_empty: bool = False
+    """Whether an empty text is a value; else it is as if the field were absent."""
 
 
 _TEXT: Mapping[str, Any] = {"type": "string"}
@@ -199,10 +201,18 @@ FIELDS: Mapping[str, Field] = {
         {**_FLOAT_OR_NONE, "minimum": 0},
     ),
     "prepend_punctuations": Field(
-        "prepend_punctuations", plain, "Marks that belong to the word after them, where words are found.", _TEXT
+        "prepend_punctuations",
+        plain,
+        "Marks that belong to the word after them, where words are found: the reference's, or none where sent empty.",
+        _TEXT,
+        takes_empty=True,
     ),
     "append_punctuations": Field(
-        "append_punctuations", plain, "Marks that belong to the word before them, where words are found.", _TEXT
+        "append_punctuations",
+        plain,
+        "Marks that belong to the word before them, where words are found: the reference's, or none where sent empty.",
+        _TEXT,
+        takes_empty=True,
     ),
     "max_line_width": Field(
         "max_line_width",

@@ -1,7 +1,8 @@
 """What a caller asks: the form's fields as options, every refusal naming its field.
 
 Gets the fields from `service.http.multipart`, reads them by the table in `service.http.fields`, gives
-`model.options.TranscribeOptions` to the jobs. A field that is sent empty counts as absent, as browsers send it.
+`model.options.TranscribeOptions` to the jobs. A field that is sent empty counts as absent, as browsers send it, but for
+those that say otherwise (`Field.takes_empty`).
 """
 
 import dataclasses
@@ -43,7 +44,8 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo, *, beam_size: 
     `beam_size`: that of requests that name none; 0 is none.
     """
     check_names(fields, known=FIELDS)
-    values = {FIELDS[name].option: FIELDS[name].parse(name, text) for name, text in fields.items() if text}
+    said = {name: text for name, text in fields.items() if text or FIELDS[name].takes_empty}
+    values = {FIELDS[name].option: FIELDS[name].parse(name, text) for name, text in said.items()}
     if beam_size and 0.0 in values.get("temperature", TranscribeOptions().temperature):
         values.setdefault("beam_size", min(beam_size, model.max_rows or MAX_WIDTH))
     response_format: str = values.pop("response_format", "json")
@@ -80,7 +82,7 @@ def parse_transcribe(fields: Mapping[str, str], model: ModelInfo, *, beam_size: 
 def _check_use(values: Mapping[str, Any], options: TranscribeOptions) -> None:
     """`BadRequest` for a field that would change nothing beside the others, though its caller expects that it does."""
     for name in ("prepend_punctuations", "append_punctuations"):
-        if name in values and not options.finds_words:
+        if values.get(name) and not options.finds_words:
             raise BadRequest(f"{name} needs words: their timestamps, or lines of subtitles.", param=name)
     if options.carry_initial_prompt and not options.initial_prompt:
         raise BadRequest("carry_initial_prompt needs a prompt.", param="carry_initial_prompt")

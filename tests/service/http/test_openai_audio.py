@@ -216,6 +216,8 @@ def test_fields_of_ours_come_along():
     assert (asked.layout, asked.response_format) == (Layout(max_line_width=42), "srt")
     marked = parsed(**VERBOSE | {GRANULARITIES: "word", "append_punctuations": "."})
     assert marked.ours.options == TranscribeOptions(word_timestamps=True, append_punctuations=".")
+    marked = parsed(**VERBOSE | {GRANULARITIES: "word", "append_punctuations": ""})
+    assert marked.ours.options == TranscribeOptions(word_timestamps=True, append_punctuations="")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,8 @@ def test_a_translation_takes_no_such_field(name):
 
 
 def test_what_changes_nothing_is_taken():
-    for fields in ({"stream": "true"}, {"chunking_strategy": "auto"}, dict.fromkeys(OPENAI_FIELDS["transcribe"], "")):
+    empty = {name: "" for name, field in OPENAI_FIELDS["transcribe"].items() if not field.takes_empty}
+    for fields in ({"stream": "true"}, {"chunking_strategy": "auto"}, empty):
         fields["model"] = "whisper-1"
         assert parsed(**fields) == parsed()
 

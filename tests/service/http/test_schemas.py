@@ -96,8 +96,18 @@ def test_every_option_has_a_field():
     assert options - {field.option for field in FIELDS.values()} == by_timestamps
 
 
-def test_an_empty_field_is_an_absent_one():
-    assert parse_transcribe(dict.fromkeys(FIELDS, ""), BASE_MODEL).options == TranscribeOptions()
+NO_MARKS = {"prepend_punctuations": "", "append_punctuations": ""}
+
+
+def test_an_empty_field_is_an_absent_one_unless_it_lists_marks():
+    asked = parse_transcribe(dict.fromkeys(FIELDS, ""), BASE_MODEL).options
+    assert asked == TranscribeOptions(**NO_MARKS)
+    assert not asked.finds_words  # so nobody asks for marks
+
+
+def test_no_mark_need_belong_to_a_word():
+    asked = parse_transcribe({"timestamps": "word", **NO_MARKS}, BASE_MODEL).options
+    assert asked == TranscribeOptions(word_timestamps=True, **NO_MARKS)
 
 
 @pytest.mark.parametrize(
