@@ -1,4 +1,4 @@
-"""The command line: `python -m model FILE...` writes what was said, as text, JSON or subtitles.
+"""The command line: `python -m model FILE...` writes what was said, as text, JSON or subtitles, or in which language.
 
 A file that fails is named on standard error and the others are still done; the exit status is then 1. It is 2 where
 nothing can be done at all: an option, the model or the output folder. Each text is written out when it is there.
@@ -9,16 +9,19 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from tqdm import tqdm
 
-from model.arguments import options_of, parse
+from model.arguments import DETECT, options_of, parse
+from model.capabilities import check_detection
 from model.dims import FRAMES_PER_SECOND, N_FRAMES
 from model.errors import WhisperError
 from model.output import formats
-from model.segments import SKIP_REASONS, Transcription
+from model.output.languages import LANGUAGE_WRITERS
+from model.segments import SKIP_REASONS, Skipped, Transcription
 from model.transcriber import Transcriber, load
 
 
@@ -31,8 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
         if args.output_dir is not None:
             _make_writable(args.output_dir)
         transcriber = _load(args)
-        transcriber.options(**options_of(args))
-        return _transcribe_all(transcriber, args)
+        if args.task == DETECT:
+            check_detection(transcriber.dims, transcriber.name)
+        else:
+            transcriber.options(**options_of(args))
+        return _hear_all(transcriber, args)
     except (WhisperError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -64,13 +70,12 @@ def _load(args: argparse.Namespace) -> Transcriber:
     )
 
 
-def _transcribe_all(transcriber: Transcriber, args: argparse.Namespace) -> int:
+def _hear_all(transcriber: Transcriber, args: argparse.Namespace) -> int:
     """Every file in turn; the exit status."""
     failed = 0
     for file in args.files:
         try:
-            result = _transcribe(transcriber, args, file)
-            content = formats.WRITERS[args.format](result, args.layout)
+            content, skipped = _hear(transcriber, args, file)
             if args.output_dir is not None:
                 extension = "txt" if args.format == "text" else args.format
                 (args.output_dir / f"{file.stem}.{extension}").write_text(content, encoding="utf-8")
@@ -78,12 +83,19 @@ def _transcribe_all(transcriber: Transcriber, args: argparse.Namespace) -> int:
             print(f"{file}: {error}", file=sys.stderr)
             failed += 1
             continue
-        if args.format != "json":  # which says it itself
-            for one in result.warnings:
-                print(f"{file}: {one.start:.1f} to {one.end:.1f} s: {SKIP_REASONS[one.reason]}", file=sys.stderr)
+        for one in skipped:
+            print(f"{file}: {one.start:.1f} to {one.end:.1f} s: {SKIP_REASONS[one.reason]}", file=sys.stderr)
         if args.output_dir is None and not _print(content):
             return 1
     return 1 if failed else 0
+
+
+def _hear(transcriber: Transcriber, args: argparse.Namespace, file: Path) -> tuple[str, Sequence[Skipped]]:
+    """What is written of a file, and what that does not say of what was skipped."""
+    if args.task == DETECT:
+        return LANGUAGE_WRITERS[args.format](transcriber.detect_language(file)), ()
+    result = _transcribe(transcriber, args, file)
+    return formats.WRITERS[args.format](result, args.layout), () if args.format == "json" else result.warnings
 
 
 def _transcribe(transcriber: Transcriber, args: argparse.Namespace, file: Path) -> Transcription:

@@ -10,10 +10,13 @@ from typing import Any
 
 from model.dims import DIMENSIONS
 from model.errors import OptionError
-from model.options import TEMPERATURES
+from model.options import TEMPERATURES, TranscribeOptions
 from model.output import formats
+from model.output.languages import LANGUAGE_WRITERS
 from model.output.subtitles import Layout, check_format
 
+DETECT = "detect-language"
+"""The task that is no transcription: which language the first 30 s are in."""
 _WHERE_GIVEN = (
     "prepend_punctuations",
     "append_punctuations",
@@ -40,7 +43,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cross-attention", default="auto", help="on a GPU: auto, torch or triton")
     parser.add_argument("--cuda-graphs", default="auto", help="on a GPU, replay captured steps: auto, true or false")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is torch's choice")
-    parser.add_argument("--task", default="transcribe", choices=("transcribe", "translate"))
+    parser.add_argument(
+        "--task", default="transcribe", choices=("transcribe", "translate", DETECT), help=f"{DETECT}: text or json"
+    )
     parser.add_argument("--language", type=_language, help="code or English name; left out or auto, it is detected")
     parser.add_argument("--prompt", help="text put before the first window: names, spelling, style")
     parser.add_argument("--temperature", type=_numbers, default=TEMPERATURES, help="a number or a comma list")
@@ -81,11 +86,23 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         check_format(args.layout, args.format)
     except OptionError as error:
         parser.error(str(error))
+    if args.task == DETECT:
+        _check_detection(args, parser)
     if args.threads < 0:
         parser.error("--threads must be 0 or more")
     names = Counter(file.stem for file in args.files) if args.output_dir else Counter()
     if twice := [str(file) for file in args.files if names[file.stem] > 1]:
         parser.error(f"--output-dir would have several files of one name, of {', '.join(twice)}")
+
+
+def _check_detection(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse what means nothing where nothing is transcribed."""
+    if args.format not in LANGUAGE_WRITERS:
+        parser.error(f"--task {DETECT} writes {' or '.join(LANGUAGE_WRITERS)}, not {args.format}")
+    plain = TranscribeOptions()
+    given = [name for name, value in options_of(args).items() if name != "task" and value != getattr(plain, name)]
+    if given:
+        parser.error(f"--task {DETECT} transcribes nothing, and takes no {', '.join(given)}")
 
 
 def _add_word_options(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,12 @@ def can_translate(dims: ModelDimensions) -> bool:
     return dims.is_multilingual and dims != DIMENSIONS["large-v3-turbo"]
 
 
+def check_detection(dims: ModelDimensions, name: str) -> None:
+    """`OptionError` for a model that cannot tell languages apart."""
+    if not dims.is_multilingual:
+        raise OptionError("model", f"model {name} knows English only")
+
+
 def check_options(options: TranscribeOptions, name: str, model: Whisper) -> TranscribeOptions:
     """The options with the language as a code; `OptionError` for what the model cannot do."""
     if options.task == "translate" and not can_translate(model.dims):

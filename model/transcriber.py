@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.capabilities import can_translate, check_options
+from model.capabilities import can_translate, check_detection, check_options
 from model.compute import COMPUTE_TYPES, choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
 from model.decoding.batch import DecodingBatch, run_to_end
 from model.decoding.step_check import settle_steps
@@ -138,8 +138,7 @@ class Transcriber:
 
     def detect_language(self, audio: Audio) -> dict[str, float]:
         """Probability of every language that the model knows, most probable first, from the first 30 s."""
-        if not self.dims.is_multilingual:
-            raise OptionError("model", f"model {self.name} knows English only")
+        check_detection(self.dims, self.name)
         samples = read_samples(audio).to(self.model.device)
         span = MelSpan(samples, 0, min(N_FRAMES, max(1, len(samples) // HOP_LENGTH)), self.log_mel.maximum(samples))
         with self._turn:

@@ -12,8 +12,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from model.language import LANGUAGES
 from model.output.formats import WRITERS
+from model.output.languages import language_json, ranked
 from model.output.subtitles import Layout
 from model.segments import Segment, Skipped, Transcription, Word
 
@@ -113,7 +113,7 @@ def transcription_json(
         "request_id": request_id,
     }
     if language_probabilities and result.language_probabilities:
-        content["language_probabilities"] = _ranked(result.language_probabilities)
+        content["language_probabilities"] = ranked(result.language_probabilities)
     return content
 
 
@@ -162,22 +162,13 @@ def _warnings_line(warnings: Sequence[Skipped]) -> str:
     return ", ".join([*told, "..."] if len(warnings) > _MOST_IN_HEADER else told)
 
 
-def _ranked(probabilities: Mapping[str, float]) -> dict[str, float]:
-    """Languages, likeliest first."""
-    ranked = sorted(probabilities.items(), key=lambda item: (-item[1], item[0]))
-    return {code: round(probability, 6) for code, probability in ranked}
-
-
 def language_response(
     language: str, probabilities: Mapping[str, float], *, duration: float, model: str, request_id: str
 ) -> Response:
     """The answer of `/v1/detect-language`: every language that the model knows, likeliest first."""
     return json_response(
         {
-            "language": language,
-            "language_name": LANGUAGES.get(language, language),
-            "probability": round(probabilities.get(language, 0.0), 6),
-            "probabilities": _ranked(probabilities),
+            **language_json(language, probabilities),
             "duration": round(duration, 3),
             "model": model,
             "request_id": request_id,

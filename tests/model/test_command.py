@@ -1,6 +1,7 @@
 """The command line: one text per file, and no file in place of another."""
 
 import io
+import json
 import os
 import sys
 import threading
@@ -14,6 +15,7 @@ import soundfile
 from model.__main__ import main
 from model.arguments import options_of, parse
 from model.audio import decode_audio
+from model.dims import DIMENSIONS
 from model.errors import WeightsError
 from model.options import TranscribeOptions
 from model.segments import SKIP_REASONS, Segment, Skipped, Transcription
@@ -195,6 +197,44 @@ def test_options_are_those_of_the_library_and_keep_its_defaults() -> None:
         max_initial_timestamp=2.0,
     )
     assert options_of(parse(["a.wav", "--suppress-tokens", "none"]))["suppress_tokens"] == ()
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_language_is_told_alone(tmp_path, monkeypatch, capsys, form) -> None:
+    heard = {"ht": 0.75, "en": 0.2500004}
+    monkeypatch.setattr(_Stub, "detect_language", lambda _, file: heard if decode_audio(file) else {}, raising=False)
+    monkeypatch.setattr(_Stub, "dims", DIMENSIONS["tiny"], raising=False)
+    monkeypatch.setattr(_Stub, "name", "tiny", raising=False)
+    monkeypatch.setattr("model.__main__.load", lambda *_, **__: _Stub())
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"no sound")
+    asked = [_sound(tmp_path / "a.wav"), str(broken), "--task", "detect-language", "--format", form]
+    assert main(asked) == 1
+    told = capsys.readouterr()
+    assert told.err.startswith(f"{broken}: ")
+    if form == "text":
+        assert told.out == "ht\thaitian creole\t0.750\n"
+    else:
+        name = {"language": "ht", "language_name": "haitian creole", "probability": 0.75}
+        assert json.loads(told.out) == {**name, "probabilities": {"ht": 0.75, "en": 0.25}}
+    monkeypatch.setattr(_Stub, "dims", DIMENSIONS["tiny.en"])
+    assert main(asked) == 2
+    assert capsys.readouterr().err == "model tiny knows English only\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--format", "srt"), "not srt"),
+        (("--language", "de"), "no language"),
+        (("--beam-size", "2", "--vad"), "no beam_size, vad"),
+    ],
+)
+def test_whoever_asks_for_the_language_alone_gets_no_text(capsys, more, told) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse(["a.wav", "--task", "detect-language", *more])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(f"{told}\n")
 
 
 @pytest.mark.parametrize(
