@@ -128,6 +128,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             },
         ),
         Panel(
+            "Worker time",
+            "Share of each worker's time by stage; together 1 is a worker that is never idle.",
+            "percentunit",
+            {"{{stage}} {{instance}} {{device}}": rate("whisper_worker_busy_seconds_total", "instance, device, stage")},
+        ),
+        Panel(
             "Fallbacks and guards",
             "Windows that were decoded again, and windows that were cut or dropped.",
             "none",

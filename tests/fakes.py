@@ -164,6 +164,7 @@ class FakeWorkerPool:
                 batch_rows=dict(self.batch_rows),
                 out_of_memory=0,
                 memory_bytes={"resident": 1000},
+                busy_seconds={"hear": 0.0, "encode": 2.5, "decode": 7.5},
             )
         }
 

@@ -101,6 +101,9 @@ def _counters(stats: dict[str, WorkerStats]) -> Iterator[Metric]:
     audio = CounterMetricFamily("whisper_worker_audio_seconds", "Audio decoded into text.", labels=["device"])
     fallbacks = CounterMetricFamily("whisper_fallbacks", "Windows decoded again.", labels=["device", "reason"])
     guards = CounterMetricFamily("whisper_guards", "Windows cut or dropped by a guard.", labels=["device", "reason"])
+    busy = CounterMetricFamily(
+        "whisper_worker_busy_seconds", "Time that a worker spent on its requests, by stage.", labels=["device", "stage"]
+    )
     memory = CounterMetricFamily(
         "whisper_out_of_memory", "Times the device's memory ran out and the batch shrank.", labels=["device"]
     )
@@ -109,11 +112,13 @@ def _counters(stats: dict[str, WorkerStats]) -> Iterator[Metric]:
         steps.add_metric([device], one.steps)
         tokens.add_metric([device], one.tokens)
         audio.add_metric([device], one.audio_seconds)
+        for stage, seconds in one.busy_seconds.items():
+            busy.add_metric([device, stage], seconds)
         for reason, count in one.fallbacks.items():
             fallbacks.add_metric([device, reason], count)
         for reason, count in one.guards.items():
             guards.add_metric([device, reason], count)
-    yield from (steps, tokens, audio, fallbacks, guards, memory)
+    yield from (steps, tokens, audio, busy, fallbacks, guards, memory)
 
 
 def _memory(stats: dict[str, WorkerStats]) -> Metric:

@@ -194,6 +194,8 @@ class WorkerStats:
     """How often the device's memory ran out, which made the batch smaller."""
     memory_bytes: dict[str, int]
     """By kind: what is `resident` in the process, and on a GPU `allocated` and `reserved` on it, of a `total`."""
+    busy_seconds: dict[str, float]
+    """What the worker spent on each stage of its work (`service.worker.stats.Stage`)."""
     kind: Literal["worker_stats"] = "worker_stats"
 
 

@@ -101,6 +101,7 @@ class Worker:
             batch_rows={str(rows): count for rows, count in batch.steps.items()},
             out_of_memory=engine.recovery.out_of_memory,
             memory_bytes=memory_bytes(batch.model.device),
+            busy_seconds=dict(engine.stats.clock.seconds),
         )
 
 

@@ -2,7 +2,7 @@
 
 Gets requests with their waveform from `service.worker`, asks `service.worker.scheduler` whose turn it is, drives
 `service.worker.intake`, `model.decoding.batch` and every request's own `model.longform.recording`; gives back messages.
-It owns no process, pipe or clock, so a test drives it call by call.
+It owns no process or pipe and goes by no clock, so a test drives it call by call.
 
 A request that raises fails alone: its slot comes back and the others go on (`service.worker.recovery`). What is done
 for one request alone is done once more where memory ran out. A device that answers nothing any more ends the worker.
@@ -33,6 +33,7 @@ from service.worker.stats import EngineStats
 _HEARD_A_TURN = 8
 """What is spent on hearing recordings in one turn (`Job.listen`): some 40 ms, so that a long one stalls nobody."""
 STEPS_BETWEEN_ENCODES = 4
+_HOPELESS = "Too little time was left to do the work before the deadline."
 _STEPS_BETWEEN_LANES = 32
 """Where a window keeps the device busy: a short request is rarely held up by more than one window of a long one."""
 
@@ -111,18 +112,15 @@ class Engine:
 
     def iterate(self, now: float) -> list[Message]:
         """One turn: drop who is late, start who is next, advance every row by a token."""
+        self.stats.clock.start()
         self._scheduler.turn(now)
-        messages = [
-            self._shed(request_id, "The deadline passed before the work was done.")
-            for request_id in self._scheduler.late(now)
-        ]
+        messages = self._shed(self._scheduler.late(now), "The deadline passed before the work was done.")
         self.seats.turn(now)
         messages += self._listen(now)
-        messages += [
-            self._shed(request_id, "Too little time was left to do the work before the deadline.")
-            for request_id in self._scheduler.hopeless(now)
-        ]
+        messages += self._shed(self._scheduler.hopeless(now), _HOPELESS)
+        self.stats.clock.lap("hear")
         messages += self._enter(self._admitted(), now)
+        self.stats.clock.lap("encode")
         while (group := self._intake.arrived()) is not None:
             messages += self._begin(group, now)
         self._scheduler.stepped()
@@ -135,6 +133,7 @@ class Engine:
                 messages += self._feed(seat.job, seat.lane, result, now)
             except Exception as error:
                 messages.append(self._broke(seat.job, fault_of(error, self._device)))
+        self.stats.clock.lap("decode")
         return messages
 
     def _admitted(self) -> list[str]:
@@ -253,7 +252,8 @@ class Engine:
         self.cancel(job.request_id)
         return failed(job.request_id, fault)
 
-    def _shed(self, request_id: str, message: str) -> Message:
-        """A request ends because of its deadline."""
-        self.cancel(request_id)
-        return Failed(request_id, "deadline_exceeded", message)
+    def _shed(self, request_ids: list[str], message: str) -> list[Message]:
+        """Requests end because of their deadlines."""
+        for request_id in request_ids:
+            self.cancel(request_id)
+        return [Failed(request_id, "deadline_exceeded", message) for request_id in request_ids]

@@ -5,6 +5,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.http.worker_metrics import WorkerCollector
+from service.worker.stats import STAGES
 from tests.fakes import FakeAudioPool, FakeWorkerPool, script
 from tests.serving import client, form, in_loop, make_app, real_service, request_head, wait_until
 from tests.sounds import float_wav, speechlike
@@ -29,6 +30,7 @@ PROMISED = {
     "whisper_cancellations": "counter",
     "whisper_worker_up": "gauge",
     "whisper_worker_restarts": "counter",
+    "whisper_worker_busy_seconds": "counter",
     "whisper_worker_last_progress_timestamp_seconds": "gauge",
     "whisper_device_memory_bytes": "gauge",
     "whisper_out_of_memory": "counter",
@@ -85,6 +87,7 @@ async def test_every_promised_metric_is_on_the_one_page():
     assert samples["whisper_rejections_total", (("reason", "invalid_value"),)] == 1.0
     assert samples["whisper_time_to_first_segment_seconds_count", ()] == 1.0
     assert samples["whisper_fallbacks_total", (("device", "cpu"), ("reason", "compression_ratio"))] == 2.0
+    assert samples["whisper_worker_busy_seconds_total", (*CPU, ("stage", "encode"))] == 2.5
     assert samples["whisper_batch_rows_sum", (("device", "cpu"),)] == 13.0
     assert samples["whisper_batch_rows_bucket", (("device", "cpu"), ("le", "2.0"))] == 5.0
     assert samples["whisper_batch_rows_count", (("device", "cpu"),)] == 7.0
@@ -177,6 +180,7 @@ def test_every_metric_moves_with_real_processes(checkpoint):
         "language": "en",
     }
     easy = {"temperature": "0", "logprob_threshold": "", "language": "de", "task": "translate"}
+    began = time.monotonic()
     with real_service(checkpoint) as server:
         assert server.post(float_wav(speechlike(5.0)), data=silent).status_code == 200
         assert server.post(float_wav(speechlike(40.0)), data=hard).status_code == 200
@@ -200,6 +204,9 @@ def test_every_metric_moves_with_real_processes(checkpoint):
         worked_off = {key: value for key, value in samples.items() if key[0] == "whisper_audio_seconds_total"}
         assert sorted(worked_off.values()) == pytest.approx([3.0, 45.0], abs=0.1)
         assert samples["whisper_batch_rows_sum", CPU] >= samples["whisper_decode_steps_total", CPU]
+        spent = {stage: samples["whisper_worker_busy_seconds_total", (*CPU, ("stage", stage))] for stage in STAGES}
+        assert all(spent.values())
+        assert sum(spent.values()) < time.monotonic() - began
         resident = samples["whisper_device_memory_bytes", (("device", "cpu"), ("kind", "resident"))]
         assert 50e6 < resident < 4e9
         assert samples["whisper_worker_last_progress_timestamp_seconds", CPU] == pytest.approx(time.time(), abs=30)

@@ -16,6 +16,8 @@ from service.wire.messages import (
     decode,
     encode,
 )
+from service.worker.job import Job
+from service.worker.stats import StageClock
 from tests import tiny
 from tests.engines import alone, answer_of, make_engine, request_of, run, submit
 from tests.graphs import Again, capture_steps, choose_on_device
@@ -44,6 +46,31 @@ def test_requests_share_steps_and_each_gets_what_the_library_gives(model, togeth
         assert [(s.id, s.start, s.end) for s in segments] == [(s.id, s.start, s.end) for s in expected.segments]
         assert (finished.text, finished.language) == (expected.text, "en")
     assert engine.stats.audio_seconds == pytest.approx(sum(sizes.values()))
+
+
+def test_time_is_told_by_what_it_was_spent_on(model, monkeypatch) -> None:
+    engine, now = make_engine(model), [0.0]
+    engine.stats.clock = StageClock(lambda: now[0])
+
+    def at_a_cost(method, cost):
+        def done(*given):
+            now[0] += cost
+            return method(*given)
+
+        return done
+
+    monkeypatch.setattr(Job, "listen", at_a_cost(Job.listen, 100.0))
+    monkeypatch.setattr(engine.batch, "encode", at_a_cost(engine.batch.encode, 10.0))
+    monkeypatch.setattr(engine.batch, "step", at_a_cost(engine.batch.step, 1.0))
+    submit(engine, request_of("a", 65.0))
+    turns = 0
+    while engine.busy:
+        engine.iterate(1.0)
+        now[0] += 1000.0  # what lies between turns is nobody's
+        turns += 1
+    assert engine.stats.encodes > 2
+    spent = {"hear": 100.0 * engine.stats.heard, "encode": 10.0 * engine.stats.encodes, "decode": 1.0 * turns}
+    assert engine.stats.clock.seconds == spent
 
 
 def test_words_cross_the_pipe_and_only_those_asked_for(model) -> None:
