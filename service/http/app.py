@@ -38,6 +38,7 @@ from service.http.openapi import (
     OPENAI_TRANSLATION,
     TRANSCRIBE,
     describe_keys,
+    operation_id,
 )
 from service.http.status import Status
 from service.http.tracing import Tracing, open_tracing
@@ -105,6 +106,7 @@ def _framework(settings: Settings, tracing: Tracing) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
         servers=[{"url": "./"}],  # beside the document, wherever a proxy has put that
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
         exception_handlers={HTTPException: _http_error, RequestValidationError: _validation_error},
     )
 

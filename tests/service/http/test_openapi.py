@@ -2,6 +2,7 @@ import asyncio
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
 from typing import get_args
 
 from jsonschema import Draft202012Validator
@@ -13,7 +14,7 @@ from service.http.openai_audio import OPENAI_FIELDS, openai_response, parse_open
 from service.http.openapi import DETECT_LANGUAGE, ERRORS, OPENAI_TRANSCRIPTION, OPENAI_TRANSLATION, TRANSCRIBE
 from service.http.schemas import parse_transcribe
 from tests.fakes import BASE_MODEL, FakeWorkerPool, script, segment
-from tests.serving import client, in_loop, lifespan, make_app
+from tests.serving import check_error_body, client, in_loop, lifespan, make_app
 
 
 def schema_of(operation: dict, media_type: str = "application/json") -> dict:
@@ -49,6 +50,53 @@ async def test_the_document_says_what_the_answers_are():
     check(good.json(), schema_of(TRANSCRIBE))
     check(language.json(), schema_of(DETECT_LANGUAGE))
     check(bad.json(), ERRORS[400]["content"]["application/json"]["schema"])
+
+
+def parts(schema: object, path: str = "") -> Iterator[tuple[str, dict]]:
+    """Every property of a schema, and of those within, by its path."""
+    if isinstance(schema, dict):
+        for name, one in schema.get("properties", {}).items():
+            yield f"{path}.{name}", one
+            yield from parts(one, f"{path}.{name}")
+        for one in (schema.get("items"), *schema.get("anyOf", ())):
+            yield from parts(one, f"{path}[]")
+
+
+def contents(document: dict) -> Iterator[tuple[str, dict]]:
+    """Every form and answer of the document, by where it stands there."""
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for status, one in {"form": operation.get("requestBody", {}), **operation["responses"]}.items():
+                for kind, content in one.get("content", {}).items():
+                    yield f"{method} {path} {status} {kind}", content
+
+
+def test_the_document_explains_every_field_of_every_form_and_answer():
+    document = make_app(docs=True)[0].openapi()
+    found = {f"{where} {path}": one for where, content in contents(document) for path, one in parts(content["schema"])}
+    assert len(found) > 300
+    assert [path for path, one in found.items() if "description" not in one and "properties" not in one] == []
+
+
+def test_the_document_shows_answers_that_keep_to_their_schemas():
+    shown = {where: one for where, one in contents(make_app(docs=True)[0].openapi()) if "example" in one}
+    for one in shown.values():
+        Draft202012Validator(one["schema"]).validate(one["example"])
+    kinds = ("200 application/json", "200 text/plain", "200 text/vtt", "400 application/json", "413 application/json")
+    assert {f"post /v1/transcribe {kind}" for kind in kinds} <= shown.keys()
+    assert check_error_body(shown["post /v1/audio/translations 404 application/json"]["example"])["param"] == "model"
+
+
+def test_the_document_says_that_one_may_come_again():
+    for status, answer in ERRORS.items():
+        assert ("Retry-After" in answer.get("headers", {})) == (status in (429, 503))
+
+
+def test_programs_made_from_the_document_have_names_that_people_would_choose():
+    document = make_app(docs=True)[0].openapi()
+    names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(set(names)) == len(names)
+    assert {"transcribe", "detect_language", "openai_transcription", "readyz"} <= set(names)
 
 
 def test_the_document_says_which_events_a_stream_has():
