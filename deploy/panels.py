@@ -54,9 +54,9 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Latency",
-            "Arrival to the last byte of a transcription.",
+            "Arrival to the last byte of a transcription; refusals are fast, and no part of it.",
             "s",
-            quantiles("whisper_request_duration_seconds", _TRANSCRIPTIONS),
+            quantiles("whisper_request_duration_seconds", f'{_TRANSCRIPTIONS}, status="200"'),
         ),
         Panel(
             "First segment",

@@ -31,7 +31,7 @@ class Metrics:
             "whisper_requests", "Requests answered.", ["endpoint", "status"], registry=self.registry
         )
         self.request_duration = self._histogram(
-            "whisper_request_duration_seconds", "Arrival to last byte.", _SECONDS, ["endpoint"]
+            "whisper_request_duration_seconds", "Arrival to last byte.", _SECONDS, ["endpoint", "status"]
         )
         self.in_flight = Gauge("whisper_in_flight_requests", "Requests being answered.", registry=self.registry)
         self.rejections = Counter(

@@ -167,7 +167,7 @@ class RequestMiddleware:
     def _record(self, context: RequestContext, exchange: Exchange, trace: Trace) -> None:
         seconds, status = time.monotonic() - context.arrival, exchange.status
         self._metrics.requests.labels(context.endpoint, str(status)).inc()
-        self._metrics.request_duration.labels(context.endpoint).observe(seconds)
+        self._metrics.request_duration.labels(context.endpoint, str(status)).observe(seconds)
         known: dict[str, Any] = {"request_id": context.request_id, "key_id": context.key_id, "code": context.code}
         trace.end(status=status, notes={**known, "stage": context.stage, **context.notes}, stages=context.stages)
         level = logging.DEBUG if context.endpoint in OPEN_PATHS else logging.INFO

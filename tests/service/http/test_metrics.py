@@ -82,6 +82,8 @@ async def test_every_promised_metric_is_on_the_one_page():
     assert (build.labels["compute_type"], build.labels["decoder"], build.value) == ("float32", "torch", 1.0)
     transcribed = (("endpoint", "/v1/transcribe"), ("status", "200"))
     assert samples["whisper_requests_total", transcribed] == 1.0
+    refused = (("endpoint", "/v1/transcribe"), ("status", "400"))
+    assert [samples["whisper_request_duration_seconds_count", of] for of in (transcribed, refused)] == [1.0, 1.0]
     by_language = (("language", "en"), ("model", "base"), ("task", "transcribe"))
     assert samples["whisper_audio_seconds_total", by_language] == 4.0
     assert samples["whisper_rejections_total", (("reason", "invalid_value"),)] == 1.0
