@@ -14,6 +14,7 @@ from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -76,6 +77,7 @@ def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Worker
         metrics=metrics,
     )
     _add_routes(app, endpoints, Status(lifecycle, worker_pool, metrics))
+    metrics.expect(route.path for route in app.routes if isinstance(route, APIRoute) and route.methods == {"POST"})
     if settings.docs_enabled:
         add_documentation(app)
     if settings.api_keys and settings.docs_enabled:

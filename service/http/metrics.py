@@ -4,7 +4,7 @@ Everything that a worker counts is in `service.http.worker_metrics`, on the same
 sets: routes, status codes, codes of `service.errors`, stages, tasks, languages of the model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -18,6 +18,8 @@ from service.ports import AudioDecoder, Workers
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 5, 7.5, 10, 15, 20, 30, 60, 120, 300, 900)
 _AUDIO_SECONDS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+_WATCHED = ("200", "500", "503", "504")
+"""Statuses of which alerts and the dashboard take rates."""
 _FACTORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
@@ -63,6 +65,12 @@ class Metrics:
         self, name: str, text: str, buckets: tuple[float, ...], labels: list[str] | None = None
     ) -> Histogram:
         return Histogram(name, text, labels or [], buckets=buckets, registry=self.registry)
+
+    def expect(self, endpoints: Iterable[str]) -> None:
+        """Count from zero on what alerts watch of these: a counter that is born with a value did not grow to them."""
+        for endpoint in endpoints:
+            for status in _WATCHED:
+                self.requests.labels(endpoint, status)
 
     def watch(
         self, admission: Admission, lifecycle: Lifecycle, audio_pool: AudioDecoder, worker_pool: Workers

@@ -98,6 +98,16 @@ async def test_every_promised_metric_is_on_the_one_page():
 
 
 @in_loop
+async def test_what_alerts_watch_is_counted_from_zero_on():
+    app, _, _ = make_app()
+    async with client(app) as c:
+        _, samples = parse((await c.get("/metrics")).text)
+    for path in ("transcribe", "detect-language", "audio/transcriptions", "audio/translations"):
+        for status in ("200", "500", "503", "504"):
+            assert samples["whisper_requests_total", (("endpoint", f"/v1/{path}"), ("status", status))] == 0.0
+
+
+@in_loop
 async def test_reading_the_metrics_is_no_request():
     app, _, _ = make_app()
     async with client(app) as c:
