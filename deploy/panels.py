@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 _TRANSCRIPTIONS = 'endpoint=~"/v1/(transcribe|audio/(transcriptions|translations))"'
 _WORK = 'endpoint=~"/v1/(transcribe|detect-language|audio/(transcriptions|translations))"'
+_IS_OURS = 'job="whisper"'
+"""Others have metrics of such names too."""
+_HTTP = 'sum by (instance) ({}{{instance=~"$instance", job="whisper"}})'
 _REPLICAS = '{proxy="replicas"}'
 
 
@@ -182,11 +185,21 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Memory",
-            "Of each worker by kind; uploads in memory.",
+            "Of each worker by kind; uploads in memory; the process that answers.",
             "bytes",
             {
                 "{{instance}} {{device}} {{kind}}": gauge("whisper_device_memory_bytes", "instance, device, kind"),
                 "uploads {{instance}}": gauge("whisper_queue_upload_bytes"),
+                "HTTP process {{instance}}": _HTTP.format("process_resident_memory_bytes"),
+            },
+        ),
+        Panel(
+            "HTTP process",
+            "Of the process that answers: its share of one processor, and of the file descriptors that it may have.",
+            "percentunit",
+            {
+                "processor {{instance}}": rate("process_cpu_seconds_total", "instance", _IS_OURS),
+                "descriptors {{instance}}": f"{_HTTP.format('process_open_fds')} / {_HTTP.format('process_max_fds')}",
             },
         ),
         Panel(

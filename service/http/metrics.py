@@ -1,12 +1,21 @@
 """What the HTTP process measures, in one registry per application, with bounded labels only.
 
-Everything that a worker counts is in `service.http.worker_metrics`, on the same page. Labels take values from fixed
+Everything that a worker counts is in `service.http.worker_metrics`, on the same page, and beside it the usual
+`process_...` of this process alone: processor, memory, descriptors. Labels take values from fixed
 sets: routes, status codes, codes of `service.errors`, stages, tasks, languages of the model.
 """
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from service.http.admission import Admission
@@ -29,6 +38,7 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the page
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.requests = Counter(
             "whisper_requests", "Requests answered.", ["endpoint", "status"], registry=self.registry
         )

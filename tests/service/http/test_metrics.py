@@ -75,7 +75,7 @@ async def test_every_promised_metric_is_on_the_one_page():
     families, samples = parse(answer.text)
     assert {name: families[name].type for name in PROMISED if name in families} == PROMISED
     for family in families.values():
-        assert family.name.startswith("whisper_")
+        assert family.name.startswith(("whisper_", "process_"))
         assert family.documentation
         assert all(set(sample.labels) <= LABELS for sample in family.samples)
     (build,) = families["whisper_build_info"].samples
@@ -95,6 +95,7 @@ async def test_every_promised_metric_is_on_the_one_page():
     assert samples["whisper_batch_rows_count", (("device", "cpu"),)] == 7.0
     for name in ("whisper_queue_requests", "whisper_queue_audio_seconds", "whisper_in_flight_requests"):
         assert samples[name, ()] == 0.0
+    assert 0 < samples["process_open_fds", ()] < samples["process_max_fds", ()]
 
 
 @in_loop
