@@ -63,8 +63,8 @@ _TRANSCRIPTION_ONLY: Mapping[str, Field] = {
         name: Field(
             "timestamps",
             _granularities,
-            "Which times `verbose_json` has; needs that format. May come twice.",
-            {"type": "array", "items": {"type": "string", "enum": list(_GRANULARITIES)}, "default": ["segment"]},
+            "Which times `verbose_json` has, `segment` where nothing is said; needs that format. May come twice.",
+            {"type": "array", "items": {"type": "string", "enum": list(_GRANULARITIES)}},
         )
         for name in _LISTS
     },

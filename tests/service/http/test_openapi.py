@@ -160,6 +160,14 @@ def test_documented_defaults_are_the_real_ones():
     assert len(defaults) >= 9
 
 
+def test_documented_defaults_of_the_hosted_form_may_be_sent_as_the_page_sends_them():
+    said = {name: of.schema["default"] for name, of in OPENAI_FIELDS["transcribe"].items() if "default" in of.schema}
+    defaults = {name: ",".join(one) if isinstance(one, list) else str(one).lower() for name, one in said.items()}
+    plain = {"model": "base"}
+    assert parse_openai(defaults | plain, BASE_MODEL, "transcribe") == parse_openai(plain, BASE_MODEL, "transcribe")
+    assert len(defaults) >= 9
+
+
 def test_the_document_takes_none_where_the_form_does():
     form = TRANSCRIBE["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     values = (0.5, -0.5, "none", "some", "")
