@@ -9,7 +9,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -66,6 +66,7 @@ def _load(args: argparse.Namespace) -> Transcriber:
         args.cross_kv,
         cross_attention=args.cross_attention,
         cuda_graphs=args.cuda_graphs,
+        download_dir=args.download_dir,
         show_progress=not args.quiet,
     )
 
@@ -75,27 +76,33 @@ def _hear_all(transcriber: Transcriber, args: argparse.Namespace) -> int:
     failed = 0
     for file in args.files:
         try:
-            content, skipped = _hear(transcriber, args, file)
+            texts, skipped = _hear(transcriber, args, file)
             if args.output_dir is not None:
-                extension = "txt" if args.format == "text" else args.format
-                (args.output_dir / f"{file.stem}.{extension}").write_text(content, encoding="utf-8")
+                _write(texts, args.output_dir, file.stem)
         except (WhisperError, OSError) as error:
             print(f"{file}: {error}", file=sys.stderr)
             failed += 1
             continue
         for one in skipped:
             print(f"{file}: {one.start:.1f} to {one.end:.1f} s: {SKIP_REASONS[one.reason]}", file=sys.stderr)
-        if args.output_dir is None and not _print(content):
+        if args.output_dir is None and not all(_print(text) for text in texts.values()):
             return 1
     return 1 if failed else 0
 
 
-def _hear(transcriber: Transcriber, args: argparse.Namespace, file: Path) -> tuple[str, Sequence[Skipped]]:
-    """What is written of a file, and what that does not say of what was skipped."""
+def _hear(transcriber: Transcriber, args: argparse.Namespace, file: Path) -> tuple[dict[str, str], Sequence[Skipped]]:
+    """What is written of a file, by format, and what that does not say of what was skipped."""
     if args.task == DETECT:
-        return LANGUAGE_WRITERS[args.format](transcriber.detect_language(file)), ()
+        heard = transcriber.detect_language(file)
+        return {name: LANGUAGE_WRITERS[name](heard) for name in args.formats}, ()
     result = _transcribe(transcriber, args, file)
-    return formats.WRITERS[args.format](result, args.layout), () if args.format == "json" else result.warnings
+    texts = {name: formats.WRITERS[name](result, args.layout) for name in args.formats}
+    return texts, () if "json" in texts else result.warnings
+
+
+def _write(texts: Mapping[str, str], folder: Path, name: str) -> None:
+    for form, text in texts.items():
+        (folder / f"{name}.{'txt' if form == 'text' else form}").write_text(text, encoding="utf-8")
 
 
 def _transcribe(transcriber: Transcriber, args: argparse.Namespace, file: Path) -> Transcription:

@@ -5,6 +5,7 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The arguments, checked as far as argparse can."""
     parser = argparse.ArgumentParser(prog="python -m model", description="Transcribe recordings with Whisper.")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio, or video with a sound track")
-    parser.add_argument("--model", default="base", help=f"{', '.join(DIMENSIONS)}, a .pt file or a folder")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
-    parser.add_argument("--compute-type", default="auto", help="auto, int8, float32, float16 or bfloat16")
-    parser.add_argument("--encoder-context", default="auto", help="auto, full or short")
-    parser.add_argument(
-        "--cross-kv", default="auto", help="auto, int8 or fp8: how the audio's keys and values are kept"
-    )
-    parser.add_argument("--cross-attention", default="auto", help="on a GPU: auto, torch or triton")
-    parser.add_argument("--cuda-graphs", default="auto", help="on a GPU, replay captured steps: auto, true or false")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is torch's choice")
+    _add_model_options(parser)
     parser.add_argument(
         "--task", default="transcribe", choices=("transcribe", "translate", DETECT), help=f"{DETECT}: text or json"
     )
@@ -66,9 +58,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clip-timestamps", type=_numbers, default=(), metavar="START,END,...", help="in seconds")
     _add_window_options(parser)
     _add_word_options(parser)
-    parser.add_argument("--format", default="text", choices=tuple(formats.WRITERS), help="what to write")
-    parser.add_argument("--output-dir", type=Path, help="write one file per recording here, not to standard output")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_output_options(parser)
     args = parser.parse_args(arguments)
     _check(args, parser)
     return args
@@ -83,9 +73,11 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             max_words_per_line=args.max_words_per_line,
             highlight_words=args.highlight_words,
         )
-        check_format(args.layout, args.format)
+        _check_formats(args.layout, args.formats)
     except OptionError as error:
         parser.error(str(error))
+    if len(args.formats) > 1 and args.output_dir is None:
+        parser.error("--format with several forms needs --output-dir")
     if args.task == DETECT:
         _check_detection(args, parser)
     if args.threads < 0:
@@ -95,14 +87,41 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         parser.error(f"--output-dir would have several files of one name, of {', '.join(twice)}")
 
 
+def _check_formats(layout: Layout, names: Sequence[str]) -> None:
+    """`OptionError` for a layout that means nothing in any of these formats."""
+    for number, name in enumerate(names, 1):
+        try:
+            check_format(layout, name)
+        except OptionError:
+            if number == len(names):
+                raise
+        else:
+            return
+
+
 def _check_detection(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuse what means nothing where nothing is transcribed."""
-    if args.format not in LANGUAGE_WRITERS:
-        parser.error(f"--task {DETECT} writes {' or '.join(LANGUAGE_WRITERS)}, not {args.format}")
+    for name in args.formats:
+        if name not in LANGUAGE_WRITERS:
+            parser.error(f"--task {DETECT} writes {' or '.join(LANGUAGE_WRITERS)}, not {name}")
     plain = TranscribeOptions()
     given = [name for name, value in options_of(args).items() if name != "task" and value != getattr(plain, name)]
     if given:
         parser.error(f"--task {DETECT} transcribes nothing, and takes no {', '.join(given)}")
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="base", help=f"{', '.join(DIMENSIONS)}, a .pt file or a folder")
+    parser.add_argument("--download-dir", type=Path, help="folder for downloaded weights; left out, the user's cache")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
+    parser.add_argument("--compute-type", default="auto", help="auto, int8, float32, float16 or bfloat16")
+    parser.add_argument("--encoder-context", default="auto", help="auto, full or short")
+    parser.add_argument(
+        "--cross-kv", default="auto", help="auto, int8 or fp8: how the audio's keys and values are kept"
+    )
+    parser.add_argument("--cross-attention", default="auto", help="on a GPU: auto, torch or triton")
+    parser.add_argument("--cuda-graphs", default="auto", help="on a GPU, replay captured steps: auto, true or false")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 is torch's choice")
 
 
 def _add_word_options(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +158,21 @@ def _add_window_options(parser: argparse.ArgumentParser) -> None:
         windows.add_argument(name, type=_number, metavar="X", help=meaning)
 
 
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join(formats.WRITERS)
+    parser.add_argument(
+        "--format",
+        dest="formats",
+        type=_formats,
+        default=("text",),
+        help=f"what to write: {names}; several with commas, or all, go to --output-dir",
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, help="write files of the recordings' names here, not to standard output"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """What is asked of each recording, as `TranscribeOptions` names it."""
     given = {name: value for name in _WHERE_GIVEN if (value := getattr(args, name)) is not None}
@@ -166,6 +200,13 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
         "suppress_blank": not args.no_suppress_blank,
         **{name: None if value == "none" else value for name, value in given.items()},
     }
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    names = tuple(formats.WRITERS) if text == "all" else tuple(dict.fromkeys(text.split(",")))
+    if not set(names) <= formats.WRITERS.keys():
+        raise argparse.ArgumentTypeError(f"must be of {', '.join(formats.WRITERS)} with commas between them, or all")
+    return names
 
 
 def _language(text: str) -> str | None:

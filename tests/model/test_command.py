@@ -61,6 +61,38 @@ def test_each_file_has_its_text_and_one_that_fails_is_named(tmp_path, monkeypatc
     assert str(broken) in capsys.readouterr().err
 
 
+def test_one_hearing_is_written_in_as_many_forms_as_are_asked_for(tmp_path, capsys, stub) -> None:
+    out, heard = tmp_path / "out", []
+    hear = _Stub.transcribe
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Stub, "transcribe", lambda *at, **of: heard.append(at) or hear(*at, **of))
+        asked = [_sound(tmp_path / "a.wav"), "--output-dir", str(out)]
+        assert main([*asked, "--format", "srt,json,srt", "--max-line-width", "42"]) == 0
+        assert sorted(path.name for path in out.iterdir()) == ["a.json", "a.srt"]
+        assert main([*asked, "--format", "all"]) == 0
+    assert len(heard) == 2
+    written = {path.suffix: path.read_text() for path in out.iterdir()}
+    assert written.keys() == {".txt", ".json", ".srt", ".vtt", ".tsv"}
+    assert written[".txt"] == "그는 café\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (("--format", "srt,json"), "needs --output-dir"),
+        (("--format", "all"), "needs --output-dir"),
+        (("--format", "doc"), "with commas between them, or all"),
+        (("--format", "srt,,"), "with commas between them, or all"),
+        (("--format", "text,json", "--max-line-width", "42", "--output-dir", "x"), "not for json"),
+    ],
+)
+def test_forms_that_cannot_be_written_are_refused(capsys, asked, told) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse(["a.wav", *asked])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(f"{told}\n")
+
+
 def test_files_of_one_name_are_not_written_over_each_other(tmp_path, capsys) -> None:
     files = [_sound(tmp_path / "x" / "talk.flac"), _sound(tmp_path / "y" / "talk.wav"), _sound(tmp_path / "b.wav")]
     assert parse(files).output_dir is None
@@ -272,6 +304,7 @@ def test_a_download_shows_its_progress(monkeypatch, capsys, quiet) -> None:
         raise WeightsError("not there")
 
     monkeypatch.setattr("model.__main__.load", load)
-    assert main(["a.wav", *(["--quiet"] if quiet else [])]) == 2
+    assert main(["a.wav", "--download-dir", "weights", *(["--quiet"] if quiet else [])]) == 2
     assert asked["show_progress"] is not quiet
+    assert asked["download_dir"] == Path("weights")
     assert capsys.readouterr().err == "not there\n"
