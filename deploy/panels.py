@@ -47,7 +47,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Requests",
             "Answers a second, by endpoint and status.",
             "reqps",
-            {"{{endpoint}} {{status}}": rate("whisper_requests_total", "endpoint, status", _WORK)},
+            {"{{endpoint}} {{status}}": f"{rate('whisper_requests_total', 'endpoint, status', _WORK)} > 0"},
         ),
         Panel(
             "Errors and refusals",
