@@ -3,21 +3,17 @@
 Names carry units, types carry bounds, a description says what changes. The README's table is made of them.
 """
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from model.options import MAX_WIDTH
+from service import setting_values
 
 PREFIX = "WHISPER_"
 _MIB = 1024 * 1024
-_DEVICE = re.compile(r"cpu|cuda:(0|[1-9]\d{0,2})")
-_KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]{8,512}")
-_MAX_KEYS = 1000
 
 
 class SettingsError(Exception):
@@ -32,7 +28,12 @@ class Settings(BaseSettings):
     model: str = Field(
         default="base", min_length=1, max_length=4096, description="Name of a published size, or a path."
     )
-    devices: Annotated[tuple[str, ...], NoDecode] = Field(
+    model_aliases: Annotated[tuple[str, ...], NoDecode, BeforeValidator(setting_values.model_aliases)] = Field(
+        default=(),
+        description="Comma list of names by which OpenAI's clients may ask for the model too, beside its own and "
+        "`whisper-1`: those of programs that let nobody choose.",
+    )
+    devices: Annotated[tuple[str, ...], NoDecode, BeforeValidator(setting_values.devices)] = Field(
         default=("auto",),
         description="`auto`, or a comma list of `cpu`, `cuda:0`, ...; one worker process each, a GPU may come twice.",
     )
@@ -167,7 +168,7 @@ class Settings(BaseSettings):
         default=30.0, gt=0, le=3600, description="After SIGTERM, time until the process is gone."
     )
 
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(setting_values.api_keys)] = Field(
         default=(), description="Comma list of keys, one of which a request must bring; empty leaves the service open."
     )
     docs: bool | None = Field(
@@ -175,7 +176,7 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one and logs it.")
-    trace_endpoint: str = Field(
+    trace_endpoint: Annotated[str, AfterValidator(setting_values.trace_endpoint)] = Field(
         default="",
         max_length=2048,
         description="OTLP/HTTP address for OpenTelemetry spans, `http://collector:4318/v1/traces`; empty is none.",
@@ -186,42 +187,6 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line shown."
     )
-
-    @field_validator("devices", mode="before")
-    @classmethod
-    def _split_devices(cls, value: Any) -> Any:
-        devices = _split(value)
-        if devices != ("auto",) and not all(isinstance(d, str) and _DEVICE.fullmatch(d) for d in devices):
-            raise ValueError("must be 'auto' or a comma list of 'cpu', 'cuda:0', 'cuda:1', ...")
-        if not devices or devices.count("cpu") > 1:
-            raise ValueError("must name at least one device, and the CPU once")
-        return devices
-
-    @field_validator("api_keys", mode="before")
-    @classmethod
-    def _split_keys(cls, value: Any) -> Any:
-        keys = _split(value)
-        if value and not keys:
-            raise ValueError("holds no key")
-        if isinstance(value, str) and re.fullmatch(r"\s*(['\"]).*\1\s*", value):
-            raise ValueError("is in quotes, which would be part of the keys")
-        if len(keys) > _MAX_KEYS:
-            raise ValueError(f"must hold at most {_MAX_KEYS} keys")
-        if not all(isinstance(key, SecretStr) or _KEY.fullmatch(key) for key in keys):
-            raise ValueError("every key must be 8 to 512 visible ASCII characters without a comma")
-        return keys
-
-    @field_validator("trace_endpoint")
-    @classmethod
-    def _check_endpoint(cls, value: str) -> str:
-        try:
-            urlsplit(value).port  # noqa: B018  reading it is what tells
-            valid = re.fullmatch(r"(https?://[^\s/?#:]\S*)?", value)
-        except ValueError:
-            valid = None
-        if not valid:
-            raise ValueError("must be an address of the form http://collector:4318/v1/traces")
-        return value
 
     @model_validator(mode="after")
     def _check_together(self) -> "Settings":
@@ -252,9 +217,3 @@ class Settings(BaseSettings):
     def docs_enabled(self) -> bool:
         """Whether `/docs` and `/openapi.json` exist."""
         return not self.api_keys if self.docs is None else self.docs
-
-
-def _split(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, str):
-        return tuple(part for part in (part.strip() for part in value.split(",")) if part)
-    return tuple(value)

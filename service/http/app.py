@@ -76,7 +76,7 @@ def create_app(settings: Settings, audio_pool: AudioDecoder, worker_pool: Worker
         lifecycle=lifecycle,
         metrics=metrics,
     )
-    _add_routes(app, endpoints, Status(lifecycle, worker_pool, metrics))
+    _add_routes(app, endpoints, Status(lifecycle, worker_pool, metrics, settings.model_aliases))
     metrics.expect(route.path for route in app.routes if isinstance(route, APIRoute) and route.methods == {"POST"})
     if settings.docs_enabled:
         add_documentation(app)

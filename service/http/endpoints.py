@@ -63,7 +63,8 @@ class Endpoints:
             bytes_per_second=settings.upload_bytes_per_second,
             grace_seconds=settings.upload_grace_seconds,
         )
-        self._timeout_seconds, self._beam_size = settings.request_timeout_seconds, settings.beam_size
+        self._timeout_seconds = settings.request_timeout_seconds
+        self._beam_size, self._aliases = settings.beam_size, settings.model_aliases
         self._jobs, self._worker_pool = jobs, worker_pool
         self._admission, self._lifecycle, self._metrics = admission, lifecycle, metrics
 
@@ -133,7 +134,7 @@ class Endpoints:
         return transcription_response(result, asked.response_format, asked.layout, timings=timings, **told)
 
     async def _openai(self, task: Task, form: Form, visit: Visit) -> Response | None:
-        asked = parse_openai(form.fields, visit.model, task, beam_size=self._beam_size)
+        asked = parse_openai(form.fields, visit.model, task, beam_size=self._beam_size, aliases=self._aliases)
         visit.context.notes["response_format"] = asked.response_format
         if asked.stream:
             events = TextEvents(asked)

@@ -7,7 +7,7 @@ is refused by name, but for what it says of itself that `whisper-1` ignores (`st
 the stream. Fields of ours that it does not know are taken too.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -43,7 +43,12 @@ def _granularities(name: str, text: str) -> frozenset[str]:
 
 
 _SHARED: Mapping[str, Field] = {
-    "model": Field("model", plain, f"Name of the served model, or `{ALIAS}`.", {"type": "string", "minLength": 1}),
+    "model": Field(
+        "model",
+        plain,
+        f"Name of the served model, `{ALIAS}`, or one of `WHISPER_MODEL_ALIASES`.",
+        {"type": "string", "minLength": 1},
+    ),
     "prompt": FIELDS["prompt"],
     "response_format": replace(
         FIELDS["response_format"],
@@ -100,10 +105,12 @@ class OpenAIForm:
     """Whether the answer is sent in pieces."""
 
 
-def parse_openai(fields: Mapping[str, str], model: ModelInfo, task: Task, *, beam_size: int = 0) -> OpenAIForm:
+def parse_openai(
+    fields: Mapping[str, str], model: ModelInfo, task: Task, *, beam_size: int = 0, aliases: Collection[str] = ()
+) -> OpenAIForm:
     """The form's fields as `model` can fulfil them; `BadRequest` or `NotFound` names the first that is wrong.
 
-    `beam_size`: that of every request, for that API has no field for it; 0 is none.
+    `beam_size`: that of every request, for that API has no field for it; 0 is none. `aliases`: see `check_model`.
     """
     known = OPENAI_FIELDS[task]
     for name in fields:
@@ -113,7 +120,7 @@ def parse_openai(fields: Mapping[str, str], model: ModelInfo, task: Task, *, bea
     values = {name: known[name].parse(name, text) for name, text in fields.items() if text}
     if "model" not in values:
         raise BadRequest("model is missing.", param="model")
-    check_model(values["model"], model)
+    check_model(values["model"], model, aliases)
     if task == "translate" and not model.can_translate:
         raise BadRequest(f"The model {model.name} cannot translate.", param="model")
     response_format = values.get("response_format", "json")
@@ -134,9 +141,9 @@ def parse_openai(fields: Mapping[str, str], model: ModelInfo, task: Task, *, bea
     return OpenAIForm(asked, response_format, granularities, stream)
 
 
-def check_model(name: str, model: ModelInfo) -> None:
-    """`NotFound` where `model` does not go by this name."""
-    if name not in (model.name, ALIAS):
+def check_model(name: str, model: ModelInfo, aliases: Collection[str] = ()) -> None:
+    """`NotFound` where `model` does not go by this name: its own, `whisper-1` or another of its `aliases`."""
+    if name not in (model.name, ALIAS, *aliases):
         message = f"No such model: here is {model.name}, which {ALIAS} stands for too."
         raise NotFound(message, param="model", code="model_not_found")
 

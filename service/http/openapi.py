@@ -133,7 +133,7 @@ MODEL: dict[str, Any] = {
             "in": "path",
             "required": True,
             "schema": {"type": "string"},
-            "description": f"Its id, or `{ALIAS}`.",
+            "description": f"Its id, `{ALIAS}`, or one of `WHISPER_MODEL_ALIASES`.",
         }
     ],
     "responses": _answers(answer_schemas.MODEL_INFO),

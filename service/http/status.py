@@ -5,6 +5,7 @@ A full queue does not make the service unready: a load balancer that took it out
 """
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import Request
@@ -22,8 +23,11 @@ from service.wire.messages import ModelInfo
 class Status:
     """Handlers, with what they look at."""
 
-    def __init__(self, lifecycle: Lifecycle, worker_pool: Workers, metrics: Metrics) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, worker_pool: Workers, metrics: Metrics, aliases: Collection[str] = ()
+    ) -> None:
         self._lifecycle, self._worker_pool, self._metrics = lifecycle, worker_pool, metrics
+        self._aliases = aliases
 
     async def livez(self, _: Request) -> Response:
         """200 while the process works; 503 asks to be restarted."""
@@ -52,7 +56,7 @@ class Status:
         model = self._worker_pool.model
         if model is None:
             raise Unavailable("The server is starting.", code="starting")
-        check_model(request.path_params["model"], model)
+        check_model(request.path_params["model"], model, self._aliases)
         return json_response(_model(model))
 
 

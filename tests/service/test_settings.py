@@ -25,7 +25,9 @@ def test_the_longest_recording_may_have_six_channels(monkeypatch):
 def test_lists_come_from_commas(monkeypatch):
     monkeypatch.setenv("WHISPER_DEVICES", "cuda:0, cuda:1")
     monkeypatch.setenv("WHISPER_API_KEYS", "first-key,second-key")
+    monkeypatch.setenv("WHISPER_MODEL_ALIASES", "gpt-4o-transcribe, openai/whisper")
     settings = load()
+    assert settings.model_aliases == ("gpt-4o-transcribe", "openai/whisper")
     assert settings.devices == ("cuda:0", "cuda:1")
     assert [key.get_secret_value() for key in settings.api_keys] == ["first-key", "second-key"]
     assert "first-key" not in repr(settings)
@@ -63,6 +65,8 @@ def test_docs_can_be_asked_for_with_keys():
         ("WHISPER_MAX_UPLOAD_BYTES", "0"),
         ("WHISPER_UPLOAD_SECONDS", "nan"),
         ("WHISPER_UPLOAD_SECONDS", "inf"),
+        ("WHISPER_MODEL_ALIASES", "two words,base"),
+        ("WHISPER_MODEL_ALIASES", ",".join(["name"] * 33)),
         ("WHISPER_API_KEYS", "short"),
         ("WHISPER_API_KEYS", "with a blank in it"),
         ("WHISPER_API_KEYS", " , "),
