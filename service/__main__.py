@@ -25,14 +25,15 @@ if __name__ == "__main__":
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 
 from service import logs
 from service.children.audio_pool import AudioPool
-from service.environment import load, unknown_variables
+from service.environment import described, load, unknown_variables
 from service.http.app import create_app
 from service.http.server import Server
 from service.ports import Workers
-from service.settings import Settings, SettingsError
+from service.settings import PREFIX, Settings, SettingsError
 
 
 def _workers(settings: Settings) -> Workers:
@@ -59,9 +60,14 @@ async def serve(settings: Settings) -> int:
     return state.lifecycle.exit_code or 0
 
 
-def main() -> int:
-    """The process; its exit status."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """The process; its exit status. There are no `arguments` but `--help`, and others are no reason to start."""
+    if arguments in (["--help"], ["-h"]):
+        print(described())
+        return 0
     try:
+        if arguments:
+            raise SettingsError(f"arguments: there are none but --help; say {PREFIX}PORT=9000 in the environment")
         settings = load()
     except SettingsError as error:
         logs.configure("info")
@@ -80,4 +86,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

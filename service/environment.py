@@ -30,6 +30,15 @@ def _describe(location: tuple[int | str, ...], message: str) -> str:
     return f"{PREFIX}{str(location[0]).upper()}: {text[:1].lower()}{text[1:]}"
 
 
+def described() -> str:
+    """Every variable with its default and what it is for."""
+    lines = ["python -m service takes no arguments. It goes by these variables of the environment:", ""]
+    for name, field in Settings.model_fields.items():
+        value = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        lines += [f"{PREFIX}{name.upper()}={'' if value is None else value}", f"    {field.description}"]
+    return "\n".join(lines)
+
+
 def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Variables that look like settings and are none, such as a misspelt name."""
     names = os.environ if environment is None else environment

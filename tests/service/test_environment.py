@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from service.environment import environment_of_children, load, unknown_variables
-from service.settings import SettingsError
+from service.settings import Settings, SettingsError
 from tests.serving import ROOT
 
 
@@ -42,16 +42,30 @@ def test_misspelt_variables_are_found():
     assert unknown_variables({"WHISPER_PROT": "1", "WHISPER_PORT": "1", "PATH": ""}) == ("WHISPER_PROT",)
 
 
-def test_a_wrong_setting_stops_the_process_with_one_log_line():
-    run = subprocess.run(
-        [sys.executable, "-m", "service"],
-        cwd=ROOT,
-        env={"PATH": "", "WHISPER_PORT": "eighty"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+def service(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "service", *arguments]
+    return subprocess.run(command, cwd=ROOT, env={"PATH": ""} | environment, capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "named"),
+    [
+        ((), {"WHISPER_PORT": "eighty"}, "WHISPER_PORT"),
+        (("--port", "9000"), {}, "arguments: there are none but --help"),
+    ],
+)
+def test_a_wrong_setting_stops_the_process_with_one_log_line(arguments, environment, named):
+    run = service(*arguments, **environment)
     assert run.returncode == 2
     assert len(run.stderr.splitlines()) == 1
-    assert "WHISPER_PORT" in run.stderr
+    assert named in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_whoever_asks_for_help_is_told_every_setting():
+    run = service("--help", WHISPER_PORT="eighty")
+    assert (run.returncode, run.stderr) == (0, "")
+    for name, field in Settings.model_fields.items():
+        assert f"\nWHISPER_{name.upper()}=" in run.stdout
+        assert str(field.description) in run.stdout
+    assert "\nWHISPER_PORT=8000\n" in run.stdout
