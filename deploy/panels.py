@@ -67,7 +67,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "s",
             quantiles("whisper_time_to_first_segment_seconds"),
         ),
-        Panel("Queue wait", "Until the first window is taken up.", "s", quantiles("whisper_queue_wait_seconds")),
+        Panel(
+            "Queue wait",
+            "Until the first window is taken up, or the request ended without one.",
+            "s",
+            quantiles("whisper_queue_wait_seconds"),
+        ),
         Panel(
             "Real-time factor",
             "Seconds of inference for a second of audio; above 1 is slower than speech.",

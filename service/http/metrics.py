@@ -66,7 +66,9 @@ class Metrics:
         self.first_segment = self._histogram(
             "whisper_time_to_first_segment_seconds", "Arrival to the first segment.", _SECONDS
         )
-        self.queue_wait = self._histogram("whisper_queue_wait_seconds", "Wait for the first window.", _SECONDS)
+        self.queue_wait = self._histogram(
+            "whisper_queue_wait_seconds", "Wait for the first window, or for nothing.", _SECONDS
+        )
         self.real_time_factor = self._histogram(
             "whisper_real_time_factor", "Inference seconds for a second of audio.", _FACTORS, ["task"]
         )
@@ -110,7 +112,6 @@ class Metrics:
         self.audio_seconds.labels(model, task, language).inc(audio_seconds)
         self.audio_duration.labels(task).observe(audio_seconds)
         self.audio_decode.observe(timings.decode_audio)
-        self.queue_wait.observe(timings.queue)
         if audio_seconds > 0:
             self.real_time_factor.labels(task).observe(timings.inference / audio_seconds)
 

@@ -168,6 +168,8 @@ class RequestMiddleware:
         seconds, status = time.monotonic() - context.arrival, exchange.status
         self._metrics.requests.labels(context.endpoint, str(status)).inc()
         self._metrics.request_duration.labels(context.endpoint, str(status)).observe(seconds)
+        if "queue_seconds" in context.notes:  # of those who left or were too late as well, who waited longest
+            self._metrics.queue_wait.observe(context.notes["queue_seconds"])
         known: dict[str, Any] = {"request_id": context.request_id, "key_id": context.key_id, "code": context.code}
         trace.end(status=status, notes={**known, "stage": context.stage, **context.notes}, stages=context.stages)
         level = logging.DEBUG if context.endpoint in OPEN_PATHS else logging.INFO

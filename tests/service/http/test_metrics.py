@@ -99,6 +99,16 @@ async def test_every_promised_metric_is_on_the_one_page():
 
 
 @in_loop
+async def test_who_waited_in_vain_waited_too():
+    app, _, _ = make_app()
+    async with client(app) as c:
+        for words in ({}, {"worker_error": "deadline"}, {"error": "invalid_audio"}):
+            await c.post("/v1/transcribe", files={"file": ("a.wav", script(**words))})
+        _, samples = parse((await c.get("/metrics")).text)
+    assert samples["whisper_queue_wait_seconds_count", ()] == 2.0
+
+
+@in_loop
 async def test_what_alerts_watch_is_counted_from_zero_on():
     app, _, _ = make_app()
     async with client(app) as c:
