@@ -115,6 +115,7 @@ def test_words_lose_nothing_of_any_bytes(values: list[int]) -> None:
     words, word_tokens = BASE.split_to_word_tokens(tokens, "zh")
     assert [token for ids in word_tokens for token in ids] == tokens
     assert "".join(words) == bytes(values).decode("utf-8", errors="replace")
+    assert all(len(word) == 1 for word in words)
 
 
 def test_words_of_half_characters_stay_together() -> None:
@@ -155,11 +156,20 @@ def test_a_vocabulary_of_too_few_or_too_many_languages_is_refused(count: int) ->
         Tokenizer(multilingual=True, num_languages=count)
 
 
+def test_a_vocabulary_may_name_one_language() -> None:
+    assert Tokenizer(multilingual=True, num_languages=1).language_codes == ("en",)
+
+
 @given(st.text())
 @settings(max_examples=200)
 def test_decoding_gives_the_text_back(text: str) -> None:
     for tokenizer in (BASE, ENGLISH):
         assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_a_text_with_more_blanks_than_a_regex_bears_is_a_text() -> None:
+    text = "a" + " " * 1_200_000 + "b" + "\n" * 70_000 + "c"
+    assert BASE.decode(BASE.encode(text)) == text
 
 
 def test_it_loads_quickly_and_needs_no_torch() -> None:
