@@ -11,6 +11,7 @@ from model.tokenizer import get_tokenizer
 from model.window import (
     DecodingResult,
     Window,
+    compression_ratio,
     ends_with_time,
     fallback_reason,
     finished_tokens,
@@ -108,3 +109,11 @@ def test_a_window_opens_with_the_end_of_its_prompt_and_with_what_is_asked(task, 
     prompt = tuple(range(300))
     wanted = (theirs.sot_prev, *prompt[-223:], *opening)
     assert initial_tokens(TOKENIZER, replace(window, prompt=prompt), "de", options) == wanted
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("text", ["", "Hello.", " na" * 90, "犬が" * 9])
+def test_the_compression_ratio_is_the_reference_s(text) -> None:
+    from whisper.utils import compression_ratio as theirs
+
+    assert compression_ratio(text) == theirs(text)
