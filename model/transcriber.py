@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -175,8 +175,10 @@ class Transcriber:
         """The result with what the detector hears in its window of `samples`, where it is doubtful or has long pauses.
 
         Some 40 ms of a CPU for 30 s of sound, and as much again where a pause is silent to it: a voice far below the
-        others is heard by itself.
+        others is heard by itself. Asked once: a result that has its speech stays as it is.
         """
+        if result.speech:
+            return result
         begin = self.tokenizer.timestamp_begin
         passed = silent_stretches(result, window, begin) if options.guards else []
         if not passed and not is_doubtful(result, options):
@@ -202,7 +204,8 @@ class Transcriber:
                     lanes[slot] = lane
                     if window.settles_language:
                         window = replace(window, language=recording.hear_language(batch.detect_language(slot)))
-                    batch.start(slot, window, settings)
+                    listen = partial(self.weigh, window=window, samples=samples, options=settings)
+                    batch.start(slot, window, settings, listen)
                 for slot, result in batch.step():
                     lane = lanes.pop(slot)
                     yield recording.feed(lane, self.weigh(result, recording.window(lane), samples, settings))

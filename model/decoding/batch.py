@@ -28,7 +28,7 @@ from model.decoding.choice import Choice
 from model.decoding.contrast import Shadows
 from model.decoding.device_choice import DeviceChoice, make_choice
 from model.decoding.inference import Inference, make_inference
-from model.decoding.ladder import SEARCH
+from model.decoding.ladder import SEARCH, Listen
 from model.decoding.opening import Opening, Start
 from model.decoding.row import Decoding, Row
 from model.decoding.rows import Rows
@@ -117,9 +117,9 @@ class DecodingBatch:
         """`detect_languages` of one window."""
         return self.detect_languages([slot])[0]
 
-    def start(self, slot: int, window: Window, options: TranscribeOptions) -> None:
+    def start(self, slot: int, window: Window, options: TranscribeOptions, listen: Listen | None = None) -> None:
         """`start_all` of one window."""
-        self.start_all([Start(slot, window, options)])
+        self.start_all([Start(slot, window, options, listen)])
 
     @torch.inference_mode()
     def start_all(self, starts: Sequence[Start]) -> None:

@@ -5,6 +5,10 @@ Says what to try next and keeps what that gave, for `model.decoding.row`; whethe
 the first rung once more, with beams. Pure, free of torch.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
 from model.guards.doubt import (
     WITNESS_TEMPERATURE,
     is_worth_heating,
@@ -13,9 +17,13 @@ from model.guards.doubt import (
     salvage,
     sure_beginning,
 )
+from model.guards.presence import is_doubtful, is_nobodys
 from model.options import TranscribeOptions
 from model.tokenizer import Tokenizer
-from model.window import SEARCH_BEAMS, SURE_LOGPROB, DecodingResult, fallback_reason, goes_round
+from model.window import SEARCH_BEAMS, SURE_LOGPROB, DecodingResult, fallback_reason, goes_round, is_silent
+
+Listen: TypeAlias = Callable[[DecodingResult], DecodingResult]
+"""Has the voice activity detector hear a window for a result of it, and gives that back with its `speech`."""
 
 SEARCH = -1
 """In the place of a rung: a text that was taken token by token is searched for again, with beams."""
@@ -31,6 +39,8 @@ class Ladder:
         """Whether the window can have a shadow, and its unsure text be searched for again."""
         self.rounds = False
         """Whether its decoder computes in 8 bits, so that its tokens are not the reference's to the last."""
+        self.listen: Listen | None = None
+        """Where there is a detector to ask."""
         self.rung = 0
         """Of the present attempt."""
         self.attempts: list[DecodingResult] = []
@@ -39,6 +49,8 @@ class Ladder:
         """What the first rung gave, where a search gave something better."""
         self.witnesses: list[DecodingResult] = []
         """What the attempts behind it gave, which only say what others hear (`model.guards.consensus`)."""
+        self._speech: tuple[float, ...] = ()
+        """What was heard in the window, where that is nobody."""
 
     @property
     def temperature(self) -> float:
@@ -100,6 +112,8 @@ class Ladder:
 
     def next_rung(self, tokenizer: Tokenizer) -> int | None:
         """What to try next: a search, a rung, a witness behind them, or nothing."""
+        if self._is_nobodys():
+            return None
         if self._is_unsure(tokenizer):
             return SEARCH
         options, rung, failed = self._options, max(self.rung, 0) + 1, self.reason is not None
@@ -110,6 +124,18 @@ class Ladder:
         if needs_witness(self.attempts, self.witnesses, options, tokenizer, failed=failed, voiced=voiced):
             return len(options.temperature) + len(self.witnesses)
         return None
+
+    def _is_nobodys(self) -> bool:
+        """Whether the first text is doubtful and nobody speaks: nothing that may be tried would be kept."""
+        if self.rung != 0 or self.listen is None or not self._options.guards:
+            return False
+        text = replace(self.attempts[0], failed=self.reason is not None)
+        if is_silent(text, self._options) or not is_doubtful(text, self._options):
+            return False
+        heard = self.listen(text)
+        if is_nobodys(heard, self._options):
+            self._speech = heard.speech
+        return bool(self._speech)
 
     def _is_unsure(self, tokenizer: Tokenizer) -> bool:
         """Whether it has said its first text, and is to be searched for another."""
@@ -122,4 +148,5 @@ class Ladder:
         if not self._options.guards:
             return self.attempts[-1]
         failed = self.reason is not None
-        return salvage(self.attempts, self.witnesses, self._options, tokenizer, failed=failed, first=self.first)
+        kept = salvage(self.attempts, self.witnesses, self._options, tokenizer, failed=failed, first=self.first)
+        return replace(kept, speech=self._speech)

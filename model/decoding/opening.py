@@ -12,6 +12,7 @@ from functools import partial
 import torch
 
 from model.decoding.inference import Inference
+from model.decoding.ladder import Listen
 from model.decoding.row import Decoding
 from model.options import TranscribeOptions
 from model.search.rules import Rules
@@ -27,6 +28,7 @@ class Start:
     slot: int
     window: Window
     options: TranscribeOptions
+    listen: Listen | None = None
 
 
 class Opening:
@@ -87,6 +89,7 @@ class Opening:
         prompt = initial_tokens(self._tokenizer, window, language, options)
         decoding = Decoding(start.slot, window, options, language, prompt)
         decoding.language_probs = probs
+        decoding.ladder.listen = start.listen
         decoding.suppressed = self._rules.suppressed(options)
         return decoding, prompt
 

@@ -6,10 +6,12 @@ The reference believes the model alone, which takes faint speech for silence and
 - `is_doubtful` says for which windows the detector is asked at all: few, so that nobody else pays;
 - `is_speech_after_all` has a window heard again that the model takes for silence and the detector for speech, this time
   as speech (`Window.voiced`). Its text stays if its witnesses (`model.guards.doubt`) have words of it too;
+- `is_nobodys` says of a doubtful window, when it has said its first text, that it will give none whatever else is
+  tried: most sounds without speech end there, where a search and four witnesses cost many times as much;
 - `reason_to_skip` says why a window gives no text: silence, or a text that is doubtful while the detector hears nobody.
 
-`model.longform.transcript` asks, with the results of `model.decoding.batch` that `Transcriber.weigh` had the detector
-hear. The figures are measured, see benchmarks/LOG.md.
+`model.longform.transcript` asks, and `model.decoding.ladder` while there is something to try, with results that
+`Transcriber.weigh` had the detector hear. The figures are measured, see benchmarks/LOG.md.
 """
 
 from typing import Literal
@@ -60,21 +62,31 @@ def reason_to_skip(
     return "no_voice" if _is_voiceless(result, options) else None
 
 
+def is_nobodys(result: DecodingResult, options: TranscribeOptions) -> bool:
+    """Whether the text of a doubtful window will be dropped, by what the detector heard, whoever confirms its words."""
+    if not result.speech or result.no_speech_prob <= _LITTLE:
+        return False
+    return max(result.speech) < _NOBODY or (_is_scarce(result) and sounds_silent(result, options))
+
+
 def _is_voiceless(result: DecodingResult, options: TranscribeOptions) -> bool:
     """Whether the window's text is to be dropped: it is doubtful, and the detector hears hardly anybody.
 
     Whispering is no voice to the detector; a text of which the witnesses have several words too is kept.
     """
-    probabilities = result.speech
-    if not probabilities or not is_doubtful(result, options):
+    if not result.speech or not is_doubtful(result, options):
         return False
     if result.confirmed >= _CONFIRMED_WORDS and result.no_speech_prob <= _LITTLE:
         return False
-    if max(probabilities) < _NOBODY:
+    if max(result.speech) < _NOBODY:
         return True
-    least = max(_LEAST_SECONDS, _LEAST_SHARE * (len(probabilities) * CHUNK_SECONDS - _FREE_SECONDS))
-    scarce = _spoken(result) * CHUNK_SECONDS < least
-    return scarce and (result.failed or sounds_silent(result, options))
+    return _is_scarce(result) and (result.failed or sounds_silent(result, options))
+
+
+def _is_scarce(result: DecodingResult) -> bool:
+    """Whether there is less speech in the window than in any in which somebody speaks."""
+    least = max(_LEAST_SECONDS, _LEAST_SHARE * (len(result.speech) * CHUNK_SECONDS - _FREE_SECONDS))
+    return _spoken(result) * CHUNK_SECONDS < least
 
 
 def _spoken(result: DecodingResult) -> int:

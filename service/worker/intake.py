@@ -6,13 +6,15 @@ done hears the languages that nobody named and starts them; gives back messages.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from model.decoding.batch import DecodingBatch
+from model.decoding.ladder import Listen
 from model.decoding.opening import Start
 from model.gpu.beside import Beside, Ticket
 from model.transcriber import Transcriber
-from model.window import Window
+from model.window import DecodingResult, Window
 from service.wire.messages import LanguageDetected, Message
 from service.worker.job import Job
 from service.worker.seats import Seat, Seats
@@ -96,11 +98,21 @@ class Intake:
                 probabilities = heard[seat.slot] or {"en": 1.0}
                 messages.append(LanguageDetected(job.request_id, str(window.language), probabilities))
             if not job.detect_only:
-                starts.append(Start(seat.slot, window, job.options))
+                starts.append(Start(seat.slot, window, job.options, self._listener(job, window)))
                 self._seats.begin(seat)
         if starts:
             self._batch.start_all(starts)
         return messages, [entry.job for _, entry in entries if entry.job.detect_only]
+
+    def _listener(self, job: Job, window: Window) -> Listen:
+        """The detector for a window in the batch. What fails there fails once more, alone, when its text is weighed."""
+
+        def listen(result: DecodingResult) -> DecodingResult:
+            with suppress(Exception):
+                return self._transcriber.weigh(result, window, job.samples, job.options)
+            return result
+
+        return listen
 
     def withdraw(self, entries: Sequence[Entry]) -> None:
         """Take windows back out, however far they came: they are to be taken again."""

@@ -36,3 +36,5 @@ def test_a_voice_far_below_its_neighbours_is_heard_in_a_pause_by_itself(clips, l
     assert sum(one > THRESHOLD for one in heard[quiet]) * CHUNK_SECONDS > 3.0
     assert heard[: quiet.start] == tuple(plain[: quiet.start])
     assert TINY.weigh(result, window, samples, replace(options, guards=False)).speech == ()
+    known = replace(result, speech=(0.5,))
+    assert TINY.weigh(known, window, samples, options) is known

@@ -7,14 +7,17 @@ import pytest
 from model.decoding.ladder import SEARCH, Ladder
 from model.dims import DIMENSIONS
 from model.guards.doubt import WITNESS_TEMPERATURE
+from model.guards.presence import reason_to_skip
 from model.options import TranscribeOptions
 from model.tokenizer import get_tokenizer
-from model.window import SEARCH_BEAMS, DecodingResult
+from model.window import SEARCH_BEAMS, DecodingResult, Window
 
 TOKENIZER = get_tokenizer(DIMENSIONS["base"])
 OPTIONS = TranscribeOptions(language="en")
 BEHIND = len(OPTIONS.temperature)
 """The first number behind the rungs."""
+WINDOW = Window(0, 0, 3000, "en")
+SILENT, SPOKEN = (0.02,) * 900, (0.9,) * 900
 
 
 def _said(text: str = " Hello.", *, logprob: float = -0.2, **fields) -> DecodingResult:
@@ -73,6 +76,38 @@ def test_four_witnesses_are_heard_of_a_doubtful_one_the_first_of_them_greedily()
     assert _tried(ladder, *texts) == [*first, *draws]
     assert ladder.witnesses == texts[2:]
     assert ladder.kept(TOKENIZER).witnesses == 5  # the greedy text is one
+
+
+@pytest.mark.parametrize("contrasts", [False, True])
+@pytest.mark.parametrize("text", [_said(logprob=-0.8), _said(" no" * 60, compression_ratio=9.0)])
+def test_where_nobody_speaks_nothing_is_tried_after_a_doubtful_text(text: DecodingResult, contrasts: bool) -> None:
+    ladder = _ladder(contrasts=contrasts)
+    ladder.listen = lambda result: replace(result, speech=SILENT)
+    text = replace(text, no_speech_prob=0.5)
+    assert _tried(ladder, text) == [(0, 0.0, None, 1)]
+    assert reason_to_skip(ladder.kept(TOKENIZER), WINDOW, OPTIONS) == "no_voice"
+
+
+@pytest.mark.parametrize(
+    ("text", "guards", "asked"),
+    [
+        (_said(logprob=-0.8), True, 1),
+        (_said(logprob=-0.8), False, 0),
+        (_said(logprob=-0.69), True, 0),
+        (_said(logprob=-0.69, no_speech_prob=0.7), True, 1),  # it would be dropped, however sure a search made it
+        (_said(logprob=-1.1, no_speech_prob=0.7), True, 0),  # silence by itself
+    ],
+)
+def test_the_detector_is_asked_once_and_of_a_doubtful_text_alone(text: DecodingResult, guards, asked) -> None:
+    heard: list[DecodingResult] = []
+    ladder = _ladder(replace(OPTIONS, guards=guards))
+    ladder.listen = lambda result: (heard.append(result), replace(result, speech=SPOKEN))[1]
+    for rung in (0, SEARCH, BEHIND):
+        ladder.rung = rung
+        ladder.note(text)
+        ladder.next_rung(TOKENIZER)
+    assert [result.text for result in heard] == ["Hello."] * asked
+    assert ladder.kept(TOKENIZER).speech == ()  # what is kept may be another text: it is weighed by itself
 
 
 def test_without_a_shadow_nothing_is_searched_and_every_witness_is_drawn() -> None:

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from model.dims import DIMENSIONS
-from model.guards.presence import is_doubtful, is_speech_after_all, reason_to_skip
+from model.guards.presence import is_doubtful, is_nobodys, is_speech_after_all, reason_to_skip
 from model.longform.recording import Recording
 from model.options import TranscribeOptions
 from model.segments import Skipped
 from model.tokenizer import get_tokenizer
-from model.window import DecodingResult, Window
+from model.window import SURE_LOGPROB, DecodingResult, Window
 
 TOKENIZER = get_tokenizer(DIMENSIONS["base"])
 BEGIN = TOKENIZER.timestamp_begin
@@ -57,6 +57,34 @@ def test_text_is_dropped_where_both_the_model_and_the_detector_doubt_it(result, 
     assert reason_to_skip(result, WINDOW, OPTIONS) == ("no_voice" if dropped else None)
     assert reason_to_skip(result, WINDOW, replace(OPTIONS, guards=False)) is None
     assert not dropped or is_doubtful(result, OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("result", "nobodys"),
+    [
+        (_result(logprob=-0.9, no_speech_prob=0.31, speech=SILENT), True),
+        (_result(logprob=-0.9, no_speech_prob=0.3, speech=SILENT), False),  # whispered, perhaps
+        (_result(logprob=-0.9, no_speech_prob=0.7, speech=DOUBTFUL), True),
+        (_result(logprob=-0.9, no_speech_prob=0.6, speech=DOUBTFUL), False),  # whether it fails is not known yet
+        (_result(failed=True, no_speech_prob=0.7, speech=SPOKEN), False),
+        (_result(failed=True, no_speech_prob=0.7, speech=WORD), False),
+        (_result(failed=True, no_speech_prob=0.7), False),  # the detector was not asked
+    ],
+)
+def test_a_window_is_nobodys_if_it_is_dropped_whatever_its_witnesses_say(result, nobodys) -> None:
+    assert is_nobodys(result, OPTIONS) is nobodys
+    confirmed = [replace(result, confirmed=count, failed=failed) for count in (0, 5) for failed in (False, True)]
+    doubtful = [one for one in confirmed if is_doubtful(one, OPTIONS)]
+    assert not nobodys or {reason_to_skip(one, WINDOW, OPTIONS) for one in doubtful} == {"no_voice"}
+
+
+@pytest.mark.weights
+def test_what_the_detector_hears_nobody_in_is_decoded_once(base, clips, monkeypatch) -> None:
+    attempts: list[DecodingResult] = []
+    monkeypatch.setattr(base.batch, "on_attempt", lambda _, result: attempts.append(result))
+    heard = base.transcribe(clips / "noise.flac", language="en", no_speech_threshold=None)
+    assert ([one.reason for one in heard.warnings], heard.text) == (["no_voice"] * len(attempts), "")
+    assert [attempt.avg_logprob < SURE_LOGPROB or attempt.compression_ratio > 2.4 for attempt in attempts] == [True]
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,28 @@ def test_what_is_done_for_one_request_alone_is_tried_again(model, monkeypatch, w
         assert [type(m) for m in messages if not isinstance(m, Started)] == [Failed]
 
 
+@pytest.mark.parametrize("fails", [1, 2, 3])
+def test_a_detector_that_fails_among_the_rows_fails_nobody_but_its_request(model, monkeypatch, fails) -> None:
+    weigh, failures = model.weigh, []
+
+    def failing(result, window, samples, options):
+        if len(samples) == 48_000 and len(failures) < fails:
+            failures.append(window)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return weigh(result, window, samples, options)
+
+    expected = {name: alone(model, seconds, 1, guards=True) for name, seconds in (("a", 3.0), ("b", 4.0))}
+    monkeypatch.setattr(model, "weigh", failing)
+    engine = make_engine(model)
+    for name, seconds in (("a", 3.0), ("b", 4.0)):
+        submit(engine, request_of(name, seconds, guards=True), 1)
+    messages = run(engine)
+    answered = "ab" if fails < 3 else "b"  # once while it is decoded, and twice when its text is weighed
+    for name in answered:
+        assert [s.tokens for s in answer_of(messages, name)[0]] == [s.tokens for s in expected[name].segments]
+    assert [m.request_id for m in messages if isinstance(m, Failed)] == [name for name in "ab" if name not in answered]
+
+
 @TOGETHER
 @pytest.mark.parametrize("name", ["encode", "step"])
 def test_a_window_that_does_not_fit_alone_fails(model, monkeypatch, name, together) -> None:
