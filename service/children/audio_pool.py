@@ -183,7 +183,7 @@ class AudioPool:
     def _outcome(self, output: int, answer: Message) -> DecodedAudio | ServiceError:
         """What the child's answer means; `OSError` if no memory is left, `ChannelClosed` if it makes no sense."""
         match answer:
-            case AudioRefused(code="no_memory"):
+            case AudioRefused() if answer.code == "no_memory":
                 raise OSError(errno.ENOSPC, answer.message)
             case AudioRefused():
                 text = "".join(filter(str.isprintable, answer.message))[:_MAX_MESSAGE_CHARACTERS]
