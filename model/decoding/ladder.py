@@ -17,10 +17,10 @@ from model.guards.doubt import (
     salvage,
     sure_beginning,
 )
-from model.guards.presence import is_doubtful, is_nobodys
+from model.guards.presence import is_nobodys, may_be_nobodys
 from model.options import TranscribeOptions
 from model.tokenizer import Tokenizer
-from model.window import SEARCH_BEAMS, SURE_LOGPROB, DecodingResult, fallback_reason, goes_round, is_silent
+from model.window import SEARCH_BEAMS, SURE_LOGPROB, DecodingResult, fallback_reason, goes_round
 
 Listen: TypeAlias = Callable[[DecodingResult], DecodingResult]
 """Has the voice activity detector hear a window for a result of it, and gives that back with its `speech`."""
@@ -130,7 +130,7 @@ class Ladder:
         if self.rung != 0 or self.listen is None or not self._options.guards:
             return False
         text = replace(self.attempts[0], failed=self.reason is not None)
-        if is_silent(text, self._options) or not is_doubtful(text, self._options):
+        if not may_be_nobodys(text, self._options):
             return False
         heard = self.listen(text)
         if is_nobodys(heard, self._options):

@@ -62,9 +62,16 @@ def reason_to_skip(
     return "no_voice" if _is_voiceless(result, options) else None
 
 
+def may_be_nobodys(result: DecodingResult, options: TranscribeOptions) -> bool:
+    """Whether `is_nobodys` can hold of a window that said this, once the detector has heard it."""
+    if result.no_speech_prob <= _LITTLE or is_silent(result, options):
+        return False
+    return is_doubtful(result, options)
+
+
 def is_nobodys(result: DecodingResult, options: TranscribeOptions) -> bool:
-    """Whether the text of a doubtful window will be dropped, by what the detector heard, whoever confirms its words."""
-    if not result.speech or result.no_speech_prob <= _LITTLE:
+    """Whether the text of a window that `may_be_nobodys` will be dropped, whoever confirms its words."""
+    if not result.speech:
         return False
     return max(result.speech) < _NOBODY or (_is_scarce(result) and sounds_silent(result, options))
 

@@ -91,9 +91,10 @@ def test_where_nobody_speaks_nothing_is_tried_after_a_doubtful_text(text: Decodi
 @pytest.mark.parametrize(
     ("text", "guards", "asked"),
     [
-        (_said(logprob=-0.8), True, 1),
-        (_said(logprob=-0.8), False, 0),
-        (_said(logprob=-0.69), True, 0),
+        (_said(logprob=-0.8, no_speech_prob=0.31), True, 1),
+        (_said(logprob=-0.8, no_speech_prob=0.31), False, 0),
+        (_said(logprob=-0.8, no_speech_prob=0.3), True, 0),  # witnesses have a say, whatever it hears
+        (_said(logprob=-0.69, no_speech_prob=0.5), True, 0),
         (_said(logprob=-0.69, no_speech_prob=0.7), True, 1),  # it would be dropped, however sure a search made it
         (_said(logprob=-1.1, no_speech_prob=0.7), True, 0),  # silence by itself
     ],

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from model.dims import DIMENSIONS
-from model.guards.presence import is_doubtful, is_nobodys, is_speech_after_all, reason_to_skip
+from model.guards.presence import is_doubtful, is_nobodys, is_speech_after_all, may_be_nobodys, reason_to_skip
 from model.longform.recording import Recording
 from model.options import TranscribeOptions
 from model.segments import Skipped
@@ -72,7 +72,7 @@ def test_text_is_dropped_where_both_the_model_and_the_detector_doubt_it(result, 
     ],
 )
 def test_a_window_is_nobodys_if_it_is_dropped_whatever_its_witnesses_say(result, nobodys) -> None:
-    assert is_nobodys(result, OPTIONS) is nobodys
+    assert (may_be_nobodys(result, OPTIONS) and is_nobodys(result, OPTIONS)) is nobodys
     confirmed = [replace(result, confirmed=count, failed=failed) for count in (0, 5) for failed in (False, True)]
     doubtful = [one for one in confirmed if is_doubtful(one, OPTIONS)]
     assert not nobodys or {reason_to_skip(one, WINDOW, OPTIONS) for one in doubtful} == {"no_voice"}
