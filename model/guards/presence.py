@@ -70,7 +70,7 @@ def may_be_nobodys(result: DecodingResult, options: TranscribeOptions) -> bool:
 
 
 def is_nobodys(result: DecodingResult, options: TranscribeOptions) -> bool:
-    """Whether the text of a window that `may_be_nobodys` will be dropped, whoever confirms its words."""
+    """Whether the detector hears too little for a doubtful text: where a window `may_be_nobodys` it is dropped."""
     if not result.speech:
         return False
     return max(result.speech) < _NOBODY or (_is_scarce(result) and sounds_silent(result, options))
@@ -85,9 +85,7 @@ def _is_voiceless(result: DecodingResult, options: TranscribeOptions) -> bool:
         return False
     if result.confirmed >= _CONFIRMED_WORDS and result.no_speech_prob <= _LITTLE:
         return False
-    if max(result.speech) < _NOBODY:
-        return True
-    return _is_scarce(result) and (result.failed or sounds_silent(result, options))
+    return is_nobodys(result, options) or (result.failed and _is_scarce(result))
 
 
 def _is_scarce(result: DecodingResult) -> bool:

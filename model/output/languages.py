@@ -1,7 +1,7 @@
 """A detected language to text and JSON: what it is, and how probable each is.
 
-Gets probabilities by code, as `Transcriber.detect_language` gives them; gives strings to the command line and the keys
-of its answer to the service.
+Gets probabilities by code, the likeliest first, as `Transcriber.detect_language` gives them; gives strings to the
+command line and the keys of its answer to the service.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,13 +29,13 @@ def language_json(language: str, probabilities: Mapping[str, float]) -> dict[str
 
 def _text(probabilities: Mapping[str, float]) -> str:
     """Code, English name and probability of the likeliest, with tabs between them."""
-    code = next(iter(ranked(probabilities)))
+    code = next(iter(probabilities))
     return f"{code}\t{LANGUAGES.get(code, code)}\t{probabilities[code]:.3f}\n"
 
 
 def _json(probabilities: Mapping[str, float]) -> str:
     """One JSON object in one line."""
-    return dump_json(language_json(next(iter(ranked(probabilities))), probabilities)) + "\n"
+    return dump_json(language_json(next(iter(probabilities)), probabilities)) + "\n"
 
 
 LANGUAGE_WRITERS: Mapping[str, Callable[[Mapping[str, float]], str]] = {"text": _text, "json": _json}

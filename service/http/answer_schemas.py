@@ -45,6 +45,7 @@ def _shares(description: str) -> dict[str, Any]:
 _REQUEST_ID = text("That of the header `X-Request-Id`: the caller's, or a new one.")
 _MODEL_NAME = text("Name of the model.")
 _CODE = "Code of the language"
+_STRETCH = {"start": number("Seconds."), "end": number("Seconds.")}
 ERROR = record(
     error=record(
         message=text("What is wrong, for people."),
@@ -57,8 +58,7 @@ ERROR = record(
 _SEGMENT = record(
     id=whole("Number of the segment, from 0."),
     seek=whole("Frame of 10 ms at which the segment's window starts."),
-    start=number("Seconds."),
-    end=number("Seconds."),
+    **_STRETCH,
     language=text(f"{_CODE} that was spoken in the segment's window."),
     text=text("What was said, with its blank before."),
     tokens=array({"type": "integer"}, "Of the text, and of its times."),
@@ -70,8 +70,7 @@ _SEGMENT = record(
 WARNINGS = array(
     record(
         reason=text(" ".join(f"`{reason}`: {meaning}." for reason, meaning in SKIP_REASONS.items())),
-        start=number("Seconds."),
-        end=number("Seconds."),
+        **_STRETCH,
     ),
     "What of the recording was skipped, and why.",
 )
@@ -79,8 +78,7 @@ _HOSTED_SEGMENT = record(**{name: one for name, one in _SEGMENT["properties"].it
 _SEGMENT["properties"]["words"] = array(
     record(
         word=text("With its blank before and its punctuation."),
-        start=number("Seconds."),
-        end=number("Seconds."),
+        **_STRETCH,
         probability=number("Mean of its tokens' probabilities."),
     ),
     "Only with `timestamps=word`.",
@@ -136,8 +134,7 @@ OPENAI_VERBOSE["properties"] |= _IF_SKIPPED | {
     "words": array(
         record(
             word=text("With its punctuation, and no blank before it."),
-            start=number("Seconds."),
-            end=number("Seconds."),
+            **_STRETCH,
         ),
         "Where they were asked for.",
     ),
