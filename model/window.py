@@ -17,8 +17,8 @@ CLEAR_CHANGE = 0.9
 """Probability from which another language than before is believed (benchmarks/LOG.md)."""
 SURE_LOGPROB = -0.7
 """From here on nobody else is asked about a text, unless something else speaks against the window."""
-SEARCH_BEAMS = 5
-"""Of a search for a better text than an unsure one: the default of the reference's command line."""
+SEARCH_BEAMS = 4
+"""Of a search for a better text than an unsure one: five, the default of the reference's command line, find none better."""
 TIMESTAMP_SECONDS = 0.02
 """What a timestamp token counts in, in every published model: 1500 positions for 30 s."""
 Place = tuple[int, int | None]

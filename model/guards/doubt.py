@@ -37,8 +37,10 @@ WITNESS_TEMPERATURE = 0.4
 """Hotter, attempts are mostly noise; colder, they are all alike."""
 _MOST = 4
 """Witnesses that are heard, unless the first one says the same as the text."""
-_UNSURE_LOGPROB = -0.42
+_UNSURE_WORDS = -0.18
 """Below it such a search finds better texts often enough to be worth it (benchmarks/LOG.md)."""
+_SURE_BESIDE = 10
+"""Certain tokens that are thought beside those of a text: the mean of a few says little of them."""
 _SURE_TOKEN = math.log(0.7)
 """Tokens at least as probable, from the first one on, are those of the text that a search finds as well."""
 
@@ -78,7 +80,15 @@ def needs_search(text: DecodingResult, options: TranscribeOptions, tokenizer: To
         return False
     if goes_round(text, options):
         return not is_said_again(text, tokenizer)
-    return text.avg_logprob < (_UNSURE_LOGPROB if rounds else SURE_LOGPROB)
+    return text.avg_logprob < SURE_LOGPROB or (rounds and _certainty(text, tokenizer) < _UNSURE_WORDS)
+
+
+def _certainty(text: DecodingResult, tokenizer: Tokenizer) -> float:
+    """The mean log-probability of what is no timestamp, with some certain tokens beside it."""
+    words = [
+        logprob for token, logprob in zip(text.tokens, text.logprobs, strict=True) if token < tokenizer.timestamp_begin
+    ]
+    return sum(words) / (len(words) + _SURE_BESIDE)
 
 
 def sure_beginning(text: DecodingResult, options: TranscribeOptions) -> int:

@@ -23,6 +23,7 @@ SILENT, SPOKEN = (0.02,) * 900, (0.9,) * 900
 def _said(text: str = " Hello.", *, logprob: float = -0.2, **fields) -> DecodingResult:
     tokens = (TOKENIZER.timestamp_begin, *TOKENIZER.encode(text), TOKENIZER.timestamp_begin + 100)
     values = {"no_speech_prob": 0.1, "temperature": 0.0, "compression_ratio": 1.0} | fields
+    values.setdefault("logprobs", (logprob,) * len(tokens))
     return DecodingResult(language="en", tokens=tokens, text=text.strip(), avg_logprob=logprob, **values)
 
 
@@ -55,7 +56,7 @@ def test_a_text_that_is_sure_is_all_that_is_tried() -> None:
 
 def test_an_unsure_one_is_searched_for_and_what_is_found_takes_its_place() -> None:
     ladder = _ladder()
-    text, found = _said(logprob=-0.5), _said(" Hallo.", logprob=-0.4)
+    text, found = _said(" Who says hello to her?", logprob=-0.5), _said(" Hallo.", logprob=-0.4)
     assert _tried(ladder, text, found) == [(0, 0.0, None, 1), (SEARCH, 0.0, SEARCH_BEAMS, SEARCH_BEAMS)]
     assert (ladder.first, ladder.attempts) == (text, [found])
     assert ladder.kept(TOKENIZER).text == "Hallo."
@@ -63,7 +64,7 @@ def test_an_unsure_one_is_searched_for_and_what_is_found_takes_its_place() -> No
 
 def test_what_a_search_finds_is_nothing_where_it_goes_round() -> None:
     ladder = _ladder()
-    text = _said(logprob=-0.5)
+    text = _said(" Who says hello to her?", logprob=-0.5)
     _tried(ladder, text, _said(" no" * 60, logprob=-0.1, compression_ratio=9.0))
     assert (ladder.first, ladder.attempts) == (None, [text])
 

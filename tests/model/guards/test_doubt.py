@@ -33,6 +33,14 @@ def _result(text: str = " Hello.", *, logprob: float = -0.3, end: float = 2.0, *
     return DecodingResult(language="en", tokens=tokens, text=text.strip(), avg_logprob=logprob, **values)
 
 
+def _words(count: int, logprob: float, *, times: float = -0.1) -> DecodingResult:
+    """So many tokens of words that probable, between two timestamps."""
+    tokens = (BEGIN, *TOKENIZER.encode(" a" * count), BEGIN + 100)
+    logprobs = (times, *[logprob] * count, times)
+    assert len(tokens) == len(logprobs)
+    return replace(_result(), tokens=tokens, logprobs=logprobs, avg_logprob=min(logprob, -0.2))
+
+
 def _salvage(attempts, witnesses=(), *, failed: bool, first: DecodingResult | None = None) -> DecodingResult:
     return salvage(attempts, witnesses, OPTIONS, TOKENIZER, failed=failed, first=first)
 
@@ -78,10 +86,13 @@ SURE_OF_IT = replace(SURE_OF_IT, logprobs=(-0.1,) * len(SURE_OF_IT.tokens))
 @pytest.mark.parametrize(
     ("text", "options", "in_8_bits", "in_float"),
     [
-        (_result(logprob=-0.42), {}, False, False),
-        (_result(logprob=-0.43), {}, True, False),  # in float32 its tokens are the reference's
-        (_result(logprob=-0.7), {}, True, False),
-        (_result(logprob=-0.71), {}, True, True),
+        (_words(10, -0.35), {}, False, False),
+        (_words(10, -0.37), {}, True, False),  # in float32 its tokens are the reference's
+        (_words(50, -0.21), {}, False, False),  # the longer the text, the more its mean says
+        (_words(50, -0.22), {}, True, False),
+        (_words(10, -0.1, times=-3.0), {}, False, False),  # when it was said is not what
+        (_words(1, -0.7), {}, False, False),
+        (_words(1, -0.71), {}, True, True),
         (_result(" na" * 90, logprob=-0.1), {}, True, True),
         (SURE_OF_IT, {}, False, False),  # somebody says so
         (_result(logprob=-1.2, no_speech_prob=0.9), {}, False, False),  # silence
