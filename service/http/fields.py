@@ -73,7 +73,7 @@ FIELDS: Mapping[str, Field] = {
         "beam_size",
         whole_number,
         "Beams at temperature 0: fewer errors (5: a tenth of them, docs/performance.md) for more time. Without it "
-        "`WHISPER_BEAM_SIZE`, by default none: the most probable token is taken, and `guards` may search again with 5. "
+        "`WHISPER_BEAM_SIZE`, by default none: the most probable token is taken, and `guards` may search again with 4. "
         "1 takes the most probable token, whatever comes of it.",
         {"type": "integer", "minimum": 1, "maximum": MAX_WIDTH},
     ),
