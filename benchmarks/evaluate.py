@@ -26,21 +26,21 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
-from benchmarks.corpus import Clip, read_corpus
-from benchmarks.items import CLIP_PASSES, PASSES, Item, asked, clip_items, sample
+from benchmarks.accuracy.corpus import Clip, read_corpus
+from benchmarks.accuracy.items import CLIP_PASSES, PASSES, Item, asked, clip_items, sample
+from benchmarks.accuracy.noise import speech_in_noise, without_speech
+from benchmarks.accuracy.parity import Difference, tokens_of
+from benchmarks.accuracy.report import Circumstances, write
+from benchmarks.accuracy.store import Store
+from benchmarks.accuracy.summary import Outcome, summarise
+from benchmarks.accuracy.systems import SEARCHES, Ours, Samples, System
+from benchmarks.accuracy.vad_peer import VadPeer, find
 from benchmarks.longform import long_items
-from benchmarks.noise import speech_in_noise, without_speech
-from benchmarks.parity import Difference, tokens_of
-from benchmarks.report import Circumstances, write
-from benchmarks.store import Store
-from benchmarks.summary import Outcome, summarise
-from benchmarks.systems import SEARCHES, Ours, Samples, System
-from benchmarks.vad_peer import VadPeer, find
 from model.compute import CROSS_KVS
 from model.weights import load_weights
 
 if TYPE_CHECKING:
-    from benchmarks.judge import Judge
+    from benchmarks.accuracy.judge import Judge
 
 PEERS = Path.home() / ".cache" / "whisper-service" / "peers"
 QUICK = 40
@@ -116,8 +116,8 @@ def _systems(options: argparse.Namespace, stack: ExitStack) -> "tuple[Store, lis
     judge = None
     if options.against:
         # Needs openai-whisper, which an evaluation of ours alone does not.
-        from benchmarks.judge import Judge
-        from benchmarks.reference import Reference
+        from benchmarks.accuracy.judge import Judge
+        from benchmarks.accuracy.reference import Reference
 
         half = ours.compute_type == "float16"
         precision = "float16" if half else "float32"

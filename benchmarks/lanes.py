@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.waveform import read_waveform
+from benchmarks.accuracy.waveform import read_waveform
 from model import load
 from model.options import LongForm, TranscribeOptions
 from model.transcriber import Transcriber

@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
-from benchmarks.parity import tokens_of
+from benchmarks.accuracy.parity import tokens_of
+from benchmarks.accuracy.reference import Reference
+from benchmarks.accuracy.systems import Ours, Samples, System
+from benchmarks.accuracy.waveform import read_waveform
 from benchmarks.ratio import ratio_interval
-from benchmarks.reference import Reference
-from benchmarks.systems import Ours, Samples, System
-from benchmarks.waveform import read_waveform
 from model.weights import load_weights
 
 AUDIO = Path(__file__).parents[1] / "tests" / "audio"

@@ -4,8 +4,8 @@
 
 Takes the corpus's recordings of 40 s and more as they are, and makes others of its clips: one language each, joined
 with short gaps, with pauses of 1 to 8 s, and with music or noise of 3 to 12 s between them. Prints a table for people
-and writes what each recording gave as JSON. Errors are those of `benchmarks.scoring`; a word lost is a deletion, a word
-invented an insertion, in the cheapest alignment with the reference.
+and writes what each recording gave as JSON. Errors are those of `benchmarks.accuracy.scoring`; a word lost is a
+deletion, a word invented an insertion, in the cheapest alignment with the reference.
 """
 
 import argparse
@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.corpus import Clip, read_corpus
-from benchmarks.items import Item
-from benchmarks.scoring import CHARACTER_LANGUAGES, Scorer
-from benchmarks.systems import Samples
-from benchmarks.waveform import read_waveform
+from benchmarks.accuracy.corpus import Clip, read_corpus
+from benchmarks.accuracy.items import Item
+from benchmarks.accuracy.scoring import CHARACTER_LANGUAGES, Scorer
+from benchmarks.accuracy.systems import Samples
+from benchmarks.accuracy.waveform import read_waveform
 from model import load
 from model.transcriber import Transcriber
 

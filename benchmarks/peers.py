@@ -3,7 +3,7 @@
     python -m benchmarks.peers CORPUS --build [--device cuda]
     python -m benchmarks.peers CORPUS [--scenarios short clip minute long streams] [--systems NAME ...] [--device cuda]
 
-The first command makes the peers' environments (pinned in `benchmarks.peer_table`) and their files of the base model's
+The first command makes the peers' environments (pinned in `benchmarks.peer.table`) and their files of the base model's
 weights in `--cache`; the second measures. Every system is a warm process; one computes while the others are held. A
 round runs all of them once, the next in the opposite order (A B, B A, ...); ratios are of one round.
 
@@ -28,10 +28,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.peer_process import Answer, PeerProcess
-from benchmarks.peer_report import Record, merge, read, table, write
-from benchmarks.peer_scenarios import SCENARIOS, Scenario, scenarios
-from benchmarks.peer_table import (
+from benchmarks.peer.process import Answer, PeerProcess
+from benchmarks.peer.report import Record, merge, read, table, write
+from benchmarks.peer.scenarios import SCENARIOS, Scenario, scenarios
+from benchmarks.peer.table import (
     CUDA_SYSTEMS,
     OURS,
     OURS_CUDA,
@@ -153,7 +153,7 @@ class Comparison:
 def _errors(said: Sequence[str], printed: Sequence[str]) -> tuple[int, int]:
     """Wrong words, and words; none of either where there is no scorer."""
     try:
-        from benchmarks.scoring import Errors, Scorer
+        from benchmarks.accuracy.scoring import Errors, Scorer
     except ModuleNotFoundError:
         return 0, 0
     scorer = Scorer()

@@ -5,9 +5,9 @@
 Each is given as many windows of 30 s as there are rows, at once, and makes 110 tokens of every one, greedily, in the
 device's number format: ours through the service's engine, captured where the device captures; transformers with SDPA
 and its static cache, which it compiles on a GPU; openai-whisper by its own batched `decode`; faster-whisper by the
-engine that computes in it. Log-Mel is part of it, of one window for the last two (`benchmarks.random_engines`). A round
-runs all of them, the next in the opposite order, and ratios are of one round. Who is not installed is named and left
-out; what `benchmarks.peers --build` installed in its environments counts. What the texts are worth is
+engine that computes in it. Log-Mel is part of it, of one window for the last two (`benchmarks.peer.random_engines`). A
+round runs all of them, the next in the opposite order, and ratios are of one round. Who is not installed is named and
+left out; what `benchmarks.peers --build` installed in its environments counts. What the texts are worth is
 `benchmarks.peers`, with the real weights of base. Prints a table, with shares of the roofline by the device's ceilings
 as measured in the same run, and one JSON line.
 """
@@ -24,9 +24,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.card import TOKENS, CardBounds, measure_card
-from benchmarks.device import device_name, wait
-from benchmarks.random_engines import FasterWhisper, OpenaiWhisper, Ours, Peer, Transformers
+from benchmarks.machine.card import TOKENS, CardBounds, measure_card
+from benchmarks.machine.device import device_name, wait
+from benchmarks.peer.random_engines import FasterWhisper, OpenaiWhisper, Ours, Peer, Transformers
 from model.dims import CHUNK_LENGTH
 
 OURS = "ours"

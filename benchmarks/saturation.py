@@ -5,7 +5,7 @@
 Windows are whole (30 s of made sound), greedy, without timestamps, and made to have 110 tokens; weights are random,
 since the time does not depend on them. Requests go through `service.worker.engine`, all of its scheduling included,
 without processes around it: first one after the other, then always more than it takes, not counting those that end
-before its rows were full. Each speed stands beside the roofline (`benchmarks.card`) with the card's ceilings as
+before its rows were full. Each speed stands beside the roofline (`benchmarks.machine.card`) with the card's ceilings as
 measured in the same run. `--inline` tells what it gains to encode beside the decode steps: a second engine encodes
 between them, and the two take turns. Prints a card for people and one JSON line.
 
@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.card import TOKENS, CardBounds, measure_card
-from benchmarks.device import device_name, wait
-from benchmarks.random_model import forced_options, made_sound, random_transcriber
+from benchmarks.machine.card import TOKENS, CardBounds, measure_card
+from benchmarks.machine.device import device_name, wait
+from benchmarks.machine.random_model import forced_options, made_sound, random_transcriber
 from model import Transcriber
 from model.compute import CROSS_KVS
 from model.dims import CHUNK_LENGTH

@@ -3,7 +3,7 @@
     python -m benchmarks.stages [--rows 1 2 4 8 16 32] [--repeats 10]
     python -m benchmarks.stages --device cuda --random large-v3 --cuda-graphs --encode 1 2 4 8 16 --rows 1 8 16 32 64
 
-Medians over real speech, each beside its share of the roofline (`benchmarks.roofline`, of the same run). What a
+Medians over real speech, each beside its share of the roofline (`benchmarks.machine.roofline`, of the same run). What a
 step of one row takes more than the decoder alone is rules, sampling and Python; `window` is the sum of what a window of
 110 tokens takes among so many. Prints a card for people and one JSON line. With `--random` the model is one of its size
 with random weights, every window is made to have 110 tokens, and the card ends with whole windows by rows, from samples
@@ -24,10 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.card import CardBounds, measure_card
-from benchmarks.device import device_name, wait
-from benchmarks.random_model import forced_options, made_sound, random_transcriber
-from benchmarks.roofline import Bounds, measure
+from benchmarks.machine.card import CardBounds, measure_card
+from benchmarks.machine.device import device_name, wait
+from benchmarks.machine.random_model import forced_options, made_sound, random_transcriber
+from benchmarks.machine.roofline import Bounds, measure
 from model import Transcriber, load
 from model.compute import CROSS_KVS
 from model.decoding.batch import DecodingBatch, run_to_end
@@ -179,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _loaded(options: argparse.Namespace) -> tuple[Transcriber, Tensor]:
     """The model, and what it hears: where weights are random so is the sound, and no codec is needed."""
     if options.random is None:
-        from benchmarks.waveform import read_waveform
+        from benchmarks.accuracy.waveform import read_waveform
 
         transcriber = load(
             options.model,

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.corpus import SPEECH, Clip, read_corpus
-from benchmarks.device import device_name, wait
+from benchmarks.accuracy.corpus import SPEECH, Clip, read_corpus
+from benchmarks.machine.device import device_name, wait
 from model import load
 from model.compute import CROSS_KVS
 from model.dims import CHUNK_LENGTH, SAMPLE_RATE
@@ -40,7 +40,7 @@ _ABOUT = "about"
 
 def take(clips: Sequence[Clip], seconds: float, file: Path) -> int:
     """Write evenly drawn clips, some `seconds` in all; how many."""
-    from benchmarks.waveform import read_waveform
+    from benchmarks.accuracy.waveform import read_waveform
 
     chosen = [clip for clip in clips if clip.text and clip.language and clip.seconds <= CHUNK_LENGTH]
     step = max(1.0, sum(clip.seconds for clip in chosen) / seconds)
@@ -85,7 +85,7 @@ def _answers(engine: Engine) -> Iterator[tuple[int, str]]:
 
 def compare(about: Sequence[dict[str, str]], one: Sequence[str], other: Sequence[str]) -> dict[str, float]:
     """Per cent of texts that are the same, and word error rates where words are counted."""
-    from benchmarks.scoring import CHARACTER_LANGUAGES, Errors, Scorer
+    from benchmarks.accuracy.scoring import CHARACTER_LANGUAGES, Errors, Scorer
 
     scorer, totals = Scorer(), [Errors(), Errors()]
     for clip, *texts in zip(about, one, other, strict=True):

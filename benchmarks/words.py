@@ -27,12 +27,12 @@ import torch
 import whisper
 from tqdm import tqdm
 
-from benchmarks.corpus import Clip, read_corpus
+from benchmarks.accuracy.corpus import Clip, read_corpus
+from benchmarks.accuracy.reference import Reference
+from benchmarks.accuracy.systems import Samples
+from benchmarks.accuracy.waveform import read_waveform
 from benchmarks.latency import AUDIO, Timing, interleave
 from benchmarks.ratio import ratio_interval
-from benchmarks.reference import Reference
-from benchmarks.systems import Samples
-from benchmarks.waveform import read_waveform
 from model import Transcriber, load
 from model.dims import SAMPLE_RATE, canonical_name
 from model.errors import AudioError

@@ -18,7 +18,7 @@ CLEAR_CHANGE = 0.9
 SURE_LOGPROB = -0.7
 """From here on nobody else is asked about a text, unless something else speaks against the window."""
 SEARCH_BEAMS = 4
-"""Of a search for a better text than an unsure one: five, the default of the reference's command line, find none better."""
+"""Of a search for a better text than an unsure one. Five, as the reference's command line has, find none better."""
 TIMESTAMP_SECONDS = 0.02
 """What a timestamp token counts in, in every published model: 1500 positions for 30 s."""
 Place = tuple[int, int | None]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.corpus import read_corpus
-from benchmarks.waveform import read_waveform
+from benchmarks.accuracy.corpus import read_corpus
+from benchmarks.accuracy.waveform import read_waveform
 from model.language import LANGUAGES
 
 AUDIO = Path(__file__).parents[1] / "audio"

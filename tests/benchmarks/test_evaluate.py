@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.corpus import read_corpus
+from benchmarks.accuracy.corpus import read_corpus
+from benchmarks.accuracy.items import PASSES
 from benchmarks.evaluate import items, main, parser
-from benchmarks.items import PASSES
 
 AUDIO = Path(__file__).parents[1] / "audio"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import random_peers
-from benchmarks.random_engines import FasterWhisper, OpenaiWhisper, Transformers
+from benchmarks.peer.random_engines import FasterWhisper, OpenaiWhisper, Transformers
 from benchmarks.random_peers import borrow, main, measure
 from tests import tiny
 
@@ -66,7 +66,7 @@ def test_packages_of_the_peers_environments_are_found_after_ours(tmp_path, monke
 
 
 def test_who_is_not_installed_is_named(monkeypatch, capsys) -> None:
-    monkeypatch.setattr("benchmarks.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
+    monkeypatch.setattr("benchmarks.machine.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
 
     def absent(name: str) -> None:
         raise ImportError(f"No module named {name!r}")
@@ -94,5 +94,5 @@ def test_transformers_makes_as_many_tokens_as_it_should() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("ctranslate2") is None, reason="ctranslate2 is not installed")
 @pytest.mark.parametrize("tokens", [1, 2, 3, 30])
 def test_ctranslate2_opens_what_we_write_and_makes_as_many_tokens_as_it_should(tokens, monkeypatch) -> None:
-    monkeypatch.setattr("benchmarks.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
+    monkeypatch.setattr("benchmarks.machine.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
     assert FasterWhisper("small-random", CPU, tokens).decode(2) == tokens

@@ -24,7 +24,7 @@ def test_every_window_has_the_tokens_that_it_is_made_to_have() -> None:
 
 
 def test_windows_with_beams_share_the_rows(monkeypatch, capsys) -> None:
-    monkeypatch.setattr("benchmarks.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
+    monkeypatch.setattr("benchmarks.machine.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
     arguments = ["--random", "small-random", "--device", "cpu", "--compute-type", "float32", "--beams", "2"]
     assert main([*arguments, "--rows", "4", "--windows", "3", "--tokens", "4", "--repeats", "1"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -57,7 +57,7 @@ def test_both_ways_to_encode_take_turns_and_one_has_a_stream_of_its_own(monkeypa
 
 
 def test_the_path_of_a_gpu_runs_without_one(monkeypatch, capsys) -> None:
-    monkeypatch.setattr("benchmarks.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
+    monkeypatch.setattr("benchmarks.machine.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
     arguments = ["--random", "small-random", "--device", "cpu", "--compute-type", "float32", "--cross-kv", "int8"]
     assert main([*arguments, "--rows", "2", "--windows", "3", "--tokens", "4", "--repeats", "1", "--inline"]) == 0
     *card, last = capsys.readouterr().out.splitlines()

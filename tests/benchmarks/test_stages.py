@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import saturation
-from benchmarks.random_model import random_tensors, random_transcriber
+from benchmarks.machine.random_model import random_tensors, random_transcriber
 from benchmarks.stages import Stages, main
 from model.decoding.inference import make_inference
 from model.dims import DIMENSIONS
@@ -29,7 +29,7 @@ def test_forced_windows_all_have_as_many_tokens_as_they_should(monkeypatch) -> N
 
 
 def test_the_path_of_a_gpu_runs_without_one(monkeypatch, capsys) -> None:
-    monkeypatch.setattr("benchmarks.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
+    monkeypatch.setattr("benchmarks.machine.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
     monkeypatch.setattr("benchmarks.stages._TOKENS", 3)
     arguments = ["--random", "small-random", "--device", "cpu", "--compute-type", "float32", "--cross-kv", "int8"]
     assert main([*arguments, "--rows", "1", "2", "--encode", "2", "--repeats", "1", "--threads", "1"]) == 0

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks import texts
-from benchmarks.corpus import read_corpus
+from benchmarks.accuracy.corpus import read_corpus
 from benchmarks.texts import compare, hear, main, take, taken
 from tests import tiny
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from benchmarks.corpus import Clip
+from benchmarks.accuracy.corpus import Clip
 from benchmarks.words import choose, compare
 from model.segments import Word
 
