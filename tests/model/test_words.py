@@ -117,6 +117,17 @@ def test_two_words_may_have_soaked_up_a_pause(boundaries, times) -> None:
     assert _times(*_segments(_tokens(0.0, " one two three four five", 9.0), boundaries))[:2] == times
 
 
+@pytest.mark.parametrize(("first_window", "start"), [(0, 10.4), (1, 10.0)])
+def test_what_a_recording_begins_with_comes_after_a_pause_and_its_parts_do_not(first_window, start) -> None:
+    options = TranscribeOptions(language="en", word_timestamps=True)
+    transcript = Transcript(
+        DIMS, TOKENIZER, options, n_samples=16_000 * 40, clips=[(1000, 4000)], first_window=first_window
+    )
+    transcript.next_window()
+    result = _result(_tokens(0.0, " one two three four five", 9.0), [60, 20, 20, 20, 20], [0.9])
+    assert _times(*transcript.feed(result))[0] == (start, 11.2)
+
+
 @pytest.mark.parametrize(
     ("start", "first_end", "length", "word_start", "segment_start"),
     [

@@ -121,6 +121,17 @@ def test_every_part_begins_with_the_prompt_and_the_language_that_was_heard_first
     assert (result.language, result.language_probability) == ("de", 0.8)
 
 
+def test_a_recording_has_its_first_language_and_its_windows_follow_the_last_one() -> None:
+    recording = _recording(100.0, language=None)
+    for language, follows in (("de", None), ("fr", "de"), ("fr", "fr")):
+        lane, window = recording.take()
+        assert window.follows == follows
+        recording.feed(lane, replace(_answer(window), language=language, language_probs={language: 0.95}))
+    result = recording.result()
+    assert (result.language, result.language_probability) == ("de", 0.95)
+    assert result.language_probabilities == {"de": 0.95}
+
+
 def test_a_window_that_was_put_back_is_taken_first() -> None:
     recording = _recording(100.0, long_form="batched")
     taken = dict([recording.take(), recording.take(), recording.take()])
@@ -150,6 +161,15 @@ def test_a_segment_ends_with_its_clip_and_begins_in_it(guards, long_form, clip) 
         assert i * clip - 1e-9 <= segment.start < segment.end == pytest.approx((i + 1) * clip)
 
 
+@pytest.mark.parametrize(("clip", "start"), [(1.0, 0.98), (0.01, 0.0)])
+def test_a_segment_that_is_timed_behind_its_clip_is_the_end_of_it(clip: float, start: float) -> None:
+    recording = _recording(60.0, [], clip_timestamps=(0.0, clip))
+    lane, window = recording.take()
+    tokens = (BEGIN + 150, *TOKENIZER.encode(" late"), BEGIN + 300, BEGIN + 300)
+    (segment,) = recording.feed(lane, replace(_answer(window), tokens=tokens))
+    assert (segment.start, segment.end) == (start, clip)
+
+
 @pytest.mark.parametrize(("guards", "end"), [(True, 3.0), (False, 9.5)])
 def test_guards_end_the_last_segment_with_the_recording(guards, end) -> None:
     recording = _recording(3.0, guards=guards)
@@ -162,8 +182,9 @@ def test_guards_end_the_last_segment_with_the_recording(guards, end) -> None:
     ("guards", "times"),
     [(True, [(1.0, 1.2), (1.2, 1.8), (1.8, 2.0)]), (False, [(0.5, 1.2), (1.2, 1.8), (1.8, 2.5)])],
 )
-def test_guards_keep_words_within_their_segment(guards, times) -> None:
-    recording = _recording(9.0, guards=guards, word_timestamps=True)
+@pytest.mark.parametrize("clips", [(), (0.0, 4.0, 5.0, 9.0)])
+def test_guards_keep_words_within_their_segment(guards, times, clips) -> None:
+    recording = _recording(9.0, guards=guards, word_timestamps=True, clip_timestamps=clips)
     lane, window = recording.take()
     tokens = (BEGIN + 50, *TOKENIZER.encode(" one fox jumps"), BEGIN + 100, BEGIN + 100)
     heard = TokenTimes((0.4, 1.2, 1.8, 2.6), (0.9,) * 3)
@@ -217,10 +238,18 @@ def test_a_recording_without_speech_is_done_at_once(long_form) -> None:
 
 
 def test_silent_windows_next_to_each_other_are_one_warning() -> None:
-    recording = _recording(70.0)
+    recording = _recording(170.0)
     while taken := recording.take():
-        recording.feed(taken[0], _answer(taken[1], silent=taken[1].seek < 6000))
-    assert recording.result().warnings == (Skipped("no_speech", 0.0, 60.0),)
+        recording.feed(taken[0], _answer(taken[1], silent=not 6000 <= taken[1].seek < 9000))
+    assert recording.result().warnings == (Skipped("no_speech", 0.0, 60.0), Skipped("no_speech", 90.0, 170.0))
+
+
+def test_warnings_of_two_reasons_stay_two() -> None:
+    recording = _recording(22.4, _heard((0.0, 12.8), (0.9, 6.4), (0.0, 3.2)), vad=True)
+    lane, window = recording.take()
+    recording.feed(lane, _answer(window, silent=True))
+    spans = [("vad", 0.0, 12.4), ("no_speech", 12.4, 19.6), ("vad", 19.6, 22.4)]
+    assert recording.result().warnings == tuple(Skipped(*span) for span in spans)
 
 
 def test_clips_are_cut_and_only_they_are_heard() -> None:
@@ -300,6 +329,7 @@ def test_a_long_prompt_is_read_once_for_all_parts(monkeypatch) -> None:
         ({"long_form": "batched"}, 30.0, False),
         ({"long_form": "batched"}, 30.1, True),
         ({"long_form": "batched", "clip_timestamps": (5.0, 20.0)}, 100.0, False),
+        ({"long_form": "batched", "clip_timestamps": (5.0, 20.0, 30.0)}, 100.0, True),
     ],
 )
 def test_probabilities_are_asked_for_only_where_they_are_used(options, seconds, wanted) -> None:

@@ -46,6 +46,23 @@ def test_pairs_of_timestamps_cut_segments_and_the_rest_is_heard_again() -> None:
     assert window.prompt == tokens[:-2]
 
 
+@pytest.mark.parametrize(
+    ("tokens", "end"),
+    [
+        (WORDS, 12.5),
+        ((BEGIN, *WORDS), 12.5),
+        ((BEGIN, *WORDS, BEGIN + 100), 2.0),
+        ((BEGIN + 50, *WORDS), 1.0),  # as in the reference
+    ],
+)
+def test_without_a_pair_of_timestamps_a_window_is_one_segment(tokens: tuple[int, ...], end: float) -> None:
+    transcript = _transcript(12.5)
+    transcript.next_window()
+    (segment,) = transcript.feed(_result(tokens))
+    assert (segment.start, segment.end, segment.tokens) == (0.0, end, tokens)
+    assert transcript.next_window() is None
+
+
 def test_a_silent_window_is_skipped_and_a_credible_text_is_not() -> None:
     transcript = _transcript(50)
     transcript.next_window()
