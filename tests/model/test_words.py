@@ -185,6 +185,13 @@ def test_an_unfinished_window_is_followed_by_one_that_starts_at_the_end_of_its_l
     assert transcript.next_window().seek == 600
 
 
+def test_words_at_its_very_beginning_do_not_say_where_an_unfinished_window_goes_on() -> None:
+    transcript = _transcript(60, language="en", word_timestamps=True)
+    transcript.next_window()
+    transcript.feed(_result(_tokens(0.0, " one", 9.0, 9.0, " fo"), [0], [0.9]))
+    assert transcript.next_window().seek == 900
+
+
 def test_words_are_found_for_the_threshold_but_shown_only_when_asked_for() -> None:
     transcript = _transcript(30, language="en", hallucination_silence_threshold=2.0)
     transcript.next_window()
@@ -222,14 +229,17 @@ def test_at_the_end_of_the_recording_what_was_invented_is_the_end() -> None:
 
 
 def test_the_silence_before_a_suspect_first_segment_is_not_heard_again() -> None:
-    transcript = _transcript(60, language="en", word_timestamps=True, hallucination_silence_threshold=1.0)
+    transcript = _transcript(90, language="en", word_timestamps=True, hallucination_silence_threshold=1.0)
+    transcript.next_window()
+    said = _tokens(0.0, " one two three four", 29.0)
+    transcript.feed(_result(said, [50], [0.9]))
     transcript.next_window()
     times = TokenTimes((12.0, 12.04, 12.1), (0.1, 0.1))
     tokens = _tokens(0.0, " one two", 9.0)
-    assert transcript.feed(replace(_result(tokens, [1], [1.0]), token_times=times)) == ()
-    assert transcript.skipped == [Skipped("hallucination", 0.0, transcript.seek / 100)]
-    assert transcript.next_window().prompt == ()
-    assert 1000 < transcript.seek <= 1200
+    assert transcript.feed(replace(_result(tokens, [1], [1.0], temperature=0.8), token_times=times)) == ()
+    assert transcript.skipped == [Skipped("hallucination", 30.0, transcript.seek / 100)]
+    assert transcript.next_window().prompt == said  # a window that counts for nothing takes no text away
+    assert 4000 < transcript.seek <= 4200
 
 
 def test_what_is_skipped_ends_with_the_recording() -> None:

@@ -75,12 +75,28 @@ def test_a_silent_window_is_skipped_and_a_credible_text_is_not() -> None:
     assert transcript.result().warnings == (Skipped("no_speech", 0.0, 30.0),)
 
 
-def test_a_high_temperature_resets_the_prompt() -> None:
+@pytest.mark.parametrize(("temperature", "kept"), [(0.5, True), (0.51, False)])
+def test_a_high_temperature_resets_the_prompt(temperature: float, kept: bool) -> None:
     transcript = _transcript(90, initial_prompt="Foxes.")
-    assert transcript.next_window().prompt == tuple(TOKENIZER.encode(" Foxes."))
-    transcript.feed(_result((BEGIN, *WORDS, BEGIN + 50), temperature=0.8))
-    assert transcript.next_window().prompt == ()
+    written, said = tuple(TOKENIZER.encode(" Foxes.")), (BEGIN, *WORDS, BEGIN + 50)
+    assert transcript.next_window().prompt == written
+    transcript.feed(_result(said, temperature=temperature))
+    assert transcript.next_window().prompt == ((*written, *said) if kept else ())
     assert "Foxes" not in transcript.result().text
+
+
+def test_a_blank_is_no_text_and_no_prompt() -> None:
+    transcript = _transcript(60)
+    transcript.next_window()
+    assert transcript.feed(_result((BEGIN, *TOKENIZER.encode("  "), BEGIN + 50))) == ()
+    assert transcript.next_window().prompt == ()
+
+
+def test_a_window_that_would_go_on_where_it_begins_is_not_heard_for_ever() -> None:
+    transcript = _transcript(60)
+    transcript.next_window()
+    transcript.feed(_result((BEGIN, *WORDS, BEGIN, BEGIN, *WORDS)))
+    assert transcript.next_window().seek == 1
 
 
 def test_clips_are_all_that_is_heard() -> None:
