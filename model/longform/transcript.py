@@ -196,7 +196,7 @@ class Transcript:
                 last_speech=last_speech,
                 rest=rest,
             )
-            if verdict.skipped is not None and verdict.skipped[0] < self._duration:
+            if verdict.skipped is not None:
                 start, end = verdict.skipped
                 self.skipped.append(Skipped("hallucination", start, min(end, self._duration)))
             if verdict.discarded:

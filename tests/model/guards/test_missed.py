@@ -223,12 +223,16 @@ def test_words_end_where_hearing_begins_again_though_they_are_found_behind_it() 
     text = (BEGIN, *LONG, BEGIN + 250)
     times = TokenTimes(tuple(9.5 + 0.4 * i for i in range(len(LONG) + 1)), (0.9,) * len(LONG))
     (first,) = recording.feed(lane, _result(text, speech=_speech((0, 5), (10, 15)), token_times=times))
-    stop = recording.take()[1].seek / FRAMES_PER_SECOND
+    lane, window = recording.take()
+    stop = window.seek / FRAMES_PER_SECOND
     assert stop == pytest.approx(9.8, abs=0.04)
     assert (first.start, first.end) == (9.5, stop)
     assert [word.word for word in first.words[:2]] == [" The", " cave"]
     assert first.words[0].start == 9.5
     assert all(word.start <= word.end <= stop for word in first.words)
+    times = TokenTimes((0.0, *(2.0 + 0.4 * i for i in range(len(LONG) - 1))), (0.9,) * (len(LONG) - 1))
+    (second,) = recording.feed(lane, _result((*text[:-2], text[-1]), token_times=times))  # behind a pause
+    assert second.words[0].start == pytest.approx(stop + 1.2, abs=0.01)
 
 
 def test_a_window_that_was_heard_again_is_taken_as_it_is_and_the_next_one_is_not() -> None:
@@ -250,12 +254,22 @@ def test_a_window_that_was_heard_again_is_taken_as_it_is_and_the_next_one_is_not
         ([(12.0, 16.0), (21.0, 24.0), (26.0, 29.0)], 2580),  # another one has its own speech, and misses some
     ],
 )
-def test_speech_behind_a_text_that_is_timed_too_early_is_that_of_the_text(said, seek) -> None:
-    recording = _recording()
+@pytest.mark.parametrize("offset", [0, 20])
+def test_speech_behind_a_text_that_is_timed_too_early_is_that_of_the_text(said, seek, offset) -> None:
+    recording = _recording(clip_timestamps=(float(offset),))
     lane, _ = recording.take()
     tokens = _tokens((0, 5), (20, 24)) if len(said) == 3 else _tokens((0, 5))
     recording.feed(lane, _result(tokens, speech=_speech(*said)))
-    assert recording.take()[1].seek == pytest.approx(seek, abs=4)
+    assert recording.take()[1].seek == pytest.approx(100 * offset + seek, abs=4)
+
+
+def test_what_is_missed_first_is_heard_first() -> None:
+    recording = _recording()
+    lane, _ = recording.take()
+    tokens = (BEGIN, *LONG, BEGIN + 700, *_tokens((15, 17), (25, 28)))
+    looked = tuple(0.5 + 0.2 * i for i in range(len(LONG) + 2 * len(HELLO)))
+    recording.feed(lane, _result(tokens, speech=_speech((0, 4), (6, 10), (19, 23)), looked=looked))
+    assert recording.take()[1].seek == pytest.approx(580, abs=4)
 
 
 @pytest.mark.parametrize(

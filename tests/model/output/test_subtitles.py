@@ -62,6 +62,7 @@ def test_no_scrap_follows_a_full_cue_and_lines_are_of_like_length() -> None:
 def test_a_cue_is_not_held_through_a_pause() -> None:
     segment = english("one two three", pauses={2: 2.5})
     assert shown(segment, max_line_width=40) == [["one two"], ["three"]]
+    assert to_vtt([segment]) == "WEBVTT\n\n00:00.000 --> 00:04.000\none two three\n\n"  # but whole without a layout
 
 
 def test_lines_break_before_blanks_and_in_scripts_without_them_anywhere_that_reads_well() -> None:
