@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -89,6 +90,33 @@ def test_each_word_is_underlined_while_it_is_spoken() -> None:
         "",
     ]
     assert "1\n00:00:00,000 --> 00:00:00,500\n<u>a<b</u>" in to_srt([segment], layout)
+
+
+@pytest.mark.parametrize(
+    ("layout", "times"),
+    [
+        (Layout(max_line_width=20), ["0-4", "3-5", "7-10"]),
+        (Layout(highlight_words=True), ["0-2 a", "2-4 b", "4-4.5 c", "4.5-5 d", "7-8 e", "8-9", "9-10 g"]),
+    ],
+)
+def test_words_that_overlap_are_underlined_one_after_the_other_and_nothing_is_shown_between_cues(layout, times) -> None:
+    said = [
+        [(" a", 0, 2), (" b", 2, 4)],
+        [(" c", 3, 4.5), (" d", 4.5, 5)],
+        [(" e", 7, 8), (" f", 8.5, 8.5), (" g", 9, 10)],
+    ]
+    words = [tuple(Word(text, start, end, 0.9) for text, start, end in segment) for segment in said]
+    made = to_vtt([dataclasses.replace(spoken(" x"), words=segment) for segment in words], layout)
+    found = re.findall(r"^00:0?([\d.]+) --> 00:0?([\d.]+)\n(?:.*<u>(.)</u>)?", made, re.MULTILINE)
+    assert [f"{float(start):g}-{float(end):g} {word}".strip() for start, end, word in found] == times
+
+
+def test_whatever_its_words_are_a_cue_stays_one() -> None:
+    segment = spoken(" a\n\n00:01.000 --> 00:02.000\n", "\x00\n", " b\ud800", length=1.0)
+    layout = Layout(max_line_width=99)
+    line = "a 00:01.000 {} 00:02.000  b\ufffd\n\n"
+    assert to_vtt([segment], layout) == "WEBVTT\n\n00:00.000 --> 00:03.000\n" + line.format("--&gt;")
+    assert to_srt([segment], layout) == "1\n00:00:00,000 --> 00:00:03,000\n" + line.format("->")
 
 
 def test_words_of_no_length_are_shown_all_the_same() -> None:
