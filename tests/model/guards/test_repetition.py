@@ -25,6 +25,12 @@ def test_a_loop_is_cut_after_its_first_round(before, loop, rounds, part) -> None
         assert cut == (*before, *loop)
 
 
+def test_twice_is_no_loop_nor_are_a_few_words_said_often() -> None:
+    assert cut_loop((*range(20, 30), *PHRASE, *PHRASE), BEGIN) is None
+    assert cut_loop((1,) * 11, BEGIN) is None
+    assert cut_loop((1,) * 12, BEGIN) == (1,)
+
+
 def test_timestamps_do_not_hide_a_loop_and_the_next_one_ends_the_segment() -> None:
     rounds = [(100 + i, 1, 2, 3, 4, 101 + i) for i in range(5)]
     assert cut_loop([token for one in rounds for token in one], BEGIN) == (100, 1, 2, 3, 4, 101)
@@ -39,6 +45,11 @@ def test_a_cut_is_a_beginning(tokens) -> None:
 def test_a_phrase_said_before_is_left_out_and_its_place_is_known() -> None:
     tokens = (100, 9, *PHRASE, 8, 150, 150, *PHRASE, 11, 170)
     assert cut_repeats(tokens, BEGIN) == ((100, 9, *PHRASE, 8, 150, 150, 11, 170), ((150, 170),))
+
+
+def test_a_phrase_lasts_from_its_first_token_s_time_to_its_last_one_s() -> None:
+    tokens = (100, *PHRASE, 110, 110, *PHRASE[:3], 120, 120, *PHRASE[3:], 130, 130, 9, 140)
+    assert cut_repeats(tokens, BEGIN) == ((100, *PHRASE, 110, 130, 9, 140), ((110, 130),))
 
 
 def test_six_tokens_again_are_no_phrase() -> None:
@@ -97,7 +108,7 @@ def test_each_phrase_is_judged_by_its_own_first_time() -> None:
     other = (100, 11, 12, 13, 14, 15, 16, 17, 110)
     between = (100, 99, 110)
     tokens = (*ROUND, *other, *between, *ROUND, 98, *other)
-    logprobs = [-0.2] * len(ROUND) + [-1.0] * len(other) + [-0.01] * (len(tokens) - len(ROUND) - len(other))
+    logprobs = [-0.2] * len(ROUND) + [-2.0] * len(other) + [-0.01] * (len(tokens) - len(ROUND) - len(other))
     assert cut_repeats(tokens, BEGIN, logprobs) == ((*ROUND, *other, *between, *ROUND, 98), ((100, 110),))
 
 
@@ -129,3 +140,10 @@ def test_a_loop_too_short_for_a_phrase_comes_back() -> None:
     tokens = (100, *(1, 2, 3, 4) * 3, 110)
     assert comes_back(tokens, BEGIN, [5.0] * 12)
     assert not comes_back(tokens, BEGIN, [1.0] * 4 + [2.0] * 4 + [3.0] * 4)
+
+
+def test_only_the_second_round_of_a_loop_is_held_against_the_first() -> None:
+    tokens = (100, *range(50, 57), *(1, 2, 3, 4) * 3, 110)
+    for before in (0.0, 9.0):
+        assert not comes_back(tokens, BEGIN, [before] * 7 + [1.0] * 4 + [2.0] * 4 + [3.0] * 4)
+    assert comes_back(tokens, BEGIN, [0.0] * 7 + [1.0] * 4 + [1.2] * 4 + [9.0] * 4)
