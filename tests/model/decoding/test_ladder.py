@@ -69,14 +69,25 @@ def test_what_a_search_finds_is_nothing_where_it_goes_round() -> None:
     assert (ladder.first, ladder.attempts) == (None, [text])
 
 
-def test_four_witnesses_are_heard_of_a_doubtful_one_the_first_of_them_greedily() -> None:
-    ladder = _ladder()
-    texts = [_said(f" Hello {word}.", logprob=-0.8) for word in ("you", "her", "him", "them", "us", "me")]
+@pytest.mark.parametrize(
+    ("beam_size", "first"),
+    [(None, [(0, 0.0, None, 1), (SEARCH, 0.0, SEARCH_BEAMS, SEARCH_BEAMS)]), (2, [(0, 0.0, 2, 2)])],
+)
+def test_four_witnesses_are_heard_of_a_doubtful_one_the_first_of_them_greedily(beam_size, first) -> None:
+    ladder = _ladder(replace(OPTIONS, beam_size=beam_size))  # nobody listens, though the model may hear silence
+    words = ("you", "her", "him", "them", "us", "me")[2 - len(first) :]
+    texts = [_said(f" Hello {word}.", logprob=-0.8, no_speech_prob=0.5) for word in words]
     draws = [(BEHIND + n, WITNESS_TEMPERATURE, None, 1) for n in (1, 2, 3)]
-    first = [(0, 0.0, None, 1), (SEARCH, 0.0, SEARCH_BEAMS, SEARCH_BEAMS), (BEHIND, 0.0, None, 1)]
-    assert _tried(ladder, *texts) == [*first, *draws]
-    assert ladder.witnesses == texts[2:]
-    assert ladder.kept(TOKENIZER).witnesses == 5  # the greedy text is one
+    assert _tried(ladder, *texts) == [*first, (BEHIND, 0.0, None, 1), *draws]
+    assert ladder.witnesses == texts[len(first) :]
+    assert ladder.kept(TOKENIZER).witnesses == 3 + len(first)  # the greedy text is one
+
+
+def test_behind_a_search_the_second_rung_is_next() -> None:
+    ladder = _ladder(replace(OPTIONS, task="translate"))
+    poor = [_said(f" Hello {word}.", logprob=-1.5) for word in ("you", "her", "him", "them")]
+    rungs = [(1, 0.2, None, 1), (2, 0.4, None, 1)]
+    assert _tried(ladder, *poor) == [(0, 0.0, None, 1), (SEARCH, 0.0, SEARCH_BEAMS, SEARCH_BEAMS), *rungs]
 
 
 @pytest.mark.parametrize("contrasts", [False, True])

@@ -1,15 +1,18 @@
 """What is left of a window's tokens, and where the next window begins then."""
 
+from dataclasses import replace
+
 import pytest
 
 from model.dims import DIMENSIONS
 from model.guards.consensus import Consensus
 from model.guards.cuts import leave_out
+from model.guards.omissions import echoed, left_out
 from model.longform.transcript import Transcript
 from model.options import TranscribeOptions
-from model.segments import Skipped
+from model.segments import Segment, Skipped
 from model.tokenizer import get_tokenizer
-from model.window import DecodingResult, Place
+from model.window import DecodingResult, Place, Window
 
 TOKENIZER = get_tokenizer(DIMENSIONS["base"])
 T = TOKENIZER.timestamp_begin
@@ -75,3 +78,40 @@ def test_what_is_heard_again_is_not_named_wherever_its_window_begins() -> None:
     tokens = (T, *A, T + 900, T + 1375, *C)
     for seek in range(0, 3000, 7):
         assert _fed(tokens, seek, unconfirmed=((T + 900, T + 1375),)).skipped == []
+
+
+def _segment(start: float, end: float) -> Segment:
+    return Segment(0, 1000, start, end, " one fox", A, 0.0, -0.3, 1.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "until", "spans"),
+    [
+        ({"repeats": ((T, T + 250),)}, 3000, [("repetition", 10.0, 15.0)]),
+        ({"unconfirmed": ((T + 50, None),)}, 3000, [("unconfirmed", 11.0, 30.0)]),
+        ({"unconfirmed": ((T + 900, T + 1300),)}, 3000, [("unconfirmed", 28.0, 30.0)]),
+        ({"unconfirmed": ((T + 500, T + 900),)}, 2500, [("unconfirmed", 20.0, 25.0)]),  # the rest is heard again
+        ({"unconfirmed": ((T + 500, T + 900),)}, 2000, []),
+        ({"unconfirmed": ((T + 500, T + 500),)}, 3000, []),
+        ({"looped": True}, 3000, [("repetition", 24.0, 30.0)]),
+        ({"endless": True}, 3000, [("token_limit", 24.0, 30.0)]),
+        ({"endless": True}, 2999, []),
+    ],
+)
+def test_what_was_cut_out_is_named_in_the_time_of_the_recording(fields, until, spans) -> None:
+    result = replace(_result((T, *A, T + 200, T + 500, *B, T + 700)), **fields)
+    segments = [_segment(10.0, 14.0), _segment(20.0, 24.0)]
+    window = Window(3, 1000, 2000, "en")
+    assert left_out(result, window, segments, T, until=until) == [Skipped(*span) for span in spans]
+
+
+def test_of_a_loop_that_lasts_to_the_end_all_is_named_and_of_no_text_nothing() -> None:
+    result, window = replace(_result(A), looped=True), Window(3, 1000, 2000, "en")
+    assert left_out(result, window, [_segment(12.0, 30.0)], T, until=3000) == [Skipped("repetition", 12.0, 30.0)]
+    assert left_out(result, window, [], T, until=3000) == []
+
+
+def test_texts_that_come_again_are_named_within_their_window() -> None:
+    echoes = [_segment(12.0, 14.0), _segment(29.0, 31.0), _segment(30.0, 32.0)]
+    spans = [(one.start, one.end) for one in echoed(echoes, Window(3, 1000, 2000, "en"))]
+    assert spans == [(12.0, 14.0), (29.0, 30.0)]
