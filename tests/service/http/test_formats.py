@@ -105,7 +105,7 @@ def test_silence_is_an_answer():
 
 
 def test_segments_without_text_are_left_out_and_the_rest_counted():
-    assert [(s.id, s.text) for s in spoken((segment(0, "a"), segment(1, ""), segment(2, "b")))] == [
+    assert [(s.id, s.text) for s in spoken((segment(0, "a"), segment(1, ""), segment(2, " "), segment(3, "b")))] == [
         (0, " a"),
         (1, " b"),
     ]
