@@ -40,6 +40,7 @@ def test_a_width_alone_breaks_lines_and_a_count_ends_cues() -> None:
 def test_words_a_line_alone_are_cues_of_one_line() -> None:
     segment = english("one two three four five")
     assert shown(segment, max_words_per_line=2) == [["one two"], ["three four"], ["five"]]
+    assert shown(segment, max_words_per_line=2, max_line_width=20) == [["one two", "three", "four five"]]
     assert shown(segment, max_words_per_line=2, max_line_count=2) == [["one two", "three four"], ["five"]]
 
 
@@ -63,6 +64,9 @@ def test_no_scrap_follows_a_full_cue_and_lines_are_of_like_length() -> None:
 def test_a_cue_is_not_held_through_a_pause() -> None:
     segment = english("one two three", pauses={2: 2.5})
     assert shown(segment, max_line_width=40) == [["one two"], ["three"]]
+    limits = {"max_line_width": 40, "max_line_count": 1}
+    assert shown(english("one two three four five", pauses={4: 2.5}), **limits) == [["one two three four"], ["five"]]
+    assert shown(english("one two three", length=2.5), max_line_width=40) == [["one two three"]]  # a word is no pause
     assert to_vtt([segment]) == "WEBVTT\n\n00:00.000 --> 00:04.000\none two three\n\n"  # but whole without a layout
 
 
@@ -71,6 +75,10 @@ def test_lines_break_before_blanks_and_in_scripts_without_them_anywhere_that_rea
     rain = spoken("今日", "は", "、", "「", "雨", "」", "です")
     assert shown(rain, max_line_width=3) == [["今日", "は、", "「雨」", "です"]]
     assert shown(spoken("これは", "Whis", "per", "です"), max_line_width=7) == [["これは", "Whisper", "です"]]
+    assert shown(spoken("今日", "は", "、", "雨"), max_line_width=3) == [["今日", "は、雨"]]
+    assert shown(spoken("今日", "は", "」", "雨"), max_line_width=3) == [["今日", "は」雨"]]
+    assert shown(spoken("한국", "어"), max_words_per_line=1) == [["한국어"]]
+    assert shown(spoken("กา", "นา"), max_words_per_line=1) == [["กา"], ["นา"]]
     # A base and its mark stay together.
     assert shown(spoken("ก", "ี", "น"), max_line_width=2) == [["กี", "น"]]
 
