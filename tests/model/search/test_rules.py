@@ -49,14 +49,16 @@ def _reference(sequence: list[int], options: TranscribeOptions, logits: torch.Te
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("kinds", [kinds for n in range(4) for kinds in itertools.product("wt", repeat=n)], ids="".join)
+@pytest.mark.parametrize(
+    "kinds", [kinds for n in range(4) for kinds in itertools.product("wt0", repeat=n)], ids="".join
+)
 def test_masks_after_any_words_and_times_equal_the_reference(kinds) -> None:
     random = torch.Generator().manual_seed(3)
     for lift, bound, untimed in itertools.product([-5.0, 0.0, 8.0], [None, 0.0, 0.304, 0.47, 1.0, 30.0], [False, True]):
         logits = torch.randn(1, DIMS.n_vocab, generator=random) * 3.0
         logits[:, BEGIN:] += lift
         numbers = torch.randint(0, 1500, (len(kinds),), generator=random).tolist()
-        past = [BEGIN + number if kind == "t" else number for kind, number in zip(kinds, numbers, strict=True)]
+        past = [{"w": n, "t": BEGIN + n, "0": BEGIN}[kind] for kind, n in zip(kinds, numbers, strict=True)]
         options = TranscribeOptions(without_timestamps=untimed, max_initial_timestamp=bound)
         assert torch.equal(_masked(past, options, logits), _reference(past, options, logits))
 
