@@ -110,7 +110,7 @@ TIMES_AWRY = [0.5 + 0.25 * i for i in range(len(LONG) - 4)] + [13.0, 3.5, 3.7, 1
         ((BEGIN, *LONG, BEGIN + 900), TIMES_AWRY, [(370, 1800)]),
         ((BEGIN, *LONG, BEGIN + 550), [0.5 + 0.7 * i for i in range(len(LONG))], []),  # said slowly
         ((BEGIN, *LONG, BEGIN + 250), TIMES_AWRY, None),
-        (_tokens((0, 5), (6, 7)), [0.4, 0.8, 6.2, 6.4], [(80, 500)]),
+        (_tokens((0, 5), (15, 17)), [0.4, 0.8, 10.2, 10.4], [(80, 500)]),
         (_tokens((0, 4.5), (5, 20)), [0.4, 0.8, 5.5, 6.0], [(80, 450), (600, 2000)]),
         ((BEGIN, *LONG), TIMES_AWRY, [(370, 3000)]),  # up to the end of the window, as nobody says where it ends
         (HELLO, [0.4, 0.8], [(80, 3000)]),
@@ -185,7 +185,7 @@ def test_a_sentence_that_is_said_again_and_written_once_is_heard_again_each_time
 @pytest.mark.parametrize(
     ("said", "n_frames"),
     [
-        ([(0, 4), (6, 9), (12, 16)], 920),
+        ([(0, 8), (12, 16)], 820),
         ([(0, 1.8), (12, 16)], None),  # too little
         ([(6, 16)], None),  # nobody makes a pause
         ([(0, 4), (6, 9), (11, 16)], 920),  # its first words are not looked at where they begin
@@ -205,7 +205,7 @@ def test_what_is_said_before_the_first_words_of_a_text_is_a_window_for_itself(sa
         assert (len(first), window.seek) == (1, 3000)
         return
     assert (first, window.seek, window.n_frames) == ((), 0, pytest.approx(n_frames, abs=4))
-    (first,) = recording.feed(lane, replace(late, speech=_speech(*said, seconds=9.2)))  # not twice: there is no loop
+    (first,) = recording.feed(lane, replace(late, speech=_speech(*said, seconds=n_frames / 100)))  # not twice: no loop
     assert recording.take()[1].seek == window.n_frames
 
 
