@@ -43,6 +43,8 @@ SILENCE = _result(no_speech_prob=0.7, logprob=-1.1, end=30.0, speech=SPOKEN)
         (_result(failed=True, no_speech_prob=0.7, speech=SPOKEN), False),
         (_result(failed=True, speech=WORD), False),  # a command among seconds of silence
         (_result(failed=True, speech=MUSIC), True),
+        (_result(failed=True, speech=(0.02,) * 90 + (0.9,) * 6), True),  # a fifth of a second has no word
+        (_result(failed=True, speech=(0.02,) * 90 + (0.9,) * 7), False),
         (_result(failed=True), False),  # the detector was not asked
         (_result(doubted=True, speech=SILENT), True),
         (_result(doubted=True, speech=DOUBTFUL), False),
