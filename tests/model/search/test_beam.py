@@ -110,6 +110,20 @@ def test_survivors_are_the_best_and_finished_texts_stay(beam_size, patience, ste
         assert candidate.logprobs == pytest.approx(said, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("beam_size", "patience", "wanted"),
+    [(2, None, 2), (2, 1.0, 2), (2, 2.5, 5), (4, 0.6, 2), (5, 0.5, 2), (3, 0.4, 1), (1, 0.1, 1), (1, 3.0, 3)],
+)
+def test_a_search_waits_for_as_many_texts_as_its_patience_says_and_takes_no_more(beam_size, patience, wanted) -> None:
+    search = BeamSearch(beam_size, patience, EOT)
+    beams, sums, following = [[]] * beam_size, [0.0] * beam_size, [EOT, *range(beam_size)]
+    while not search.is_complete:
+        totals = [[total - 0.1 * i for i in range(len(following))] for total in sums]
+        grown = search.extend(beams, [following] * beam_size, totals)
+        beams, sums = [[*beams[one.source], one.token] for one in grown], [one.sum_logprob for one in grown]
+    assert len(search.candidates([], [])) == wanted
+
+
 def test_the_length_penalty_weighs_long_texts() -> None:
     short, long = Candidate((1,), -1.0), Candidate((1, 2, 3, 4), -2.0)
     assert best_candidate([short, long], None) is long
