@@ -1,11 +1,12 @@
 """Beam search and best-of: the reference's choice, and that of the pieces by themselves."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import model.decoding.row
@@ -122,6 +123,42 @@ def test_a_search_waits_for_as_many_texts_as_its_patience_says_and_takes_no_more
         grown = search.extend(beams, [following] * beam_size, totals)
         beams, sums = [[*beams[one.source], one.token] for one in grown], [one.sum_logprob for one in grown]
     assert len(search.candidates([], [])) == wanted
+
+
+def _logprobs(text: tuple[int, ...]) -> torch.Tensor:
+    """Of what may follow a text, (12,); the end of the text is often probable."""
+    logits = torch.randn(12, generator=torch.Generator().manual_seed(hash(text) % 2**31))
+    logits[EOT] += 1.0
+    return logits.log_softmax(-1)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")  # numpy, of the reference's code
+@settings(max_examples=60)
+@given(st.integers(1, 4), st.sampled_from([None, 0.7, 1.0, 2.0]), st.integers(1, 6), st.integers(0, 999))
+def test_where_texts_end_their_candidates_are_the_reference_s(beam_size, patience, n_steps, first) -> None:
+    from whisper.decoding import BeamSearchDecoder
+
+    inference: Any = SimpleNamespace(rearrange_kv_cache=lambda _: None)
+    theirs = BeamSearchDecoder(beam_size, EOT, inference, patience)
+    tokens, total = torch.tensor([[first]] * beam_size), torch.zeros(beam_size)
+    search = BeamSearch(beam_size, patience, EOT)
+    beams: list[list[int]] = [[]] * beam_size
+    sums = [0.0] * beam_size
+    for _ in range(n_steps):
+        logits = torch.stack([_logprobs(tuple(row)) for row in tokens.tolist()])
+        tokens, completed = theirs.update(tokens, logits, total)
+        best = [_logprobs((first, *beam)).topk(beam_size + 1) for beam in beams]
+        scores = [[so_far + one for one in top.values.tolist()] for so_far, top in zip(sums, best, strict=True)]
+        grown = search.extend(beams, [top.indices.tolist() for top in best], scores)
+        beams, sums = [[*beams[one.source], one.token] for one in grown], [one.sum_logprob for one in grown]
+        assert search.is_complete == completed
+        if completed:
+            break
+    texts, totals = theirs.finalize(tokens[None], total[None])
+    ours = search.candidates(beams, sums)
+    assert [(first, *one.tokens, EOT) for one in ours] == [tuple(text.tolist()) for text in texts[0]]
+    assert [one.sum_logprob for one in ours] == pytest.approx(totals[0], abs=1e-4)
 
 
 def test_the_length_penalty_weighs_long_texts() -> None:
