@@ -27,14 +27,14 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from model.audio.containers import AAC, FLAC, MP3, OGG, Container, after_id3_tags, identify
+from model.audio import flac, ogg
+from model.audio.containers import FLAC, OGG, W64, WAV, Container, after_id3_tags, identify
 from model.audio.downmix import ChannelStatistics, Downmix
 from model.audio.ffmpeg import AvReader
-from model.audio.flac import contradicts_itself
 from model.audio.libsndfile import SoundFileReader
-from model.audio.ogg import links
 from model.audio.readers import Block, Reader, UnreadableError
 from model.audio.resampling import Floats, analysed, finished, joined
+from model.audio.wave import with_size
 from model.dims import SAMPLE_RATE
 from model.errors import AudioTooLongError, InvalidAudioError
 
@@ -81,16 +81,18 @@ def decode_audio(source: AudioSource, limits: AudioLimits = DEFAULT_LIMITS) -> W
         container = identify(file)
         if container is None:
             raise InvalidAudioError(_unrecognised(file))
-        file = _without_tags(file, container)
-        parts = links(file) if container is OGG else []
+        file = _without_tags(file)
+        if container in (WAV, W64):
+            file = with_size(file, container)
+        parts = ogg.links(file) if container is OGG else flac.links(file) if container is FLAC else []
         if len(parts) > 1:
-            return Waveform(_chained(file, parts, limits))
+            return Waveform(_chained(file, parts, container, limits))
         return Waveform(_heard(file, container, limits))
 
 
-def _without_tags(file: BinaryIO, container: Container) -> BinaryIO:
-    """The file from behind ID3 tags, which programs put before kinds of files too whose readers know of none."""
-    start = 0 if container in (MP3, AAC) else after_id3_tags(file)
+def _without_tags(file: BinaryIO) -> BinaryIO:
+    """The file from behind ID3 tags: most readers know of none, and FFmpeg compares each frame with all before it."""
+    start = after_id3_tags(file)
     if start == 0:
         return file
     file.seek(start)
@@ -124,7 +126,7 @@ def _read(file: BinaryIO, container: Container, limits: AudioLimits) -> Samples:
     readers: list[OpenReader] = [AvReader]
     if container.libsndfile:
         readers = [SoundFileReader, AvReader, partial(SoundFileReader, lenient=True)]
-    if container is FLAC and contradicts_itself(file):
+    if container is FLAC and flac.contradicts_itself(file):
         readers = readers[1:]
     problem: UnreadableError | None = None
     for reader in readers:
@@ -135,14 +137,14 @@ def _read(file: BinaryIO, container: Container, limits: AudioLimits) -> Samples:
     raise InvalidAudioError(str(problem))
 
 
-def _chained(file: BinaryIO, parts: Sequence[tuple[int, int]], limits: AudioLimits) -> Floats:
+def _chained(file: BinaryIO, parts: Sequence[tuple[int, int]], container: Container, limits: AudioLimits) -> Floats:
     """Recordings one after the other: each by itself, those without sound left out, all of them within the limits."""
     data, left = bytearray(), limits.max_decoded_bytes
     for start, stop in parts:
         file.seek(start)
         seconds = limits.max_seconds - len(data) / 4 / SAMPLE_RATE
         try:
-            samples = _read(io.BytesIO(file.read(stop - start)), OGG, AudioLimits(seconds, left))
+            samples = _read(io.BytesIO(file.read(stop - start)), container, AudioLimits(seconds, left))
         except AudioTooLongError:
             raise _too_long(limits) from None
         except InvalidAudioError:
@@ -150,7 +152,7 @@ def _chained(file: BinaryIO, parts: Sequence[tuple[int, int]], limits: AudioLimi
         left -= len(samples) * 4
         data += _as_floats(samples).tobytes()
     if not data:
-        raise InvalidAudioError(f"The {OGG.name} file holds no sound.")
+        raise InvalidAudioError(f"The {container.name} file holds no sound.")
     return np.frombuffer(data, np.float32)
 
 

@@ -1,7 +1,8 @@
-"""Does a FLAC file's head agree with its frames? libsndfile believes the head: it ends where the stated count does.
+"""Is a FLAC file one recording, and does its head agree with its frames? libsndfile believes the first head.
 
-Asked by `model.audio.decode`, which leaves a file that contradicts itself to FFmpeg: that one believes the frames.
-Source: RFC 9639, sections 8.2 (streaminfo) and 9.1 (frame header).
+Asked by `model.audio.decode`, which reads joined files (`cat a.flac b.flac`) one by one, for each may have another rate
+and other channels, and leaves a file that contradicts itself to FFmpeg: that one believes the frames.
+Source: RFC 9639, sections 8.1 (metadata blocks), 8.2 (streaminfo) and 9.1 (frame header).
 """
 
 import os
@@ -9,11 +10,19 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from model.audio.readers import MAX_LINKS, UnreadableError
+
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
 _TAIL_BYTES = 128 * 1024
 """Where the last frames are sought; what lies behind them may be a tag."""
 _RATES = (0, 88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 _MAX_HEADER_BYTES = 16
+_START = re.compile(rb"fLaC[\0\x80]\0\0\x22")
+"""The marker and the head of the first block of metadata, which has one kind and one size; not by chance in sound."""
+_START_BYTES = 8
+_SEARCH_BYTES = 1024 * 1024
+_MAX_BLOCKS = 10_000
+"""Of metadata: programs write some dozens, and libFLAC takes a third of a second for a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,35 @@ class _Frame:
 
     end: int
     rate: int
+
+
+def links(file: BinaryIO) -> list[tuple[int, int]]:
+    """First byte and byte after the last of each recording; the whole file where it is one. Moves the position.
+
+    `UnreadableError` for one in more pieces than recordings are.
+    """
+    _check_blocks(file)
+    starts, at, seen = [0], 0, b""
+    file.seek(0)
+    while piece := file.read(_SEARCH_BYTES):
+        seen += piece
+        starts += [start for match in _START.finditer(seen) if (start := at + match.start()) > 0]
+        if len(starts) > MAX_LINKS:
+            raise UnreadableError(f"The FLAC file is in more than {MAX_LINKS} pieces.")
+        at, seen = at + len(seen) - _START_BYTES + 1, seen[1 - _START_BYTES :]
+    return list(zip(starts, [*starts[1:], file.tell()], strict=True))
+
+
+def _check_blocks(file: BinaryIO) -> None:
+    """`UnreadableError` for more metadata than programs write."""
+    at = 4
+    for _ in range(_MAX_BLOCKS):
+        file.seek(at)
+        head = file.read(4)
+        if len(head) < 4 or head[0] & 0x80:
+            return
+        at += 4 + int.from_bytes(head[1:], "big")
+    raise UnreadableError(f"The FLAC file has more than {_MAX_BLOCKS} blocks before its sound.")
 
 
 def contradicts_itself(file: BinaryIO) -> bool:

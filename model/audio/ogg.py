@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from model.audio.readers import UnreadableError
+from model.audio.readers import MAX_LINKS, UnreadableError
 
 _MAGIC = b"OggS\0"
 """Capture pattern and version."""
@@ -19,8 +19,6 @@ _HEADER = 27
 _BEGIN, _END = 0x02, 0x04
 """Flags of a page: the first of a stream, the last of one."""
 _SEARCH_BYTES = 4096
-_MAX_LINKS = 5_000
-"""Each is opened by itself, and bytes that look like one are few."""
 
 
 def links(file: BinaryIO) -> list[tuple[int, int]]:
@@ -33,8 +31,8 @@ def links(file: BinaryIO) -> list[tuple[int, int]]:
         if header[5] & _BEGIN and heard:  # streams side by side all begin before any of them has sound
             starts.append(at)
             heard = False
-            if len(starts) > _MAX_LINKS:
-                raise UnreadableError(f"The Ogg file is in more than {_MAX_LINKS} pieces.")
+            if len(starts) > MAX_LINKS:
+                raise UnreadableError(f"The Ogg file is in more than {MAX_LINKS} pieces.")
         position = int.from_bytes(header[6:14], "little", signed=True)
         heard = heard or position > 0 or bool(header[5] & _END)
     return list(zip(starts, [*starts[1:], file.seek(0, os.SEEK_END)], strict=True))

@@ -9,22 +9,30 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-_WAY = (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref")
+from model.errors import InvalidAudioError
+
+_WAY = (b"trak", b"mdia", b"minf", b"dinf", b"dref")
 _SELF_CONTAINED = 1
 _MAX_BOXES = 10_000
+"""Of those that are looked at, up to the end of moov, behind which a file in fragments may have any number."""
 
 
 def refers_elsewhere(file: BinaryIO) -> bool:
-    """Whether any track's data is said to be in another file; the position is left anywhere."""
-    end = file.seek(0, os.SEEK_END)
-    left = iter(range(_MAX_BOXES))
-    return any(_is_external(file, *entry) for entry in _entries(file, 0, end, 0, left))
+    """Whether any track's data is said to be in another file; the position is left anywhere.
+
+    `InvalidAudioError` for a file in more boxes than programs write: there may be anything behind them.
+    """
+    end, left = file.seek(0, os.SEEK_END), iter(range(_MAX_BOXES))
+    for kind, _, body, stop in _boxes(file, 0, end, left):
+        if kind == b"moov":
+            return any(_is_external(file, *entry) for entry in _entries(file, body, stop, 0, left))
+    return False
 
 
 def is_finished(file: BinaryIO) -> bool:
     """Whether it says where its sound is, which a recorder writes last; the position is left anywhere."""
-    end = file.seek(0, os.SEEK_END)
-    return any(kind == b"moov" for kind, *_ in _boxes(file, 0, end, iter(range(_MAX_BOXES))))
+    end, left = file.seek(0, os.SEEK_END), iter(range(_MAX_BOXES))
+    return any(kind == b"moov" for kind, *_ in _boxes(file, 0, end, left))
 
 
 def _entries(file: BinaryIO, start: int, end: int, depth: int, left: Iterator[int]) -> Iterator[tuple[int, int]]:
@@ -39,7 +47,9 @@ def _entries(file: BinaryIO, start: int, end: int, depth: int, left: Iterator[in
 
 def _boxes(file: BinaryIO, start: int, end: int, left: Iterator[int]) -> Iterator[tuple[bytes, int, int, int]]:
     """The kind of each box in `file[start:end]`, where it begins, where its content does, and where it ends."""
-    while start + 8 <= end and next(left, None) is not None:
+    while start + 8 <= end:
+        if next(left, None) is None:
+            raise InvalidAudioError(f"The MP4 file has more than {_MAX_BOXES} boxes before its sound.")
         file.seek(start)
         head = file.read(16)
         size, kind = int.from_bytes(head[:4], "big"), head[4:8]

@@ -19,6 +19,8 @@ Block = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 
 BLOCK_FRAMES = 65_536
 """Frames in a block (the last frame of a codec may exceed it a little)."""
+MAX_LINKS = 5_000
+"""Recordings that are joined in one file: each is opened by itself, and bytes that look like one are few."""
 
 
 class UnreadableError(InvalidAudioError):
@@ -51,7 +53,7 @@ class Source:
         """The new position, or -1: FFmpeg believes it, libsndfile asks for the position."""
         try:
             return self._file.seek(offset, whence)
-        except (OSError, ValueError):
+        except (OSError, ValueError, OverflowError):
             return -1
 
 

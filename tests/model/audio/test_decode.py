@@ -12,6 +12,7 @@ import pytest
 
 from model.audio import AudioLimits, decode_audio, resampling
 from model.audio import ffmpeg as ffmpeg_reader
+from model.audio.readers import Source
 from model.errors import AudioTooLongError, InvalidAudioError
 from tests.sounds import as_int16, ffmpeg, float_wav, floats, likeness, oki_adpcm, silent_flac, sndfile, speechlike, wav
 
@@ -353,6 +354,14 @@ def test_a_track_that_begins_late_does_not_end_the_one_that_is_heard(monkeypatch
 def test_a_clip_that_keeps_its_place_in_a_long_recording_is_not_long() -> None:
     file = ffmpeg(speechlike(2.0, 48_000), 48_000, "webm", "libopus", start=7200.0)
     assert decode_audio(file, AudioLimits(max_seconds=60.0)).duration == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_seek_to_where_no_file_reaches_is_refused_and_moves_nothing() -> None:
+    source = Source(io.BytesIO(b"sound"))
+    source.seek(2)
+    for offset, whence in ((2**63 - 1, io.SEEK_CUR), (-1, io.SEEK_SET), (0, 0x10000)):
+        assert source.seek(offset, whence) == -1
+        assert source.tell() == 2
 
 
 def test_float_wave64_and_voc_in_blocks_are_read_as_they_are_meant() -> None:

@@ -5,8 +5,9 @@ import io
 import numpy as np
 import pytest
 
-from model.audio import decode_audio
+from model.audio import AudioLimits, decode_audio
 from model.audio.flac import contradicts_itself
+from model.errors import AudioTooLongError, InvalidAudioError
 from tests.sounds import floats, silent_flac, sndfile, speechlike
 
 SPEECH = speechlike(6.0)
@@ -39,3 +40,33 @@ def test_whole_files_agree_with_themselves(rate: int) -> None:
 @pytest.mark.parametrize("size", [0, 3, 41, 42, 60])
 def test_what_is_no_whole_head_contradicts_nothing(size: int) -> None:
     assert not contradicts_itself(io.BytesIO(FILE[:size]))
+
+
+def test_every_recording_of_a_joined_file_is_heard() -> None:
+    high, narrow = speechlike(3.0, 44_100), speechlike(2.0, 8_000)
+    parts = [FILE, sndfile(np.stack([high, high], axis=1), 44_100, "FLAC"), sndfile(narrow, 8_000, "FLAC")]
+    for files in (parts, parts[::-1], [FILE, FILE], [stating(16_000, 0), *parts]):
+        apart = np.concatenate([floats(decode_audio(file)) for file in files])
+        np.testing.assert_array_equal(floats(decode_audio(b"".join(files))), apart)
+    with pytest.raises(AudioTooLongError, match=r"limit of 9\.5 seconds"):
+        decode_audio(b"".join(parts), AudioLimits(max_seconds=9.5))
+    broken = FILE + parts[1][:100] + parts[2]  # none is lost for its neighbour
+    assert decode_audio(broken).duration == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize("padding", [0, 2**20 - 54, 2**20 - 50, 2**20 - 46])
+def test_a_recording_is_found_wherever_it_begins(padding: int) -> None:
+    """At the end of what is searched at once, too."""
+    block = b"\1" + padding.to_bytes(3, "big") + bytes(padding)  # behind the first, which is 38 bytes with its head
+    narrow = sndfile(speechlike(6.0, 8_000), 8_000, "FLAC")
+    assert decode_audio(FILE[:42] + block + narrow + FILE).duration == pytest.approx(12.0)
+    alone = narrow[:4] + b"\x80" + narrow[5:42]  # no block but the first
+    assert decode_audio(FILE + alone + narrow[narrow.index(b"\xff\xf8") :]).duration == pytest.approx(12.0)
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"), [(FILE[:42] * 6_000, "in more than 5000 pieces"), (FILE[:42] + bytes(80_000), "10000 blocks")]
+)
+def test_a_file_of_nothing_but_heads_is_refused(file: bytes, reason: str) -> None:
+    with pytest.raises(InvalidAudioError, match=reason):
+        decode_audio(file)
