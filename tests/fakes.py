@@ -252,7 +252,8 @@ def _error(name: str) -> Exception:
         "bug": RuntimeError("secret words of a bug"),
         "memory": MemoryError("secret"),
         "descriptors": OSError(errno.EMFILE, "secret path"),
-        "descriptors on their way": OSError(errno.ETOOMANYREFS, "secret path"),
+        "descriptors-on-their-way": OSError(errno.ETOOMANYREFS, "secret path"),
         "space": OSError(errno.ENOSPC, "secret path"),
+        "file-size": OSError(errno.EFBIG, "secret path"),
     }
     return errors[name]

@@ -91,7 +91,7 @@ def load_codecs() -> Decoder:
         try:
             memory.write_all(output, samples.data)
         except OSError as error:  # they are the machine's memory, and no part of what a file may use
-            if error.errno not in (errno.ENOMEM, errno.ENOSPC):
+            if error.errno not in (errno.ENOMEM, errno.ENOSPC, errno.EFBIG):
                 raise
             return AudioRefused("no_memory", "There is no memory for the samples.")
         return AudioDecoded("int16" if samples.dtype == "int16" else "float32", len(samples))

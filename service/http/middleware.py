@@ -40,8 +40,11 @@ OPEN_PATHS = frozenset({"/livez", "/readyz"})
 METRICS_PATH = "/metrics"
 DISCONNECTED = 499
 """Not sent: stands in logs and metrics for a client that did not wait."""
-_USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS, errno.ENOSPC})
-"""Descriptors, also those on their way to a child, and memory, which is space where it is a file or accounted for."""
+_USED_UP = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS, errno.ENOSPC, errno.EFBIG}
+)
+"""Descriptors, also those on their way to a child, and memory, which is space where it is a file or accounted for, and
+bounded by `ulimit -f`."""
 _RETRY_SECONDS = 5
 _REQUEST_ID = re.compile(rb"[0-9A-Za-z._\-]{1,64}")
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from service.wire import memory
-from tests.audio_pools import SCRIPTED, children, decode, new_pool, outcome, running, until
+from tests.audio_pools import CHILD_COMMAND, SCRIPTED, children, decode, new_pool, outcome, running, until
 from tests.sounds import float_wav, speechlike
 
 
@@ -86,6 +86,19 @@ def test_a_file_for_whose_samples_the_machine_has_no_memory_is_not_to_blame(monk
                     await pool.decode(upload)
                 assert caught.value.errno == errno.ENOSPC
             (await decode(pool, sound)).close()
+            assert pool.restarts == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_file_whose_samples_are_larger_than_files_may_be_is_not_to_blame() -> None:
+    sound = float_wav(speechlike(1.0))
+    limited = ("sh", "-c", 'ulimit -f 8 && exec "$@"', "sh", *CHILD_COMMAND)
+
+    async def scenario() -> None:
+        async with running(new_pool(limited)) as pool:
+            with recorded(sound) as upload, pytest.raises(OSError, match="memory"):
+                await pool.decode(upload)
             assert pool.restarts == 0
 
     asyncio.run(scenario())
