@@ -27,7 +27,11 @@ from model.transcriber import Transcriber, load
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status."""
-    args = parse(arguments)
+    try:
+        args = parse(arguments)
+    except SystemExit:  # --help is told, or what is wrong
+        _print("")
+        raise
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or a locale may lack the characters of a language
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

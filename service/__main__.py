@@ -63,6 +63,7 @@ async def serve(settings: Settings) -> int:
 def main(arguments: Sequence[str] = ()) -> int:
     """The process; its exit status. There are no `arguments` but `--help`, and others are no reason to start."""
     if arguments in (["--help"], ["-h"]):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that has seen enough, such as `head`, is no fault
         print(described())
         return 0
     try:

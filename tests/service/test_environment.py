@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -60,6 +61,16 @@ def test_a_wrong_setting_stops_the_process_with_one_log_line(arguments, environm
     assert len(run.stderr.splitlines()) == 1
     assert named in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("package", ["service", "model"])
+def test_a_reader_that_has_seen_enough_of_the_help_is_no_fault(package):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone:
+        command = [sys.executable, "-m", package, "--help"]
+        run = subprocess.run(command, cwd=ROOT, env={}, stdout=gone, stderr=subprocess.PIPE, timeout=30, check=False)
+    assert run.stderr == b""
 
 
 def test_whoever_asks_for_help_is_told_every_setting():
