@@ -17,10 +17,13 @@ from model.options import MAX_WIDTH, TranscribeOptions, check_width
 from model.output.subtitles import Layout, check_format
 from service.errors import BadRequest
 from service.http.fields import FIELDS, Field
+from service.http.multipart import FILE_FIELD, MAX_NAME_CHARACTERS
 from service.wire.messages import ModelInfo
 
 _LAYOUT_FIELDS = tuple(field.name for field in dataclasses.fields(Layout))
 _FIELD_OF_OPTION = {field.option: name for name, field in FIELDS.items()}
+_AZURE_FIELD = "api-version"
+"""Azure's clients put it into the query string of every request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +94,14 @@ def _check_use(values: Mapping[str, Any], options: TranscribeOptions) -> None:
 
 
 def check_query(query: bytes, known: Mapping[str, Field]) -> None:
-    """Nothing is read from the query string: `BadRequest` for a field that stands there, which would be passed over."""
+    """Nothing is read from the query string: `BadRequest` for a name that stands there, which would be passed over."""
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name in known:
+        if name in known or name == FILE_FIELD:
             raise BadRequest(f"{name} must be a field of the form, not of the query string.", param=name)
+        if name != _AZURE_FIELD:
+            name = name[:MAX_NAME_CHARACTERS]
+            message = f"Unknown field '{name}' in the query string, from which nothing is read."
+            raise BadRequest(message, param=name, code="unknown_field")
 
 
 def check_detect(fields: Mapping[str, str], model: ModelInfo) -> None:

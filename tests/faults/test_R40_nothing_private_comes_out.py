@@ -13,7 +13,7 @@ CANARY = "kanarienvogel"
 
 def post(server, upload: bytes = b"x", path: str = "/v1/transcribe", filename: str = f"{CANARY}.wav", **fields: str):
     return httpx.post(
-        f"{server.url}{path}?q={CANARY}",
+        f"{server.url}{path}?api-version={CANARY}",
         files={"file": (filename, upload)},
         data=fields,
         headers={"authorization": f"Bearer {KEY}", "x-request-id": "quiet", "user-agent": CANARY},
@@ -35,6 +35,7 @@ def everything_goes_wrong(server) -> list[str]:
         post(server, response_format=CANARY),
         post(server, prompt=CANARY * 10_000),
         post(server, path=f"/{CANARY}"),
+        post(server, path=f"/v1/transcribe?q={CANARY}&"),
         post(server, b"", prompt=CANARY),
     ]
     assert answers[0].json()["text"] == CANARY
