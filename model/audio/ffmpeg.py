@@ -15,6 +15,7 @@ import numpy.typing as npt
 from av.audio.plane import AudioPlane
 
 from model.audio.containers import MP4, Container
+from model.audio.gaps import Gaps
 from model.audio.quicktime import is_finished, refers_elsewhere
 from model.audio.readers import BLOCK_FRAMES, Block, Source, UnreadableError, unreadable
 from model.dims import SAMPLE_RATE
@@ -65,6 +66,7 @@ class AvReader:
         self.rate, self.channels = first.sample_rate, first.layout.nb_channels
         plain = first.format.packed.name == "s16"
         self.is_int16 = plain and (self.rate, self.channels) == (SAMPLE_RATE, 1)
+        self._dtype = np.dtype(np.int16 if self.is_int16 else np.float32)
 
     def exceeds(self, seconds: float) -> bool:
         """By the duration that the header states, which may count from before the first sound, and then by the packets.
@@ -96,15 +98,18 @@ class AvReader:
         return False
 
     def blocks(self) -> Iterator[Block]:
-        """See `Reader`; damaged packets are left out."""
+        """See `Reader`; damaged packets are left out, and where none are there is silence."""
         kept: list[av.AudioFrame] = []
-        count = 0
+        count, gaps = 0, Gaps(self._container)
         for frame in self._in_one_shape():
-            kept.append(frame)
-            count += frame.samples
-            if count >= BLOCK_FRAMES:
+            silence = round(gaps.before(frame) * self.rate)
+            if count and (silence or count >= BLOCK_FRAMES):
                 yield self._samples(kept)
                 kept, count = [], 0
+            for start in range(0, silence, BLOCK_FRAMES):
+                yield np.zeros((min(BLOCK_FRAMES, silence - start), self.channels), self._dtype)
+            kept.append(frame)
+            count += frame.samples
         if count:
             yield self._samples(kept)
 
@@ -152,7 +157,7 @@ class AvReader:
         """(frames, channels) of frames of one shape, scaled to 1.0 unless the file is kept as int16."""
         kind, planar = self._first.format.packed.name, self._first.format.is_planar
         dtype, count = np.dtype(_DTYPES[kind]), sum(frame.samples for frame in frames)
-        samples: npt.NDArray[Any] = np.empty((count, self.channels), np.int16 if self.is_int16 else np.float32)
+        samples: npt.NDArray[Any] = np.empty((count, self.channels), self._dtype)
         targets, each = (list(samples.T), 1) if planar else ([samples.reshape(-1)], self.channels)
         start = 0
         for frame in frames:
