@@ -15,6 +15,8 @@ from model.audio.readers import MAX_LINKS, UnreadableError
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
 _TAIL_BYTES = 128 * 1024
 """Where the last frames are sought; what lies behind them may be a tag."""
+_MAX_FRAMES = 200
+"""So many of the last are looked at: a joined file may consist of what looks like frames."""
 _RATES = (0, 88_200, 176_400, 192_000, 8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 _MAX_HEADER_BYTES = 16
 _START = re.compile(rb"fLaC[\0\x80]\0\0\x22")
@@ -75,7 +77,8 @@ def contradicts_itself(file: BinaryIO) -> bool:
     rate, total = facts >> 44, facts & (1 << 36) - 1
     file.seek(max(len(head), file.seek(0, os.SEEK_END) - _TAIL_BYTES))
     tail = file.read()
-    frames = (_frame(tail[m.start() : m.start() + _MAX_HEADER_BYTES], block) for m in _SYNC.finditer(tail))
+    starts = [match.start() for match in _SYNC.finditer(tail)][-_MAX_FRAMES:]
+    frames = (_frame(tail[start : start + _MAX_HEADER_BYTES], block) for start in starts)
     return any(frame and (0 < total < frame.end or frame.rate not in (0, rate)) for frame in frames)
 
 

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from model.audio import AudioLimits, decode_audio
+from model.audio import AudioLimits, decode_audio, flac
 from model.audio.flac import contradicts_itself
 from model.errors import AudioTooLongError, InvalidAudioError
 from tests.sounds import floats, silent_flac, sndfile, speechlike
@@ -70,3 +70,12 @@ def test_a_recording_is_found_wherever_it_begins(padding: int) -> None:
 def test_a_file_of_nothing_but_heads_is_refused(file: bytes, reason: str) -> None:
     with pytest.raises(InvalidAudioError, match=reason):
         decode_audio(file)
+
+
+def test_of_what_looks_like_frames_only_the_last_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file of nothing else, and there are thousands of files in one."""
+    asked = []
+    monkeypatch.setattr(flac, "_frame", lambda header, _: asked.append(header))
+    assert not contradicts_itself(io.BytesIO(FILE[:42] + b"\xff\xf8\0\0" * 10_000 + b"\xff\xf9\1\1"))
+    assert len(asked) == 200
+    assert asked[-1] == b"\xff\xf9\1\1"
