@@ -144,8 +144,8 @@ class WorkerPool:
     async def _life(self, name: str) -> bool:
         """One worker from its start to its end; whether nothing speaks against starting the next one at once.
 
-        It finished something, lived for a while, or was warm and something else than itself may have ended it. What
-        kills every start may do so for want of something, and others than the kernel watch a machine's memory.
+        It finished something, had a request that may have ended it, or lived for a while. Whoever else kills one will
+        kill the next one too: others than the kernel watch a machine's memory.
         """
         try:
             worker = WorkerProcess(name, self._arguments(name), self._clock())
@@ -167,11 +167,9 @@ class WorkerPool:
             status=worker.process.returncode, restarts=self.restarts, detail=worker.failure,
             request_ids=" ".join(job.request_id.rpartition(".")[0] for job in worker.in_hand),
         )  # fmt: skip
-        warm = worker.info is not None
-        murdered = warm and worker.murder is not None
-        explained = worker.proved or murdered or any(job.received for job in worker.in_hand)
+        explained = worker.proved or any(job.received for job in worker.in_hand)
         await self._dispatcher.mourn(worker)
-        return explained or (warm and self._clock() - worker.started_at >= _PROVED_SECONDS)
+        return explained or (worker.info is not None and self._clock() - worker.started_at >= _PROVED_SECONDS)
 
     async def _serve(self, worker: WorkerProcess) -> str:
         """Carry a worker's messages until it ends or hangs; why it did."""

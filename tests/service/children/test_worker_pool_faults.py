@@ -201,6 +201,20 @@ async def test_r26_a_request_is_not_blamed_for_workers_that_others_stop() -> Non
 
 
 @in_loop
+@pytest.mark.parametrize("worked", [False, True])
+async def test_r30_a_worker_that_others_kill_is_replaced_at_once_only_if_it_had_worked(worked) -> None:
+    workers = WorkerPool(make_settings(devices=("cpu",)), command=COMMAND)
+    life = asyncio.create_task(workers._life("cpu"))
+    await until(lambda: workers.ready)
+    if worked:
+        assert await ask(workers, "well") == "said"
+    (worker,) = workers._workers.values()
+    os.kill(worker.process.pid, signal.SIGKILL)
+    assert await life is worked
+    await workers.stop(1.0)
+
+
+@in_loop
 async def test_r30_a_pool_without_descriptors_goes_on_when_there_are_some(monkeypatch) -> None:
     failures = iter([OSError(errno.EMFILE, "Too many open files")] * 2)
     start = WorkerProcess.__init__
