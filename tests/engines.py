@@ -56,13 +56,18 @@ def answer_of(messages: list[Message], name: str) -> tuple[tuple[Segment, ...], 
     return tuple(segments), ours[-1]
 
 
-def starve(engine: Engine, monkeypatch: pytest.MonkeyPatch, name: str, windows: int) -> None:
+EXHAUSTED = torch.OutOfMemoryError("CUDA out of memory")
+
+
+def starve(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, name: str, windows: int, error: Exception = EXHAUSTED
+) -> None:
     """Let `engine.batch`'s method `name` run out of memory wherever more than `windows` windows are in the batch."""
     method = getattr(engine.batch, name)
 
     def starved(*arguments):
         if len(engine.seats) + (len(arguments[0]) if name == "encode" else 0) > windows:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return method(*arguments)
 
     monkeypatch.setattr(engine.batch, name, starved)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from model.dims import SAMPLE_RATE
 from service.environment import environment_of_children
-from service.errors import BadRequest, DeadlineExceeded, InternalError, ServiceError
+from service.errors import BadRequest, DeadlineExceeded, InternalError, ServiceError, Unavailable
 from service.ports import Event
 from service.wire.channel import AsyncChannel, ChannelClosed, pair
 from service.wire.messages import (
@@ -41,7 +41,11 @@ The kernel counts descriptors in flight by user, and lets nobody send one beside
 waits here instead goes to another worker, or is gone with its client.
 """
 _POLL_SECONDS = 0.02
-_ERRORS: dict[str, type[ServiceError]] = {"deadline_exceeded": DeadlineExceeded, "invalid_value": BadRequest}
+_ERRORS: dict[str, type[ServiceError]] = {
+    "deadline_exceeded": DeadlineExceeded,
+    "invalid_value": BadRequest,
+    "no_memory": Unavailable,
+}
 
 
 @dataclass(eq=False)

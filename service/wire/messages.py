@@ -165,10 +165,10 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The request ended without a result; `code` is one of `service.errors`."""
+    """The request ended without a result; `code` says which of `service.errors` that is."""
 
     request_id: str
-    code: Literal["deadline_exceeded", "internal_error", "cancelled", "invalid_value"]
+    code: Literal["deadline_exceeded", "internal_error", "no_memory", "invalid_value"]
     message: str
     param: str | None = None
     """The option that is to blame, where one is."""

@@ -79,6 +79,11 @@ class Worker:
             fd = self._channel.take_fd()
             try:
                 samples = to_tensor(read_all(fd), message.sample_format)
+            except MemoryError as error:
+                from service.worker.faults import failed, fault_of
+
+                self._channel.send(failed(message.request_id, fault_of(error, self._engine.batch.model.device)))
+                return
             finally:
                 os.close(fd)
             if len(samples) != message.n_samples or len(samples) == 0:

@@ -264,6 +264,21 @@ async def test_r26_a_request_is_not_blamed_for_workers_that_others_kill(checkpoi
         work.cancel()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody else limits another process")
+@in_loop
+async def test_r29_a_recording_for_which_there_is_no_memory_ends_no_worker(checkpoint) -> None:
+    async with running(checkpoint) as pool:
+        (worker,) = psutil.Process().children()
+        before = worker.rlimit(psutil.RLIMIT_AS)
+        worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms, before[1]))
+        with pytest.raises(Unavailable) as caught:
+            await _transcribe(pool, request_of("large", 3000.0))
+        assert caught.value.code == "overloaded"
+        worker.rlimit(psutil.RLIMIT_AS, before)
+        assert (await _transcribe(pool, request_of("next", 2.0)))[0] is not None
+        assert pool.restarts == 0
+
+
 @in_loop
 async def test_r28_a_request_that_uses_up_the_memory_is_to_blame(checkpoint, monkeypatch) -> None:
     monkeypatch.setattr("service.wire.process.oom_kills", lambda: -1)  # not what it said before

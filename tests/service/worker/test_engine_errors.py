@@ -9,11 +9,13 @@ from model.decoding import ladder
 from model.errors import DeviceLostError
 from model.transcriber import Transcriber
 from service.wire.messages import Failed, Finished, Started
+from service.worker.faults import fault_of
 from tests import tiny
-from tests.engines import alone, answer_of, make_engine, request_of, run, starve, submit
+from tests.engines import EXHAUSTED, alone, answer_of, make_engine, request_of, run, starve, submit
 from tests.graphs import Again, capture_steps
 
 TOGETHER = pytest.mark.parametrize("together", [1, 3])
+NO_MEMORY = RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory")
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +85,14 @@ def test_r29_a_window_that_cannot_start_fails_alone(model, monkeypatch, together
 
     def failing(starts):
         if any(engine.seats.job(start.slot).request_id == "bad" for start in starts):
-            raise MemoryError("no room for 'secret words'")
+            raise ArithmeticError("nothing was made of 'secret words'")
         start_all(starts)
 
     monkeypatch.setattr(engine.batch, "start_all", failing)
     messages = run(engine)
     (failed,) = [m for m in messages if isinstance(m, Failed)]
     assert (failed.request_id, failed.code) == ("bad", "internal_error")
-    assert "MemoryError" in failed.message
+    assert "ArithmeticError" in failed.message
     assert "secret" not in failed.message
     assert {m.request_id for m in messages if isinstance(m, Finished)} == {"a", "c"}
 
@@ -135,11 +137,18 @@ def test_r29_a_result_that_cannot_be_used_ends_its_request_only(model, monkeypat
     assert answer_of(messages, "good")[1].text
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), NO_MEMORY, RuntimeError("could not create a primitive"), ValueError()]
+)
+def test_memory_runs_out_on_a_cpu_too(error) -> None:
+    assert fault_of(error, torch.device("cpu")).exhausted is not isinstance(error, ValueError)
+
+
 @TOGETHER
-@pytest.mark.parametrize("name", ["encode", "step"])
-def test_out_of_memory_shrinks_the_batch_and_fails_nobody(model, monkeypatch, name, together) -> None:
+@pytest.mark.parametrize(("name", "error"), [("encode", EXHAUSTED), ("step", NO_MEMORY)])
+def test_out_of_memory_shrinks_the_batch_and_fails_nobody(model, monkeypatch, name, error, together) -> None:
     engine = make_engine(model, together=together)
-    starve(engine, monkeypatch, name, 2)
+    starve(engine, monkeypatch, name, 2, error)
     names = "abcde"
     for letter in names:
         submit(engine, request_of(letter, 20.0, sample_len=30), seed=ord(letter))
@@ -168,15 +177,15 @@ def test_a_capture_without_memory_shrinks_the_batch_too(model, monkeypatch) -> N
 
 
 @pytest.mark.parametrize("fails", [1, 2])
-@pytest.mark.parametrize("where", ["loudest", "weigh"])
-def test_what_is_done_for_one_request_alone_is_tried_again(model, monkeypatch, where, fails) -> None:
+@pytest.mark.parametrize(("where", "error"), [("loudest", NO_MEMORY), ("weigh", EXHAUSTED)])
+def test_what_is_done_for_one_request_alone_is_tried_again(model, monkeypatch, where, error, fails) -> None:
     owner, failures = (model.log_mel if where == "loudest" else model), []
     method = getattr(owner, where)
 
     def failing(*arguments):
         if len(failures) < fails:
             failures.append(where)
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return method(*arguments)
 
     expected = alone(model, 3.0, 1)
@@ -215,7 +224,7 @@ def test_a_detector_that_fails_among_the_rows_fails_nobody_but_its_request(model
 
 @TOGETHER
 @pytest.mark.parametrize("name", ["encode", "step"])
-def test_a_window_that_does_not_fit_alone_fails(model, monkeypatch, name, together) -> None:
+def test_a_window_that_does_not_fit_alone_is_told_so(model, monkeypatch, name, together) -> None:
     engine = make_engine(model, together=together)
     with monkeypatch.context() as starving:
         starve(engine, starving, name, 0)
@@ -223,6 +232,6 @@ def test_a_window_that_does_not_fit_alone_fails(model, monkeypatch, name, togeth
             submit(engine, request_of(letter, 2.0))
         failed = [m for m in run(engine) if isinstance(m, Failed)]
         assert {m.request_id for m in failed} == {"a", "b"}
-        assert all("OutOfMemoryError" in m.message for m in failed)
+        assert {m.code for m in failed} == {"no_memory"}
     submit(engine, request_of("later", 2.0))
     answer_of(run(engine), "later")
