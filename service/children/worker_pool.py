@@ -151,7 +151,7 @@ class WorkerPool:
             worker = WorkerProcess(name, self._arguments(name), self._clock())
         except OSError as error:
             # No descriptor, process or memory for it: as with any start that fails, there may be soon.
-            logs.event("worker_not_started", level=logging.ERROR, device=name, error=error)
+            logs.event("worker_not_started", level=logging.ERROR, device=name, reason=error.strerror, error=error)
             return False
         self._workers[name] = worker
         try:

@@ -215,7 +215,7 @@ async def test_r30_a_worker_that_others_kill_is_replaced_at_once_only_if_it_had_
 
 
 @in_loop
-async def test_r30_a_pool_without_descriptors_goes_on_when_there_are_some(monkeypatch) -> None:
+async def test_r30_a_pool_without_descriptors_goes_on_when_there_are_some(monkeypatch, caplog) -> None:
     failures = iter([OSError(errno.EMFILE, "Too many open files")] * 2)
     start = WorkerProcess.__init__
 
@@ -227,6 +227,8 @@ async def test_r30_a_pool_without_descriptors_goes_on_when_there_are_some(monkey
     monkeypatch.setattr(WorkerProcess, "__init__", starting)
     async with running() as workers:
         assert workers.restarts == 2
+        lines = [record.fields for record in caplog.records if record.message == "worker_not_started"]
+        assert [line["reason"] for line in lines] == ["Too many open files"] * 2
         assert await ask(workers, "well") == "said"
 
         def full(*_) -> int:
