@@ -161,6 +161,8 @@ class HttpProtocol(H11Protocol):
         context = self._context_in_work()
         if context is None:
             request_id = self._noted(error)
+            if self._has_request:
+                self.scope["state"]["refused"] = True
         else:
             request_id, context.refused = context.request_id, error
         body = json.dumps(error_body(error, request_id)).encode()

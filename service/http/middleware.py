@@ -97,6 +97,8 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope.get("state", {}).get("refused"):  # its body is no HTTP, as came with its head: its connection has told
+            return
         scope = in_origin_form(scope)
         context = RequestContext(_request_id(scope), time.monotonic())
         context.endpoint = self._endpoint(scope["path"])

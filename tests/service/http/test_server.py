@@ -56,7 +56,12 @@ def test_the_default_action_of_a_signal_is_never_restored(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("sent", "status", "code"), [(b"hello\r\n\r\n", 400, "invalid_http"), (b"GET / HT", 408, "upload_timeout")]
+    ("sent", "status", "code"),
+    [
+        (b"hello\r\n\r\n", 400, "invalid_http"),
+        (request_head(None) + b"no size\r\n", 400, "invalid_http"),
+        (b"GET / HT", 408, "upload_timeout"),
+    ],
 )
 def test_what_the_application_never_sees_has_an_id_a_line_and_a_place_in_the_metrics(
     sent: bytes, status: int, code: str
@@ -73,6 +78,7 @@ def test_what_the_application_never_sees_has_an_id_a_line_and_a_place_in_the_met
         page = server.get("/metrics").text
         assert f'whisper_requests_total{{endpoint="other",status="{status}"}} 1.0' in page
         assert f'whisper_rejections_total{{reason="{code}"}} 1.0' in page
+        assert 'status="499"' not in page
 
 
 def test_a_body_that_is_no_http_is_refused_under_the_id_of_its_request() -> None:
