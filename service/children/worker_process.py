@@ -241,6 +241,11 @@ class WorkerProcess:
             return "it was killed by somebody else"
         return None
 
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended; None where it was us who ended it, as one that has failed and takes long to be gone."""
+        return None if self._killed else self.process.returncode
+
     async def end(self, grace_seconds: float) -> None:
         """Ask the process to stop, kill it when it does not, and reap it. Takes no thread: there may be none left."""
         self.broken = True

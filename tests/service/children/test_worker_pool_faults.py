@@ -256,6 +256,16 @@ def test_r30_why_a_worker_could_not_start_is_told_of_that_one_only(tmp_path, cap
 
 
 @in_loop
+@pytest.mark.parametrize(("words", "status"), [("crash", 3), ("hang", None)])
+async def test_the_log_has_the_exit_status_of_a_worker_that_ended_by_itself(words, status, caplog) -> None:
+    async with running(stall_seconds=1.0) as workers:
+        assert await refused(workers, words) == "request_crashed_worker"
+        await until(lambda: workers.restarts == 2)
+    ends = [record.fields["status"] for record in caplog.records if record.message == "worker_ended"]
+    assert ends[:2] == [status, status]
+
+
+@in_loop
 async def test_r30_a_pool_without_threads_replaces_its_workers_all_the_same(monkeypatch) -> None:
     async def none_left(*_) -> None:
         raise RuntimeError("can't start new thread")
