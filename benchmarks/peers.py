@@ -12,6 +12,9 @@ each peer is first tried in every way that it has to serve several at once, and 
 added to `--output`, so that a run may be split (`--systems`; ours always takes part); each run prints the whole table
 and draws it beside the JSON. Decoding of audio files is left out for everybody.
 
+Everybody decodes greedily at temperature 0, so that all do the same work. `--defaults` lets everybody decode as it does
+for who names nothing but the language: ours searches again and heeds its guards, faster-whisper has five beams.
+
 `--device cuda` compares what runs on a GPU, in float16 (not tried on one). Whose environment is not built runs in this
 one, as everybody does with `--here`; whose packages are missing there too is named and left out. Where there are no
 codecs CORPUS is a file that `benchmarks.texts take` wrote, where the packages of base's weights are not installed
@@ -58,11 +61,12 @@ class Comparison:
         rounds: int,
         model: str = "base",
         here: bool = False,
+        defaults: bool = False,
     ) -> None:
-        """The first system is ours, which reads `model`; `here`: all in this environment."""
+        """The first system is ours, which reads `model`; `here`: all in this environment; `defaults`: of everybody."""
         self._cache, self._threads, self._rounds, self._here = cache, threads, rounds, here
         self._systems = {system.name: system for system in systems}
-        self._model = model
+        self._model, self._defaults = model, defaults
         self.missing: dict[str, str] = {}
         """Why a system takes no part."""
 
@@ -103,7 +107,8 @@ class Comparison:
         return min(explored, key=explored.__getitem__), explored
 
     def _start(self, system: System, extra: Mapping[str, object]) -> PeerProcess:
-        load = {"engine": system.engine, "threads": self._threads, "model": self._model, **system.load, **extra}
+        load = {"engine": system.engine, "threads": self._threads, "model": self._model, "defaults": self._defaults}
+        load |= {**system.load, **extra}
         if system.weights is not None:
             load["path"] = str(self._cache / "weights" / system.weights)
         apart = not self._here and is_built(self._cache, system.environment)
@@ -190,10 +195,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--model", type=Path, help="base's model.bin, its small files beside it, instead of packages")
     parser.add_argument("--here", action="store_true", help="run every peer in this environment")
+    parser.add_argument("--defaults", action="store_true", help="everybody as it decodes if only the language is named")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=16, help="requests of the eight streams together")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=Path("results/peers.json"))
+    parser.add_argument("--output", type=Path, help="results/peers.json, or peers-defaults.json with --defaults")
     options = parser.parse_args(arguments)
     systems, ours = (CUDA_SYSTEMS, OURS_CUDA) if options.device == "cuda" else (SYSTEMS, OURS)
     chosen = [one for one in systems if options.systems is None or one.name in (ours, *options.systems)]
@@ -206,12 +212,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     comparison = Comparison(
         options.cache, chosen, threads=options.threads, rounds=options.rounds, here=options.here,
-        model=str(options.model or "base"),
+        model=str(options.model or "base"), defaults=options.defaults,
     )  # fmt: skip
-    records = read(options.output)
+    output = options.output or Path("results") / ("peers-defaults.json" if options.defaults else "peers.json")
+    records = read(output)
     for scenario in scenarios(options.corpus, options.scenarios, options.requests, options.cache):
         records = merge(records, comparison.measure(scenario))
-        write(options.output, records, options.device, options.threads)
+        write(output, records, options.device, options.threads)
     sys.stdout.write(table(records))
     sys.stdout.write("".join(f"not measured, {name}: {reason}\n" for name, reason in comparison.missing.items()))
     return 0

@@ -1,9 +1,10 @@
 """The peers as engines of `benchmarks.peer.worker`, each with its own packages, which are loaded where it is made.
 
 Everybody decodes greedily at temperature 0 without a ladder of others, the language named, timestamps on and the text
-before a window as its prompt where the engine can: what an engine cannot is said at its class. `many` is the engine's
-own way to serve several requests, as `setup` chooses: `workers` threads that take one request each, or `batch` requests
-decoded side by side.
+before a window as its prompt where the engine can: what an engine cannot is said at its class. With `defaults` in the
+load nothing but the language is named, and everybody decodes as it does for who asks for nothing: with its own beams,
+ladder and guards. `many` is the engine's own way to serve several requests, as `setup` chooses: `workers` threads that
+take one request each, or `batch` requests decoded side by side.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,9 +23,10 @@ def openai_whisper(load: dict[str, Any]) -> Engine:
     torch.set_num_threads(load["threads"])
     device = load.get("device", "cpu")
     model = whisper.load_model(load["path"], device=device)
+    settings = {} if load.get("defaults") else {"temperature": 0.0}
 
     def transcribe(samples: Samples) -> str:
-        return str(model.transcribe(samples, language="en", temperature=0.0, fp16=device == "cuda")["text"])
+        return str(model.transcribe(samples, language="en", fp16=device == "cuda", **settings)["text"])
 
     # Its key-value cache hangs on the model by hooks: two requests cannot share one.
     return Threaded(lambda: transcribe, workers=1)
@@ -47,15 +49,15 @@ class FasterWhisper:
         )  # fmt: skip
         self._pipeline = BatchedInferencePipeline(model) if load.get("pipeline") else None
         self._model = model
+        self._settings: dict[str, Any] = {} if load.get("defaults") else {"beam_size": 1, "temperature": 0.0}
         self._threads = Threaded(lambda: self.one, workers=self._workers, shared=True)
 
     def one(self, samples: Samples) -> str:
         """See `Engine.one`."""
-        settings = {"language": "en", "beam_size": 1, "temperature": 0.0}
         if self._pipeline is not None:
-            segments, _ = self._pipeline.transcribe(samples, batch_size=8, **settings)
+            segments, _ = self._pipeline.transcribe(samples, language="en", batch_size=8, **self._settings)
         else:
-            segments, _ = self._model.transcribe(samples, **settings)
+            segments, _ = self._model.transcribe(samples, language="en", **self._settings)
         return "".join(segment.text for segment in segments)
 
     def many(self, requests: Sequence[Samples]) -> list[str]:
@@ -76,9 +78,8 @@ class FasterWhisper:
         ]
         assert self._pipeline is not None
         segments, _ = self._pipeline.transcribe(
-            np.concatenate(requests), clip_timestamps=clips, batch_size=self._batch,
-            language="en", beam_size=1, temperature=0.0,
-        )  # fmt: skip
+            np.concatenate(requests), clip_timestamps=clips, batch_size=self._batch, language="en", **self._settings
+        )
         texts = [""] * len(requests)
         for segment in segments:
             texts[int(np.searchsorted(ends, (segment.start + segment.end) / 2))] += segment.text
@@ -101,6 +102,7 @@ class Transformers:
         self._model = model.to(self._device, torch.float16 if self._device == "cuda" else torch.float32)
         self._features = WhisperFeatureExtractor.from_pretrained(load["path"])
         self._tokenizer = AutoTokenizer.from_pretrained(load["path"])
+        self._settings: dict[str, Any] = {} if load.get("defaults") else {"num_beams": 1, "do_sample": False}
 
     def one(self, samples: Samples) -> str:
         """See `Engine.one`."""
@@ -121,14 +123,13 @@ class Transformers:
             name: value.to(self._device, self._model.dtype) if value.is_floating_point() else value.to(self._device)
             for name, value in inputs.items()
         }
-        options: dict[str, Any] = {"condition_on_prev_tokens": True, "temperature": 0.0} if features else {}
+        options = dict(self._settings)
+        if features and options:
+            options |= {"condition_on_prev_tokens": True, "temperature": 0.0}
         if self._device == "cuda":
             options["cache_implementation"] = "static"
         with self._torch.inference_mode():
-            tokens = self._model.generate(
-                **inputs, language="en", task="transcribe", return_timestamps=True, num_beams=1, do_sample=False,
-                **options,
-            )  # fmt: skip
+            tokens = self._model.generate(**inputs, language="en", task="transcribe", return_timestamps=True, **options)
         return [str(text) for text in self._tokenizer.batch_decode(tokens, skip_special_tokens=True)]
 
 
@@ -155,13 +156,16 @@ def whisper_cpp(load: dict[str, Any]) -> Engine:
     from pywhispercpp.model import Model
 
     workers = load.get("workers", 1)
+    settings: dict[str, Any] = (
+        {} if load.get("defaults")
+        else {"temperature": 0.0, "temperature_inc": 0.0, "no_context": False, "greedy": {"best_of": 1}}
+    )  # fmt: skip
 
     def make() -> Callable[[Samples], str]:
         model = Model(
             load["path"], params_sampling_strategy=0, redirect_whispercpp_logs_to=None,
             n_threads=load["threads"] // workers,
-            language="en", temperature=0.0, temperature_inc=0.0, no_context=False, print_progress=False,
-            print_realtime=False, greedy={"best_of": 1},
+            language="en", print_progress=False, print_realtime=False, **settings,
         )  # fmt: skip
         return lambda samples: " ".join(segment.text for segment in model.transcribe(samples))
 

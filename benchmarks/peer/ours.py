@@ -20,7 +20,8 @@ class Ours:
         from model.transcriber import load as load_model
 
         torch.set_num_threads(load["threads"])
-        self._options = load.get("options", {})
+        greedy = {} if load.get("defaults") else {"temperature": (0.0,)}
+        self._options = {"language": "en", **greedy, **load.get("options", {})}
         device = load.get("device", "cpu")
         self._rows, self._windows_per_encode = (64, 8) if device == "cuda" else (16, 1)
         self._transcriber: Transcriber = load_model(
@@ -42,7 +43,7 @@ class Ours:
 
     def one(self, samples: Samples) -> str:
         """See `Engine.one`."""
-        return self._transcriber.transcribe(samples, language="en", temperature=(0.0,), **self._options).text
+        return self._transcriber.transcribe(samples, **self._options).text
 
     def many(self, requests: Sequence[Samples]) -> list[str]:
         """Eight streams: a stream sends its next request when its last is answered."""
@@ -52,7 +53,7 @@ class Ours:
         from service.wire.messages import Finished, Transcribe
 
         service = self._service = self._service or self._make_service()
-        options = TranscribeOptions(language="en", temperature=(0.0,), **self._options)
+        options = TranscribeOptions(**self._options)
         texts: dict[str, str] = {}
         waiting = list(enumerate(requests))[::-1]
 

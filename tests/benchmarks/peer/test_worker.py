@@ -5,6 +5,7 @@ import threading
 import wave
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def test_a_peer_whose_process_ends_is_named_and_the_others_are_compared(tmp_path
         System("b", "breaks", "not-built", load=cuda),
         System("c", "peer", "whole", "file"),
     ]
-    comparison = peers.Comparison(tmp_path, systems, threads=1, rounds=2, model="base.bin")
+    comparison = peers.Comparison(tmp_path, systems, threads=1, rounds=2, model="base.bin", defaults=True)
     records = comparison.measure(Scenario("one request", "clip", (tmp_path / "a.wav",), ("said",), 10.0))
     assert [(record.system, record.rounds) for record in records] == [
         ("ours", ((1.0, 1.0), (1.0, 1.0))),
@@ -118,10 +119,21 @@ def test_a_peer_whose_process_ends_is_named_and_the_others_are_compared(tmp_path
     ]
     assert comparison.missing == {"b": "the process ended: CUDA out of memory"}
     assert started[0].load["model"] == "base.bin"
+    assert all(process.load["defaults"] for process in started)
     here = Path(sys.executable)
     assert [process.python for process in started] == [here, here, tmp_path / "whole" / "bin" / "python"]
     assert [process.libraries for process in started] == [[tmp_path], [tmp_path], []]
     assert [process.calls for process in started] == [["one"] * 3, ["one"] * 2, ["one"] * 3]
+
+
+@pytest.mark.parametrize(("defaults", "named"), [(False, {"temperature": (0.0,)}), (True, {})])
+def test_ours_is_asked_for_greedy_decoding_or_for_nothing_but_the_language(monkeypatch, defaults, named) -> None:
+    model = Mock()
+    monkeypatch.setattr("model.transcriber.load", lambda *a, **b: model)
+    load = {"engine": "ours", "threads": torch.get_num_threads(), "model": "base", "compute_type": "int8"}
+    worker.ENGINES["ours"]({**load, "defaults": defaults}).one(np.zeros(3, np.float32))
+    (call,) = model.transcribe.call_args_list
+    assert call.kwargs == {"language": "en", **named}
 
 
 def test_without_a_scorer_no_words_are_counted(monkeypatch) -> None:
