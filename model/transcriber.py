@@ -4,6 +4,7 @@ Puts `model.audio`, `model.mel`, `model.decoding.batch` and `model.longform.tran
 time; the service puts the same pieces together for many at once.
 """
 
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -175,8 +176,11 @@ class Transcriber:
         """The result with what the detector hears in its window of `samples`, where it is doubtful or has long pauses.
 
         Some 40 ms of a CPU for 30 s of sound, and as much again where a pause is silent to it: a voice far below the
-        others is heard by itself. Asked once: a result that has its speech stays as it is.
+        others is heard by itself. Asked once: a result that has its speech stays as it is. ArithmeticError where the
+        model's scores are no numbers, which no threshold would notice.
         """
+        if not (math.isfinite(result.avg_logprob) and math.isfinite(result.no_speech_prob)):
+            raise ArithmeticError("the model's scores are no numbers")
         if result.speech:
             return result
         begin = self.tokenizer.timestamp_begin

@@ -3,6 +3,7 @@
 The only place in which the service looks at it.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -44,6 +45,19 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> tuple[str
     names = os.environ if environment is None else environment
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     return tuple(sorted(name for name in names if name.startswith(PREFIX) and name not in known))
+
+
+def visible_gpus() -> int | None:
+    """How many GPUs CUDA shows to this process and its children; None where nothing is said of it.
+
+    CUDA_VISIBLE_DEVICES, of which nothing counts from an invalid index on, such as -1 (CUDA programming guide,
+    environment variables).
+    """
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return None
+    names = (name.strip() for name in listed.split(","))
+    return len(list(itertools.takewhile(lambda name: name and not name.startswith("-"), names)))
 
 
 def environment_of_children() -> dict[str, str]:

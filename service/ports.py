@@ -88,7 +88,7 @@ class Workers(Protocol):
 
     @property
     def failure(self) -> str | None:
-        """Why no worker can ever start (bad weights, too little memory), once a worker has said so."""
+        """Why no worker can ever start (bad weights, too little memory), once each has said so."""
 
     @property
     def restarts(self) -> int:

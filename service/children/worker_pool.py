@@ -14,6 +14,7 @@ from pathlib import Path
 from service import logs
 from service.children.dispatcher import Dispatcher
 from service.children.worker_process import WorkerProcess
+from service.environment import visible_gpus
 from service.errors import Unavailable
 from service.ports import Event
 from service.settings import Settings
@@ -59,8 +60,9 @@ class WorkerPool:
         self._dispatcher = Dispatcher(self._workers, clock)
         self._rows: dict[str, int] = {}
         """By name, of the last worker that was warm."""
+        self._refusals: dict[str, str] = {}
+        """By name, why those could not start that have not been warm since."""
         self.restarts = 0
-        self.failure: str | None = None
 
     @property
     def ready(self) -> bool:
@@ -71,6 +73,11 @@ class WorkerPool:
     def model(self) -> ModelInfo | None:
         """What the workers loaded, once the first of them is warm."""
         return next((worker.info for worker in self._workers.values() if worker.info), None)
+
+    @property
+    def failure(self) -> str | None:
+        """Why no worker can start, once each has said so; with one of several that can, the service goes on."""
+        return next(iter(self._refusals.values())) if 0 < len(self._tasks) == len(self._refusals) else None
 
     def stats(self) -> dict[str, WorkerStats]:
         """The latest counters of each live worker, by device; the second one on a device is `cuda:0/2`."""
@@ -190,10 +197,10 @@ class WorkerPool:
                     message = await worker.channel.receive()
             except TimeoutError:
                 continue
-            except ChannelClosed:
-                return "it ended"
+            except ChannelClosed as error:
+                return f"it ended: {error}"
             if isinstance(message, StartFailed):
-                self.failure = worker.failure = message.message
+                self._refusals[worker.device] = worker.failure = message.message
                 return "it could not start"
             self._note(worker, message, self._clock() - started)
 
@@ -203,6 +210,7 @@ class WorkerPool:
         worker.take(message, self._clock())
         if isinstance(message, ModelInfo):
             self._rows[worker.device] = message.max_rows
+            self._refusals.pop(worker.device, None)
             logs.event(
                 "worker_ready", device=message.device, model=message.name, compute_type=message.compute_type,
                 encoder_context=message.encoder_context, cross_kv=message.cross_kv, decoder=message.decoder,
@@ -223,10 +231,12 @@ class WorkerPool:
             self._dispatcher.dispatch()  # it may have been what kept others waiting
 
     def _devices(self) -> tuple[str, ...]:
-        """The devices of the settings; `auto` is every GPU that the kernel shows, else whatever torch prefers."""
+        """The devices of the settings; `auto` is every GPU that kernel and environment show, else torch's choice."""
         if self._settings.devices != ("auto",):
             return self._settings.devices
         n_gpus = len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()])
+        if (visible := visible_gpus()) is not None:
+            n_gpus = min(n_gpus, visible)
         return tuple(f"cuda:{i}" for i in range(n_gpus)) if n_gpus > 1 else ("auto",)
 
     def _arguments(self, name: str) -> list[str]:

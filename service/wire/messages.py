@@ -9,7 +9,7 @@ class with a `kind` of its own, and a member of `Message`. The waveform travels 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from model.options import TranscribeOptions
 from model.segments import Segment, Skipped
@@ -214,7 +214,8 @@ Message = Annotated[
     Field(discriminator="kind"),
 ]  # fmt: skip
 
-_ADAPTER: TypeAdapter[Message] = TypeAdapter(Message)
+_ADAPTER: TypeAdapter[Message] = TypeAdapter(Message, config=ConfigDict(ser_json_inf_nan="constants"))
+"""NaN stays one: as `null`, pydantic's default, it would be no message to whoever reads it."""
 
 
 def encode(message: Message) -> bytes:

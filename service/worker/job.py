@@ -77,17 +77,17 @@ class Job:
         return 0.0 if self.detect_only else max(self.recording.lane_frames) / FRAMES_PER_SECOND
 
     def listen(self) -> int:
-        """Hear a piece of the recording; what that cost."""
+        """Hear a piece of the recording; what that cost. A call that raised may be made again."""
         if not self._maximum_known:
             self._maximum_known = self._maximum.advance(1)
-            if self._maximum_known and self._speech is None:
-                self._begin(())
-            return MAXIMUM_COST
-        if self._speech is not None:
-            self._speech.advance()
-            if self._speech.done:
-                self._begin(self._speech.probabilities)
-        return SPEECH_COST
+            cost = MAXIMUM_COST
+        else:
+            cost = SPEECH_COST
+            if self._speech is not None and not self._speech.done:
+                self._speech.advance()
+        if self._maximum_known and (self._speech is None or self._speech.done):
+            self._begin(() if self._speech is None else self._speech.probabilities)
+        return cost
 
     def start(self, now: float) -> Started:
         """Its first window is taken up."""

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from service.environment import environment_of_children, load, unknown_variables
+from service.environment import environment_of_children, load, unknown_variables, visible_gpus
 from service.settings import Settings, SettingsError
 from tests.serving import ROOT
 
@@ -37,6 +37,17 @@ def test_every_fault_is_named_at_once(monkeypatch):
     monkeypatch.setenv("WHISPER_LOG_LEVEL", "chatty")
     with pytest.raises(SettingsError, match=r"WHISPER_PORT: .*; WHISPER_LOG_LEVEL: "):
         load()
+
+
+@pytest.mark.parametrize(
+    ("listed", "n_gpus"),
+    [(None, None), ("", 0), ("-1", 0), ("0", 1), ("2, 3", 2), ("GPU-8932f937,GPU-5ad1", 2), ("1,-1,0", 1)],
+)
+def test_cuda_shows_the_gpus_that_the_environment_lists(monkeypatch, listed, n_gpus):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if listed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert visible_gpus() == n_gpus
 
 
 def test_misspelt_variables_are_found():

@@ -41,11 +41,25 @@ else:
     Channel(socket.socket(fileno=parse().fd)).send(StartFailed("no room"))
 """
 
+REFUSES_CUDA = """
+import socket
+import time
+from service.wire.channel import Channel
+from service.wire.messages import StartFailed
+from service.worker.__main__ import parse
+from tests.scripted_worker import main
+if parse().device.startswith("cuda"):
+    time.sleep({"cuda:1": 0.5}.get(parse().device, 0.0))
+    Channel(socket.socket(fileno=parse().fd)).send(StartFailed("no such device"))
+else:
+    main()
+"""
+
 
 @contextlib.asynccontextmanager
 async def running(**settings) -> AsyncIterator[WorkerPool]:
     clock, command = settings.pop("clock", time.monotonic), settings.pop("command", COMMAND)
-    workers = WorkerPool(make_settings(devices=("cpu",), **settings), command=command, clock=clock)
+    workers = WorkerPool(make_settings(**{"devices": ("cpu",), **settings}), command=command, clock=clock)
     await workers.start()
     try:
         await until(lambda: workers.ready)
@@ -240,6 +254,49 @@ async def test_r30_a_pool_without_descriptors_goes_on_when_there_are_some(monkey
                 with pytest.raises(OSError, match="Too many open files"):
                     await ask(workers, "late")
         assert await ask(workers, "better") == "said"
+
+
+@in_loop
+async def test_r30_the_service_starts_if_one_of_its_devices_can(caplog) -> None:
+    async with running(devices=("cpu", "cuda:0"), command=[sys.executable, "-c", REFUSES_CUDA]) as workers:
+        await until(lambda: workers.restarts >= 2)
+        assert (workers.ready, workers.failure) == (True, None)
+        assert await ask(workers, "well") == "said"
+    details = {record.fields["detail"] for record in caplog.records if record.message == "worker_ended"}
+    assert details == {"no such device"}
+
+
+@in_loop
+async def test_r30_the_service_gives_up_once_each_of_its_devices_has_refused() -> None:
+    workers = WorkerPool(make_settings(devices=("cuda:0", "cuda:1")), command=[sys.executable, "-c", REFUSES_CUDA])
+    await workers.start()
+    try:
+        await until(lambda: len(workers._refusals) == 1)
+        assert workers.failure is None
+        await until(lambda: workers.failure == "no such device")
+    finally:
+        await workers.stop(1.0)
+
+
+@pytest.mark.parametrize(
+    ("present", "listed", "devices"),
+    [
+        (4, None, ("cuda:0", "cuda:1", "cuda:2", "cuda:3")),
+        (4, "2,3", ("cuda:0", "cuda:1")),
+        (4, "", ("auto",)),
+        (2, "0,1,2", ("cuda:0", "cuda:1")),
+        (1, None, ("auto",)),
+        (0, None, ("auto",)),
+    ],
+)
+def test_all_gpus_that_kernel_and_environment_show_get_a_worker(tmp_path, monkeypatch, present, listed, devices):
+    for name in ("nvidiactl", "nvidia-uvm", *(f"nvidia{i}" for i in range(present))):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(pool, "Path", lambda _: tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if listed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert WorkerPool(make_settings(devices=("auto",)))._devices() == devices
 
 
 def test_r30_why_a_worker_could_not_start_is_told_of_that_one_only(tmp_path, caplog) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import fcntl
+import math
 import os
 import resource
 import socket
@@ -14,7 +15,7 @@ from model.segments import Skipped
 from service.wire import memory
 from service.wire.audio_messages import AudioRefused, DecodeAudio
 from service.wire.channel import AsyncChannel, Channel, ChannelClosed, pair
-from service.wire.messages import Cancel, Failed, Finished, Message, Stop
+from service.wire.messages import Cancel, Failed, Finished, LanguageDetected, Message, Stop
 from tests.serving import in_loop
 
 MESSAGES: list[Message] = [
@@ -22,6 +23,7 @@ MESSAGES: list[Message] = [
     AudioRefused("invalid_audio", "no sound ✓ \u0000 </script>"),
     Finished("id", "en", "x" * 300_000, 0.1, 0.2, (Skipped("no_speech", 0.0, 30.0),)),
     Cancel("id"),
+    LanguageDetected("id", "en", {"en": math.inf}),
 ]
 
 

@@ -1,5 +1,6 @@
 """What raises in the engine, or finds no memory: nobody fails for somebody else's window."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from model.errors import DeviceLostError
 from model.transcriber import Transcriber
 from service.wire.messages import Failed, Finished, Started
 from service.worker.faults import fault_of
+from service.worker.job import Job
 from tests import tiny
 from tests.engines import EXHAUSTED, alone, answer_of, make_engine, request_of, run, starve, submit
 from tests.graphs import Again, capture_steps
@@ -117,6 +119,43 @@ def test_r29_a_step_that_raises_ends_the_guilty_row_only(model, monkeypatch, cap
         segments, _ = answer_of(messages, name)
         expected = alone(model, 40.0, ord(name), sample_len=12)
         assert [s.tokens for s in segments] == [s.tokens for s in expected.segments]
+
+
+@pytest.mark.parametrize("score", ["avg_logprob", "no_speech_prob"])
+def test_r29_scores_that_are_no_numbers_end_their_request_only(model, monkeypatch, score) -> None:
+    engine = make_engine(model)
+    for name in ("bad", "good"):
+        submit(engine, request_of(name, 3.0, guards=False, sample_len=12))
+    step = engine.batch.step
+
+    def broken():
+        ended = step()
+        jobs = {slot: engine.seats.job(slot).request_id for slot, _ in ended}
+        return [
+            (slot, replace(result, **{score: float("nan")}) if jobs[slot] == "bad" else result)
+            for slot, result in ended
+        ]
+
+    monkeypatch.setattr(engine.batch, "step", broken)
+    messages = run(engine)
+    assert [(m.request_id, m.code) for m in messages if isinstance(m, Failed)] == [("bad", "internal_error")]
+    assert [m.request_id for m in messages if isinstance(m, Finished)] == ["good"]
+
+
+@pytest.mark.parametrize("vad", [False, True])
+def test_a_recording_begins_although_memory_ran_out_when_it_first_would(model, monkeypatch, vad) -> None:
+    engine = make_engine(model)
+    submit(engine, request_of("a", 12.0, sample_len=12, vad=vad))
+    begin, errors = Job._begin, [EXHAUSTED]
+
+    def starved(job, probabilities):
+        if errors:
+            raise errors.pop()
+        begin(job, probabilities)
+
+    monkeypatch.setattr(Job, "_begin", starved)
+    assert [m.request_id for m in run(engine) if isinstance(m, Finished)] == ["a"]
+    assert not errors
 
 
 def test_r29_a_result_that_cannot_be_used_ends_its_request_only(model, monkeypatch) -> None:

@@ -66,7 +66,7 @@ def test_the_log_says_why_a_worker_has_less_than_it_might(monkeypatch) -> None:
         "native_because": "it is old",
     }
     info = ModelInfo("base", ("en",), True, "cuda:0", "float16", None, max_rows=7, **reasons)
-    messages: list[ModelInfo | ChannelClosed] = [info, ChannelClosed("it ended")]
+    messages: list[ModelInfo | ChannelClosed] = [info, ChannelClosed("end of file")]
     noted: list[tuple[str, dict[str, Any]]] = []
 
     async def receive() -> ModelInfo:
@@ -88,7 +88,7 @@ def test_the_log_says_why_a_worker_has_less_than_it_might(monkeypatch) -> None:
     pool = WorkerPool(make_settings(), command=[])
     before = ["--fd", "3", "--parent", "1"]
     assert parse([*before, *pool._arguments("cuda:0")]).rows_before == 0
-    assert asyncio.run(pool._serve(worker)) == "it ended"
+    assert asyncio.run(pool._serve(worker)) == "it ended: end of file"
     assert parse([*before, *pool._arguments("cuda:0")]).rows_before == 7
     assert [name for name, _ in noted] == [
         "worker_ready", "steps_not_captured", "kernel_not_used", "steps_not_fused", "native_not_used",
