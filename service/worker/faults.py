@@ -18,8 +18,9 @@ from service import logs
 from service.wire.messages import Failed
 
 Result = TypeVar("Result")
-_WITHOUT_MEMORY = ("can't allocate memory", "bad_alloc", "could not create a primitive")
-"""What torch on a CPU, C++ and oneDNN say; the last says it of other reasons too, which the warm-up would have met."""
+_NO_MEMORY = ("can't allocate memory", "bad_alloc", "could not create a primitive", "out of memory", "ALLOC_FAILED")
+"""What torch on a CPU, C++ and oneDNN say, then CUDA's driver and its libraries. oneDNN says it of other reasons too,
+which the warm-up would have met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def is_exhausted(error: Exception) -> bool:
     """Whether it says that memory ran out, the device's or the machine's."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WITHOUT_MEMORY)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def failed(request_id: str, fault: Fault) -> Failed:

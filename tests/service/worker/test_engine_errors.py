@@ -177,9 +177,17 @@ def test_r29_a_result_that_cannot_be_used_ends_its_request_only(model, monkeypat
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), NO_MEMORY, RuntimeError("could not create a primitive"), ValueError()]
+    "error",
+    [
+        MemoryError(),
+        NO_MEMORY,
+        RuntimeError("could not create a primitive"),
+        RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        ValueError(),
+    ],
 )
-def test_memory_runs_out_on_a_cpu_too(error) -> None:
+def test_memory_runs_out_otherwise_than_in_torchs_own_of_a_gpu(error) -> None:
     assert fault_of(error, torch.device("cpu")).exhausted is not isinstance(error, ValueError)
 
 
