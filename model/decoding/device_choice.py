@@ -57,10 +57,11 @@ class DeviceChoice:
     def prepare(self, together: int) -> None:
         """Have the steps of greedy rows and of draws recorded, and the prompts of up to so many windows that begin.
 
-        To be called while there are no rows: what it writes, whoever comes writes over.
+        To be called while there are no rows: what it writes, whoever comes writes over. The largest come first: in the
+        memory that they leave the others find room, and not the other way round.
         """
         most = min(self._inference.n_windows, self._selection.scratch)
-        for n in sizes(most):
+        for n in reversed(sizes(most)):
             for drawing in (False, True):
                 self._inference.advance(
                     self._selection,

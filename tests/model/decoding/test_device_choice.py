@@ -188,6 +188,17 @@ def test_what_is_recorded_beforehand_is_not_recorded_again_and_changes_nothing(a
     assert again.captures == 2 * len({1, 2, 4, 5})
 
 
+def test_what_takes_most_memory_is_recorded_first(monkeypatch) -> None:
+    """What one recording gives back holds a smaller one, and no larger one."""
+    choose_on_device(monkeypatch, ahead=True)
+    again, rows = Again(), []
+    capture = again.capture
+    monkeypatch.setattr(again, "capture", lambda run: (rows.append(run().shape[1]), capture(run))[1])
+    capture_steps(monkeypatch, again)
+    _batch(5).prepare(3)
+    assert rows == [6, 6, 4, 4, 2, 2, 1, 1], "padded"
+
+
 @pytest.mark.weights
 def test_real_weights_say_the_same_along_the_whole_ladder(base, clips, monkeypatch) -> None:
     """A clip that is clear, and pushed down the ladder by a threshold that nothing passes."""
