@@ -150,7 +150,7 @@ class StepGraphs:
             if key not in self._graphs:
                 self._graphs[key] = self._backend.capture(run)
             return self._graphs[key]()
-        except RuntimeError as error:
+        except Exception as error:  # Triton's own are no RuntimeError
             self._graphs.clear()
             self._backend.reset()
             if _is_exhausted(error) and not isinstance(error, torch.OutOfMemoryError):

@@ -257,12 +257,15 @@ def test_memory_that_runs_out_in_a_capture_says_so_and_gives_all_graphs_back(fai
     assert again.captures == 2
 
 
-def test_another_failure_stays_what_it_is() -> None:
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError])
+def test_another_failure_stays_what_it_is_and_the_device_is_waited_for(kind) -> None:
+    """What it had launched on the stream of captures may still be at work on memory that is freed now."""
     _, graphed, again = _pair()
-    again.failures = [RuntimeError("CUDA error: an illegal memory access was encountered")]
-    with pytest.raises(RuntimeError, match="illegal") as raised:
+    again.failures = [kind("CUDA error: an illegal memory access was encountered")]
+    with pytest.raises(kind, match="illegal") as raised:
         graphed.step([1], lengths=[0], windows=[0])
     assert not isinstance(raised.value, torch.OutOfMemoryError)
+    assert again.resets == 1
 
 
 OPTIONS = [
