@@ -98,7 +98,10 @@ def _attend(query: Tensor, memory: Memory, asked: Asked, processors: int) -> Ten
     return answer
 
 
-@triton.jit(do_not_specialize=["width"], do_not_specialize_on_alignment=["slots", "lengths", "members", "tops", "sums"])
+@triton.jit(
+    do_not_specialize=["width", "n_ctx"],  # one kernel for texts and for audio
+    do_not_specialize_on_alignment=["slots", "lengths", "members", "tops", "sums"],
+)
 def _attend_part(
     query, keys, values, key_scales, value_scales, slots, lengths, members, found, tops, sums,
     scale, positions_each, query_stride, slot_stride, head_stride, n_ctx, width,
