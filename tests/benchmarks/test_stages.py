@@ -28,6 +28,14 @@ def test_forced_windows_all_have_as_many_tokens_as_they_should(monkeypatch) -> N
     assert batch.steps == {3: 22}  # twice, and the first token of each is its prompt's
 
 
+def test_steps_are_timed_together_where_the_host_is_ahead_and_only_while_all_rows_are_there(monkeypatch) -> None:
+    stages = Stages(tiny.transcriber(), tiny.speech(31.0), repeats=9, forced=12)
+    monkeypatch.setattr(stages, "_at_once", 4)
+    passed = iter([4.0, 8.0, 400.0])
+    monkeypatch.setattr(stages, "_seconds", lambda work: (work(), next(passed))[1])
+    assert stages.step(2) == 1.5  # of its 11 steps behind the prompt the last three are no four
+
+
 def test_the_path_of_a_gpu_runs_without_one(monkeypatch, capsys) -> None:
     monkeypatch.setattr("benchmarks.machine.random_model.DIMENSIONS", {"small-random": tiny.DIMS})
     monkeypatch.setattr("benchmarks.stages._TOKENS", 3)
