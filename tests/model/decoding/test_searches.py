@@ -1,9 +1,12 @@
 """Unsure texts that are searched for again: a few windows at a time, the others in line, each as it would be alone."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from model.decoding import ladder
 from model.decoding.batch import DecodingBatch
@@ -11,6 +14,8 @@ from model.decoding.budget import SEARCHES
 from model.decoding.inference import make_inference
 from model.decoding.ladder import SEARCH, Ladder
 from model.decoding.row import Decoding
+from model.decoding.searches import Searches
+from model.native.inference import NativeInference
 from model.native.library import load_library
 from model.native.quantize import quantise
 from model.network.whisper import Whisper
@@ -59,6 +64,14 @@ class Run:
         searching = [d for d in self.batch._decodings.values() if d.ladder.rung == SEARCH]
         self.most = max(self.most, len(searching))
         assert all(len(d.rows) == SEARCH_BEAMS for d in searching)
+        self.spoil()
+
+    def spoil(self) -> None:
+        """No number in the rows that nobody has: it would show in the words of whoever gets one and reads it."""
+        inference, free = self.batch._inference, slice(len(self.batch._rows), None)
+        memory = inference if isinstance(inference, NativeInference) else inference._cache
+        for name in ("_keys", "_values") if memory is inference else ("keys", "values"):
+            getattr(memory, name)[:, free] = torch.nan
 
     def to_end(self) -> None:
         while self.batch.active_rows:
@@ -90,6 +103,68 @@ def test_r32_whoever_waits_for_a_search_says_what_it_says_alone(whisper: Whisper
         alone.start(i)
         alone.to_end()
         assert _alike(together.results[i], alone.results[i])
+
+
+class Rows:
+    """The rows of windows that are never decoded: numbered, and empty while nobody has read into them."""
+
+    def __init__(self) -> None:
+        self.read: list[tuple[int, ...] | None] = []
+
+    def keep(self, window: "Unsure", count: int) -> None:
+        del window.rows[count:]
+
+    def add(self, window: "Unsure") -> None:
+        window.rows.append(SimpleNamespace(index=len(self.read)))
+        self.read.append(None)
+
+    def clear_row(self, index: int) -> None:
+        self.read[index] = ()
+
+    def prefill(self, tokens: tuple[int, ...], *, row: int, window: int, keep: list[int]) -> None:
+        assert self.read[row] == (), "cleared before"
+        self.read[row] = (window, *tokens)
+
+
+class Unsure:
+    """A window in two rows, of which nothing is asked but what it has said."""
+
+    def __init__(self, slot: int, rows: Rows) -> None:
+        self.slot, self.rows = slot, []
+        rows.add(self)
+        rows.add(self)
+
+    def read_before(self, rung: int) -> tuple[int, ...]:
+        return (rung, self.slot)
+
+
+@given(
+    most=st.integers(1, 3),
+    story=st.lists(st.tuples(st.sampled_from(["asks", "leaves", "next"]), st.integers(0, 5)), max_size=40),
+)
+@example(most=1, story=[("asks", 0), ("asks", 1), ("leaves", 0), ("asks", 2), ("next", 0), ("leaves", 1), ("next", 0)])
+def test_windows_are_searched_in_the_order_in_which_they_asked_and_never_too_many(most: int, story) -> None:
+    rows = Rows()
+    searches = Searches(rows, rows, most=most)
+    searched: dict[int, Unsure] = {}
+    line: dict[int, Unsure] = {}
+    for what, slot in story:
+        if what == "asks" and slot not in searched and slot not in line:
+            window = Unsure(slot, rows)
+            at_once = len(searched) < most and not line
+            assert searches.admits(window) is at_once
+            assert len(window.rows) == (2 if at_once else 0)
+            (searched if at_once else line)[slot] = window
+        elif what == "leaves":
+            searches.leave(searched.pop(slot, None) or line.pop(slot, None) or Unsure(slot, rows))
+        elif what == "next":
+            window = searches.next()
+            assert window is (next(iter(line.values()), None) if len(searched) < most else None)
+            if window is not None:
+                searched[window.slot] = line.pop(window.slot)
+                (row,) = window.rows
+                assert rows.read[row.index] == (window.slot, SEARCH, window.slot)
+        assert searches.waiting == len(line)
 
 
 @pytest.mark.parametrize("dropped", ["one that is searched", "one that waits", "all that are searched", "all"])

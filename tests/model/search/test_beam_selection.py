@@ -57,10 +57,11 @@ class _Beams:
     kinds=st.lists(st.integers(0, 1), min_size=1, max_size=3),
     ends=st.lists(st.floats(-5, 12), min_size=1, max_size=6),
     coarse=st.booleans(),
+    early=st.booleans(),
     seed=st.integers(0, 1000),
 )
-@example(width=3, kinds=[0, 1], ends=[9.0] * 5, coarse=True, seed=0)
-def test_any_course_leads_to_the_beams_that_the_host_lets_live(width, kinds, ends, coarse, seed) -> None:
+@example(width=3, kinds=[0, 1], ends=[9.0] * 5, coarse=True, early=False, seed=0)
+def test_any_course_leads_to_the_beams_that_the_host_lets_live(width, kinds, ends, coarse, early, seed) -> None:
     windows = [_Beams(width, OPTIONS[kind]) for kind in kinds]
     later = [_Beams(width, OPTIONS[kind]) for kind in kinds]
     n = width * len(windows)
@@ -74,6 +75,7 @@ def test_any_course_leads_to_the_beams_that_the_host_lets_live(width, kinds, end
     for step, end in enumerate(ends):
         logits = 3.0 * torch.randn(n, END, generator=generator)
         logits = logits.round() if coarse else logits  # many are equal then
+        logits[:, BEGIN] += 20.0 * early  # <|0.00|> then
         logits[:, EOT] = logits.amax(-1) + end - 3.0
         if step == 0:
             logits = logits[::width].repeat_interleave(width, 0)  # one prompt for all beams
