@@ -257,10 +257,10 @@ def test_a_request_is_here_once_and_nothing_is_left_of_it() -> None:
         with pytest.raises(ValueError, match=name):
             scheduler.add(name, None, width=1)
     assert _order(scheduler, 3) == ["waits", "runs", "suspect"]
-    _add(scheduler, "unheard", 1.0)
-    scheduler.expect("unheard", 30.0)
     scheduler.turn(0.0)
     assert scheduler.admit(4, rows=4, running=False, places=PLACES)
+    _add(scheduler, "unheard", 1.0)
+    scheduler.expect("unheard", 30.0)
     scheduler.suspect("suspect")
     scheduler.turn(1.0)
     for name in ("waits", "runs", "suspect", "unheard", "unknown"):
