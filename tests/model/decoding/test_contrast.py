@@ -6,7 +6,7 @@ import torch
 from model.decoding.batch import DecodingBatch, run_to_end
 from model.decoding.contrast import contrast
 from model.decoding.inference import make_inference
-from model.decoding.row import Decoding
+from model.decoding.row import Decoding, Row
 from model.options import TranscribeOptions
 from model.search.rules import Rules
 from model.window import DecodingResult, Window, initial_tokens
@@ -113,6 +113,18 @@ def test_a_window_without_doubt_has_no_shadow() -> None:
     assert set(batch.steps) == {1}
     assert batch._shadows is not None
     assert not batch._shadows._is_filled
+
+
+def test_a_window_keeps_its_shadow_through_all_its_witnesses() -> None:
+    batch = DecodingBatch(TINY.model, TINY.tokenizer, max_windows=1)
+    shadows: list[Row | None] = []
+    batch.on_attempt = lambda decoding, _: shadows.append(decoding.shadow)
+    (slot,) = batch.encode(MEL[:1])
+    batch.start(slot, Window(0, 0, 3000, "en"), OPTIONS)
+    list(run_to_end(batch))
+    first, *others = [shadow for shadow in shadows if shadow is not None]
+    assert others
+    assert all(shadow is first for shadow in others)
 
 
 def test_a_window_that_is_dropped_takes_its_shadow_along() -> None:
