@@ -175,6 +175,27 @@ def test_a_window_that_ends_as_it_starts_keeps_its_slot_until_its_result_is_take
     assert (slot, batch.free_windows) == (first, 1)
 
 
+def test_of_a_window_that_was_dropped_as_it_ended_nothing_comes_out() -> None:
+    """Whoever has its slot now is not taken for it."""
+    batch = _batch(1)
+    for sample_len in (1, 3):
+        (slot,) = batch.encode(MEL[:1])
+        batch.start(slot, _window(0), TranscribeOptions(language="en", temperature=(0.0,), sample_len=sample_len))
+        if sample_len == 1:
+            assert batch.active_rows == 0
+            batch.drop(slot)
+    assert [len(result.tokens) for _, result in run_to_end(batch)] == [3]
+
+
+def test_the_lowest_slot_that_is_free_is_next_whoever_left_last() -> None:
+    batch = _batch(3)
+    slots = batch.encode(MEL[:3])
+    for slot in sorted(slots):
+        batch.release(slot)
+        batch.release(slot)
+    assert [batch.encode(MEL[:1]) for _ in slots] == [[0], [1], [2]]
+
+
 def test_a_failed_encode_loses_no_slot() -> None:
     batch = _batch(2)
     with pytest.raises(RuntimeError):
