@@ -142,6 +142,24 @@ def test_with_guards_witnesses_stand_in_place_of_the_ladder_and_are_the_same_in_
     assert _close(among, result)
 
 
+@pytest.mark.parametrize(
+    ("thresholds", "counted"),
+    [
+        ({"logprob_threshold": -100.0}, {"unsure": 1}),
+        ({"compression_ratio_threshold": 1e-3}, {"compression_ratio": 2}),  # once for the search, once for witnesses
+    ],
+)
+def test_windows_that_are_decoded_again_are_counted_by_reason_and_not_for_each_witness(thresholds, counted) -> None:
+    batch, witnesses = _batch(1), []
+    batch.on_attempt = lambda decoding, _: witnesses.append(decoding.ladder.is_witness)
+    (slot,) = batch.encode(MEL[:1])
+    options = TranscribeOptions(language="en", sample_len=5, no_speech_threshold=None, **thresholds)
+    batch.start(slot, _window(0), options)
+    list(run_to_end(batch))
+    assert witnesses.count(True) > 1
+    assert batch.fallbacks == counted
+
+
 def test_the_ladder_stops_when_the_thresholds_are_off() -> None:
     batch = _batch(1)
     (slot,) = batch.encode(MEL[:1])

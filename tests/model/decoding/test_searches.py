@@ -220,9 +220,27 @@ def test_what_a_search_says_of_its_tokens_is_what_a_reading_of_the_whole_text_sa
 def test_a_search_ends_at_once_where_one_token_is_all_that_may_be_said(whisper: Whisper) -> None:
     run = Run(whisper, N)
     for i in range(N):
-        run.start(i, replace(OPTIONS, sample_len=1))
+        run.start(i, replace(OPTIONS, sample_len=1, without_timestamps=True))
     run.step()
-    assert (len(run.results), run.batch.active_rows) == (N, 0)
+    assert (len(run.results), run.searched, run.batch.active_rows) == (N, N, 0)
+
+
+def test_nor_does_it_say_more_where_it_had_to_wait(whisper: Whisper) -> None:
+    run, lengths = Run(whisper, N), []
+    for i in range(SEARCHES):
+        run.start(i)
+    while run.most < SEARCHES:
+        run.step()
+
+    def note(decoding: Decoding, result: DecodingResult) -> None:
+        if decoding.options.sample_len == 1 and decoding.ladder.rung == SEARCH:
+            lengths.append(len(result.tokens))
+
+    run.batch.on_attempt = note
+    run.start(SEARCHES, replace(OPTIONS, sample_len=1, without_timestamps=True))
+    assert run.batch._searches.waiting == 1
+    run.to_end()
+    assert lengths == [1]
 
 
 @pytest.mark.parametrize(
