@@ -142,12 +142,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             {"{{stage}} {{instance}} {{device}}": rate("whisper_worker_busy_seconds_total", "instance, device, stage")},
         ),
         Panel(
-            "Fallbacks and guards",
-            "Windows that were decoded again, and windows that were cut or dropped.",
+            "Fallbacks and skipped audio",
+            "Windows that were decoded again, and stretches of audio that gave no text or lost some, by reason.",
             "none",
             {
                 "again: {{reason}}": rate("whisper_fallbacks_total", "reason"),
-                "guard: {{reason}}": rate("whisper_guards_total", "reason"),
+                "skipped: {{reason}}": rate("whisper_guards_total", "reason"),
             },
         ),
         Panel(

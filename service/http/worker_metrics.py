@@ -100,7 +100,11 @@ def _counters(stats: dict[str, WorkerStats]) -> Iterator[Metric]:
     tokens = CounterMetricFamily("whisper_tokens", "Tokens decoded.", labels=["device"])
     audio = CounterMetricFamily("whisper_worker_audio_seconds", "Audio decoded into text.", labels=["device"])
     fallbacks = CounterMetricFamily("whisper_fallbacks", "Windows decoded again.", labels=["device", "reason"])
-    guards = CounterMetricFamily("whisper_guards", "Windows cut or dropped by a guard.", labels=["device", "reason"])
+    skipped = CounterMetricFamily(
+        "whisper_guards",
+        "Stretches of audio that gave no text or lost some, by reason: the model's, the detector's or a guard's.",
+        labels=["device", "reason"],
+    )
     busy = CounterMetricFamily(
         "whisper_worker_busy_seconds", "Time that a worker spent on its requests, by stage.", labels=["device", "stage"]
     )
@@ -117,8 +121,8 @@ def _counters(stats: dict[str, WorkerStats]) -> Iterator[Metric]:
         for reason, count in one.fallbacks.items():
             fallbacks.add_metric([device, reason], count)
         for reason, count in one.guards.items():
-            guards.add_metric([device, reason], count)
-    yield from (steps, tokens, audio, busy, fallbacks, guards, memory)
+            skipped.add_metric([device, reason], count)
+    yield from (steps, tokens, audio, busy, fallbacks, skipped, memory)
 
 
 def _memory(stats: dict[str, WorkerStats]) -> Metric:

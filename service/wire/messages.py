@@ -188,6 +188,7 @@ class WorkerStats:
     audio_seconds: float
     fallbacks: dict[str, int]
     guards: dict[str, int]
+    """Stretches of recordings that were skipped, by reason."""
     batch_rows: dict[str, int]
     """Decode steps by number of rows (`"1"`, `"2"`, ...)."""
     out_of_memory: int
