@@ -47,7 +47,7 @@ async def rolling_large(stack: Stack, seconds: float) -> dict[str, Any]:
 
 
 async def killed(stack: Stack, seconds: float) -> dict[str, Any]:
-    """One replica is killed with six requests in the house."""
+    """One replica is killed with six requests in progress."""
     upload = script(window_delay=0.2) + b" " * 300_000
     async with load(stack.balancer.url, upload, 6) as tally:
         await asyncio.sleep(2)
@@ -116,7 +116,7 @@ async def large_upload(stack: Stack, _seconds: float) -> dict[str, Any]:
 
 
 async def refused_large(stack: Stack, _seconds: float) -> dict[str, Any]:
-    """A full house refuses 20 MB: how long that takes, and whether a client that reads late sees the answer."""
+    """A full service refuses 20 MB: how long that takes, and whether a client that reads late sees the answer."""
     async with load(stack.balancer.url, script(window_delay=8), 8):
         await asyncio.sleep(1)
         body = form(b" " * 20_000_000)

@@ -3,8 +3,8 @@
     python -m benchmarks.kills [FILE ...] --kills 20 --clients 4
 
 Clients send the files without a pause, one request each at a time. Every request must be answered 200 with the text
-that the file gets when nothing dies, or 503 with `Retry-After`; none may hang; at the end nothing may be left in the
-house. Prints what became of the requests and one JSON line; exit status 1 where any of this was not so.
+that the file gets when nothing dies, or 503 with `Retry-After`; none may hang; at the end nothing may be left in
+progress. Prints what became of the requests and one JSON line; exit status 1 where any of this was not so.
 """
 
 import argparse
@@ -88,13 +88,13 @@ async def keep_killing(service: Service, kills: int, within_seconds: float, seed
 
 
 def gauges(page: str) -> dict[str, float]:
-    """The metrics that must be zero in an empty house."""
+    """The metrics that must be zero of an idle service."""
     names = ("whisper_queue_requests", "whisper_queue_audio_seconds", "whisper_queue_upload_bytes")
     return {n: float(line.split()[1]) for line in page.splitlines() for n in names if line.startswith(f"{n} ")}
 
 
 async def measure(service: Service, files: Sequence[Upload], options: argparse.Namespace) -> dict[str, Any]:
-    """The texts alone, then the load with the kills, then the empty house."""
+    """The texts alone, then the load with the kills, then the idle service."""
     record, stop = Record(), asyncio.Event()
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("files", nargs="*", type=Path, default=[AUDIO / name for name in CLIPS])
     parser.add_argument("--compute-type", default="auto")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--clients", type=int, default=4, help="requests in the house at any time")
+    parser.add_argument("--clients", type=int, default=4, help="requests in progress at any time")
     parser.add_argument("--within-seconds", type=float, default=4.0, help="a ready worker lives at most so long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timeout-seconds", type=float, default=120.0, help="an answer that takes longer hangs")

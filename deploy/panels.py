@@ -51,7 +51,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Errors and refusals",
-            "Shares of all requests of five minutes: 500 and 504 are ours, 503 is a full or draining house.",
+            "Shares of all requests of five minutes: 500 and 504 are ours, 503 is a full or draining replica.",
             "percentunit",
             {"500 and 504": "whisper:errors:ratio_rate5m", "503": "whisper:refusals:ratio_rate5m"},
         ),
@@ -88,7 +88,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             {"{{instance}}": 'whisper:queue:ratio{instance=~"$instance"}'},
         ),
         Panel(
-            "In the house",
+            "In progress",
             "Requests with a place, and audio waiting or in work.",
             "none",
             {

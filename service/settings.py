@@ -131,7 +131,7 @@ class Settings(BaseSettings):
         default=64,
         ge=1,
         le=10_000,
-        description="Requests in the house, uploads included; more get 503 rather than wait.",
+        description="Requests in progress (uploading, waiting or in work); more get 503 rather than wait.",
     )
     max_queue_upload_bytes: int = Field(
         default=1024 * _MIB,
@@ -146,7 +146,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=10_000,
-        description="Requests that one API key may have in the house; more get 429; 0 is no limit. Needs API keys.",
+        description="Requests that one API key may have in progress; more get 429; 0 is no limit. Needs API keys.",
     )
     request_timeout_seconds: float = Field(
         default=900.0, gt=0, le=86_400, description="Time from a request's arrival to its answer; later is a 504."

@@ -160,7 +160,7 @@ class ServiceProcess:
         raise KeyError(name)
 
     def assert_idle(self, seconds: float = 5.0, **options: Any) -> None:
-        """Every gauge of what is in the house goes back to zero."""
+        """Every gauge of what is in progress goes back to zero."""
         gauges = (
             "whisper_queue_requests",
             "whisper_queue_upload_bytes",

@@ -171,7 +171,7 @@ class WorkerPool:
         logs.event(
             "worker_ended", level=logging.ERROR, device=name, pid=worker.process.pid,
             reason=worker.murder or reason,
-            status=worker.exit_status, restarts=self.restarts, detail=worker.failure,
+            exit_status=worker.exit_status, restarts=self.restarts, detail=worker.failure,
             request_ids=" ".join(job.request_id.rpartition(".")[0] for job in worker.in_hand),
         )  # fmt: skip
         explained = worker.proved or any(job.received for job in worker.in_hand)

@@ -25,7 +25,7 @@ _PRIOR_RATE = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionLimits:
-    """How much may be in the house at once; `key_requests` 0 is no limit for a key."""
+    """How much may be in progress at once; `key_requests` 0 is no limit for a key."""
 
     requests: int
     upload_bytes: int
@@ -41,7 +41,7 @@ class Throughput:
         self._busy_seconds = 1.0
 
     def pass_time(self, busy_seconds: float) -> None:
-        """Time went by with work in the house."""
+        """Time went by with work in progress."""
         keep = 0.5 ** (busy_seconds / _HALF_LIFE_SECONDS)
         self._finished_seconds *= keep
         self._busy_seconds = self._busy_seconds * keep + busy_seconds
@@ -57,7 +57,7 @@ class Throughput:
 
 
 class Admission:
-    """Counts what is in the house and says who may enter."""
+    """Counts what is in progress and says who may enter."""
 
     def __init__(
         self,
@@ -91,16 +91,19 @@ class Admission:
         return Permit(self, key_id)
 
     def overloaded(self) -> Unavailable:
-        """The refusal of a full house."""
+        """The refusal of a full service."""
         return Unavailable("The server is full; try again later.", retry_after_seconds=self.wait_seconds())
 
     def wait_seconds(self) -> float:
-        """Time until the audio in the house should be done."""
+        """Time until the audio in progress should be done."""
         self._tick()
         return self.audio_seconds / self.throughput.rate
 
     def retry_after(self, wait_seconds: float | None) -> int:
-        """`Retry-After` for a wait, None being that for the house: 1 to 60 s, so spread that callers return apart."""
+        """`Retry-After` for a wait, None being that for the audio in progress.
+
+        1 to 60 s, spread so that callers return apart.
+        """
         wait = self.wait_seconds() if wait_seconds is None else wait_seconds
         (least, early), (late, most) = _RETRY_SECONDS
         first, last = math.ceil(min(max(wait, least), late)), math.ceil(min(max(1.5 * wait, early), most))
@@ -127,7 +130,7 @@ class Admission:
         self._tick()
         self.requests -= 1
         self.upload_bytes -= upload_bytes
-        # Sums of floats drift: an empty house is exactly empty.
+        # Sums of floats drift: an empty queue is exactly empty.
         self.audio_seconds = max(0.0, self.audio_seconds - audio_seconds) if self.requests else 0.0
         self.throughput.finish(done)
         if key_id is not None:

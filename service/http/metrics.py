@@ -88,15 +88,21 @@ class Metrics:
         self, admission: Admission, lifecycle: Lifecycle, audio_pool: AudioDecoder, worker_pool: Workers
     ) -> WorkerCollector:
         """Read the state of these at every scrape; the collector wants `observe` called now and then."""
-        self._gauge("whisper_queue_requests", "Requests in the house.", lambda: admission.requests)
-        self._gauge("whisper_queue_requests_limit", "Requests that may be there.", lambda: admission.limits.requests)
+        self._gauge(
+            "whisper_queue_requests",
+            "Requests admitted and not yet answered (uploading, waiting or in work).",
+            lambda: admission.requests,
+        )
+        self._gauge("whisper_queue_requests_limit", "Most requests in progress.", lambda: admission.limits.requests)
         self._gauge("whisper_queue_upload_bytes", "Upload bytes in memory.", lambda: admission.upload_bytes)
         self._gauge(
-            "whisper_queue_upload_bytes_limit", "Upload bytes that may be there.", lambda: admission.limits.upload_bytes
+            "whisper_queue_upload_bytes_limit", "Most upload bytes in memory.", lambda: admission.limits.upload_bytes
         )
         self._gauge("whisper_queue_audio_seconds", "Audio waiting or in work.", lambda: admission.audio_seconds)
         self._gauge(
-            "whisper_queue_audio_seconds_limit", "Audio that may be there.", lambda: admission.limits.audio_seconds
+            "whisper_queue_audio_seconds_limit",
+            "Most audio waiting or in work.",
+            lambda: admission.limits.audio_seconds,
         )
         self._gauge("whisper_audio_children_busy", "Audio children at work.", lambda: audio_pool.busy)
         self._gauge("whisper_ready", "1 while requests are let in.", lambda: lifecycle.ready)

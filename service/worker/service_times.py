@@ -9,8 +9,8 @@ What is said of one that waits is little on purpose:
 - the lesser of two: a window costs no less for being longer, nor a second for being in a shorter window;
 - nothing before some have been done, nor when none has been for a while: who is refused teaches nothing.
 
-`service.http.admission.Throughput` is the mean of the same, over everybody: right for when the house is worked off,
-and wrong for one request.
+`service.http.admission.Throughput` is the mean of the same, over everybody: right for when all work is done, and
+wrong for one request.
 """
 
 import math

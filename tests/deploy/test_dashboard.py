@@ -31,7 +31,7 @@ from tests.stack import Stack
 
 AT_REST = {
     "How full",
-    "In the house",
+    "In progress",
     "Processes replaced",
     "Memory: uploads {{instance}}",
     "Out of memory",

@@ -318,7 +318,7 @@ async def test_the_log_has_the_exit_status_of_a_worker_that_ended_by_itself(word
     async with running(stall_seconds=1.0) as workers:
         assert await refused(workers, words) == "request_crashed_worker"
         await until(lambda: workers.restarts == 2)
-    ends = [record.fields["status"] for record in caplog.records if record.message == "worker_ended"]
+    ends = [record.fields["exit_status"] for record in caplog.records if record.message == "worker_ended"]
     assert ends[:2] == [status, status]
 
 
