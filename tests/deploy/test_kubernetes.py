@@ -46,12 +46,13 @@ def patched(document: Any, operations: list[dict[str, Any]]) -> Any:
     return document
 
 
-def on_gpu() -> dict[str, Any]:
-    kustomization = read("gpu/kustomization.yaml")
-    (patch,) = kustomization["patches"]
-    assert patch["target"] == {"kind": "Deployment", "name": base()["Deployment"]["metadata"]["name"]}
-    deployment: dict[str, Any] = patched(base()["Deployment"], read(f"gpu/{patch['path']}"))
-    return deployment
+def on_gpu(kind: str) -> dict[str, Any]:
+    """The base's object of a kind as the GPU variant patches it."""
+    patches = {patch["target"]["kind"]: patch for patch in read("gpu/kustomization.yaml")["patches"]}
+    assert set(patches) == {"Deployment", "HorizontalPodAutoscaler"}
+    assert patches[kind]["target"]["name"] == base()[kind]["metadata"]["name"]
+    found: dict[str, Any] = patched(base()[kind], read(f"gpu/{patches[kind]['path']}"))
+    return found
 
 
 def kustomized(variant: str) -> dict[str, Any]:
@@ -111,7 +112,9 @@ def settings() -> Settings:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
-    "thing", [*base().values(), on_gpu(), read("keda/scaledobject.yaml")], ids=lambda thing: thing["kind"]
+    "thing",
+    [*base().values(), *map(on_gpu, ("Deployment", "HorizontalPodAutoscaler")), read("keda/scaledobject.yaml")],
+    ids=lambda thing: thing["kind"],
 )
 def test_objects_fit_the_schemas(thing: dict[str, Any], version: str) -> None:
     validate(thing, version)
@@ -151,6 +154,9 @@ def test_what_kustomize_makes_of_a_variant_fits_too(variant: str, scaler: str, i
     (only,) = template["spec"]["containers"]
     assert only["image"] == image
     assert ("nvidia.com/gpu" in only["resources"]["limits"]) is (variant == "gpu")
+    if scaler == "HorizontalPodAutoscaler":
+        expected = (on_gpu(scaler) if variant == "gpu" else base()[scaler])["spec"]
+        assert objects[scaler]["spec"] == expected
     selectors = [
         objects["Deployment"]["spec"]["selector"]["matchLabels"],
         objects["Service"]["spec"]["selector"],
@@ -254,6 +260,18 @@ def test_the_guide_derives_the_autoscalers_target_from_the_throughput_it_names()
     assert f": {target} seconds of it" in (FOLDER / "base/autoscaling.yaml").read_text()
 
 
+def test_the_target_of_a_gpu_is_derived_from_a_throughput_and_reached_before_a_replica_refuses() -> None:
+    (metric,) = on_gpu("HorizontalPodAutoscaler")["spec"]["metrics"]
+    target = int(metric["pods"]["target"]["averageValue"])
+    comment = (FOLDER / "gpu/autoscaling.yaml").read_text()
+    ((named, throughput),) = re.findall(r"(\d+) assumes T = (\d+)", comment)
+    assert target == int(named) == 30 * int(throughput)
+    assert f"has {target}, for an assumed T of {throughput}:" in (ROOT / "docs/operations.md").read_text()
+    assert f"({settings().max_queue_audio_seconds:.0f})" in comment
+    (of_a_cpu,) = base()["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert int(of_a_cpu["pods"]["target"]["averageValue"]) < target < settings().max_queue_audio_seconds / 2
+
+
 @pytest.mark.parametrize("variant", ["gpu", "keda"])
 def test_variants_name_files_that_exist(variant: str) -> None:
     kustomization = read(f"{variant}/kustomization.yaml")
@@ -264,5 +282,5 @@ def test_variants_name_files_that_exist(variant: str) -> None:
 
 
 def test_the_gpu_variant_asks_for_one() -> None:
-    (only,) = on_gpu()["spec"]["template"]["spec"]["containers"]
+    (only,) = on_gpu("Deployment")["spec"]["template"]["spec"]["containers"]
     assert only["resources"]["limits"]["nvidia.com/gpu"] == 1
