@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 import time
 from collections import Counter
@@ -16,7 +17,9 @@ from tests.serving import ROOT, ServiceProcess
 
 COMPOSITION = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 SETTINGS: dict[str, str] = {
-    name: value for name, value in COMPOSITION["whisper-1"]["environment"].items() if value is not None
+    name: re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", value)
+    for name, value in COMPOSITION["whisper-1"]["environment"].items()
+    if value is not None
 }
 """What the shipped composition tells its replicas, but for what it passes on from the operator."""
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from service.settings import PREFIX, Settings
+from tests.stack import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,7 +65,29 @@ def seconds(duration: str) -> int:
 def environment() -> dict[str, str]:
     """Settings that the image and the composition give."""
     image = dict(re.findall(rf"({PREFIX}\w+)=(\S+)", " ".join(rest for word, rest in final_stage() if word == "ENV")))
-    return image | {name: value for name, value in compose()["environment"].items() if value is not None}
+    return image | SETTINGS
+
+
+FIXED = {
+    "host": "the image's: all addresses of the container",
+    "port": "the balancer, the health checks and Prometheus name it",
+    "download_dir": "the image's: the volume is mounted there",
+    "drain_notice_seconds": "fitted to the balancer's check",
+    "drain_accept_seconds": "fitted to the balancer's check",
+    "drain_seconds": "fitted to stop_grace_period",
+}
+"""Settings that are nobody's to choose in the composition, and why."""
+
+
+def test_the_composition_passes_every_setting_on_but_those_that_are_fixed() -> None:
+    for name in Settings.model_fields:
+        variable = f"{PREFIX}{name.upper()}"
+        value = compose()["environment"].get(variable, "not passed")
+        if name in FIXED:
+            assert value == "not passed" or "$" not in value, variable
+        else:
+            assert value is None or value.startswith(f"${{{variable}:-"), variable
+    assert set(FIXED) <= set(Settings.model_fields)
 
 
 def test_r42_the_image_runs_without_root() -> None:
