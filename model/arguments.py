@@ -48,7 +48,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--hotwords", help="names and words to expect, put before every window")
     parser.add_argument("--carry-prompt", action="store_true", help="put the prompt before every window")
     parser.add_argument("--vad", action="store_true", help="hear only where somebody speaks")
-    parser.add_argument("--no-guards", action="store_true", help="keep what looks invented, as the reference does")
+    parser.add_argument(
+        "--no-guards", action="store_true", help="openai-whisper's behaviour: nothing heard again or left out"
+    )
     parser.add_argument(
         "--long-form", choices=("sequential", "batched"), default="sequential", help="batched: parts side by side"
     )
@@ -135,8 +137,13 @@ def _add_word_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="skip silence longer than this around text that looks invented",
     )
-    words.add_argument("--max-line-width", type=int, metavar="N", help="characters in a line of srt and vtt")
-    words.add_argument("--max-line-count", type=int, metavar="N", help="lines of a cue")
+    words.add_argument(
+        "--max-line-width",
+        type=int,
+        metavar="N",
+        help="characters in a line of srt, vtt, and tsv with --max-line-count",
+    )
+    words.add_argument("--max-line-count", type=int, metavar="N", help="lines of a cue of srt, vtt and tsv")
     words.add_argument("--max-words-per-line", type=int, metavar="N", help="words in a line")
     words.add_argument("--highlight-words", action="store_true", help="underline each word as it is spoken")
 

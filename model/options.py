@@ -83,9 +83,9 @@ class TranscribeOptions:
     vad: bool = False
     """Hear only where somebody speaks, as the voice activity detector says."""
     guards: bool = True
-    """Invent and lose less than the reference: hear a window whose text is doubtful again, against what would be said
-    in silence, and keep what the attempts agree on, without what repeats itself; drop the text of a doubtful window in
-    which the voice activity detector hears nobody; hear again speech that a text passes over."""
+    """Fewer wrong, invented and lost words; False is the reference. Uncertain windows are decoded again (on a CPU with
+    beams and against silence), repeated or unconfirmed words are cut, text without a voice is dropped, and speech that
+    a text skips, or that the model takes for silence, is heard again."""
     long_form: LongForm = "sequential"
     """`batched` cuts a recording in pauses into parts of at most 30 s that are decoded side by side."""
     seed: int = 0

@@ -179,11 +179,10 @@ FIELDS: Mapping[str, Field] = {
     "guards": Field(
         "guards",
         flag,
-        "Err, invent and lose less: on a CPU search again with beams for a text of which the model is not sure; hear a "
-        "doubtful text again, on a CPU against what would be said in silence, keep what the attempts agree on, and "
-        "leave out what repeats itself and words that the others do not have; drop it "
-        "where the voice activity detector hears nobody; hear speech again that a text passes over, or that the model "
-        "took for silence. `warnings` says what was left out. False is the reference.",
+        "Fewer wrong, invented and lost words. Uncertain windows are decoded again (on a CPU with beams and against "
+        "silence), repeated or unconfirmed words are cut, text without a voice is dropped, and speech that a text "
+        "skips, or that the model takes for silence, is heard again. `warnings` lists what was left out. `false` is "
+        "openai-whisper's behaviour.",
         {"type": "boolean", "default": True},
     ),
     "long_form": Field(
