@@ -1,4 +1,4 @@
-"""API keys: who may call, decided from the `Authorization` header alone.
+"""API keys: who may call, decided from `Authorization`, or without one from Azure's `api-key`, and nothing else.
 
 Keys are kept as SHA-256 only. Every known key is compared, in constant time, whatever was sent, so that an answer's
 time tells nothing about a key or its place in the list. With no keys configured the service is open.
@@ -27,11 +27,16 @@ class Keys:
         """
         if not self._digests:
             return None
-        values = [value for name, value in headers if name == b"authorization"]
-        sent = values[0] if len(values) == 1 else b""
-        key = sent[len(_SCHEME) :].strip() if sent[: len(_SCHEME)].lower() == _SCHEME else b""
+        bearers = [_bearer(value) for name, value in headers if name == b"authorization"]
+        sent = bearers or [value.strip() for name, value in headers if name == b"api-key"]
+        key = sent[0] if len(sent) == 1 else b""
         digest = hashlib.sha256(key).digest()
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not any(matches):
-            raise Unauthorized("A valid API key is required: Authorization: Bearer KEY.")
+            raise Unauthorized("A valid API key is required: Authorization: Bearer KEY, or api-key: KEY.")
         return digest.hex()[:KEY_ID_LENGTH]
+
+
+def _bearer(value: bytes) -> bytes:
+    """The key in a value of `Authorization`; nothing for another scheme."""
+    return value[len(_SCHEME) :].strip() if value[: len(_SCHEME)].lower() == _SCHEME else b""

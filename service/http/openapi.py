@@ -149,8 +149,9 @@ HEALTH: dict[str, Any] = {"responses": _answers(answer_schemas.HEALTH_STATUS)}
 def describe_keys(app: FastAPI) -> None:
     """Have the document say that a key is asked for, wherever it says that one may be missing (401)."""
     document = app.openapi()
-    document["components"] = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}}
+    azure = {"type": "apiKey", "in": "header", "name": "api-key"}
+    document["components"] = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}, "api-key": azure}}
     for operations in document["paths"].values():
         for operation in operations.values():
             if "401" in operation["responses"]:
-                operation["security"] = [{"key": []}]
+                operation["security"] = [{"key": []}, {"api-key": []}]

@@ -22,6 +22,9 @@ WRONG: dict[str, dict[str, str | bytes]] = {
     "not ASCII": {"authorization": "Bearer schlüssel-ключ".encode()},
     "other header": {"x-api-key": KEY},
     "both keys": {"authorization": f"Bearer {KEY},{OTHER}"},
+    "Azure's, wrong": {"api-key": KEY[:-1]},
+    "Azure's, not ASCII": {"api-key": "schlüssel-ключ".encode()},
+    "two headers": {"authorization": "Bearer nothing-like-it", "api-key": KEY},
 }
 
 
@@ -63,8 +66,9 @@ async def test_r39_either_key_opens_every_route():
     async with client(app) as c:
         for key in (KEY, OTHER):
             for path, method in routes(app):
-                answer = await c.request(method, path, headers={"authorization": f"Bearer {key}"})
-                assert answer.status_code in (200, 400), path
+                for headers in ({"authorization": f"Bearer {key}"}, {"api-key": key}):
+                    answer = await c.request(method, path, headers=headers)
+                    assert answer.status_code in (200, 400), path
             files = {"file": ("a.wav", script())}
             answer = await c.post("/v1/transcribe", files=files, headers={"authorization": f"bearer {key}"})
             assert answer.status_code == 200

@@ -10,6 +10,10 @@ def bearer(value: bytes) -> list[tuple[bytes, bytes]]:
     return [(b"host", b"test"), (b"authorization", value)]
 
 
+def azure(value: bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"host", b"test"), (b"api-key", value)]
+
+
 def test_without_keys_the_service_is_open():
     assert Keys([]).authenticate([]) is None
 
@@ -20,6 +24,8 @@ def test_a_known_key_gets_its_id():
     assert first is not None
     assert len(first) == KEY_ID_LENGTH
     assert first != second
+    assert [keys.authenticate(azure(key)) for key in (b"first-key", b" second-key ")] == [first, second]
+    assert keys.authenticate([*azure(b"another"), *bearer(b"Bearer first-key")]) == first
 
 
 @pytest.mark.parametrize(
@@ -39,12 +45,19 @@ def test_a_known_key_gets_its_id():
         bearer("Bearer schlüssel".encode("latin-1")),
         bearer(b"Bearer \xff\xfe"),
         [*bearer(b"Bearer first-key"), *bearer(b"Bearer first-key")],
+        azure(b""),
+        azure(b"Bearer first-key"),
+        azure(b"first-ke"),
+        azure(b"\xff\xfe"),
+        [*azure(b"first-key"), *azure(b"first-key")],
+        [*azure(b"first-key"), *bearer(b"Bearer first-ke")],
+        [*azure(b"first-key"), *bearer(b"Basic first-key")],
     ],
 )
 def test_anything_else_is_refused_with_the_same_words(headers):
     with pytest.raises(Unauthorized) as caught:
         Keys(["first-key", "second-key"]).authenticate(headers)
-    assert str(caught.value) == "A valid API key is required: Authorization: Bearer KEY."
+    assert str(caught.value) == "A valid API key is required: Authorization: Bearer KEY, or api-key: KEY."
 
 
 def test_every_key_is_compared_whatever_matches(monkeypatch):
@@ -58,4 +71,6 @@ def test_every_key_is_compared_whatever_matches(monkeypatch):
     keys = Keys(["first-key", "second-key", "third-key"])
     keys.authenticate(bearer(b"Bearer first-key"))
     assert len(seen) == 3
+    keys.authenticate(azure(b"first-key"))
+    assert len(seen) == 6
     assert all(len(digest) == 32 for digest in seen)

@@ -211,7 +211,9 @@ async def test_the_document_says_what_the_model_and_health_are():
 
 def test_the_document_asks_for_a_key_where_one_is_needed():
     keyed, open_to_all = (make_app(docs=True, **keys)[0].openapi() for keys in ({"api_keys": "key-of-a-test"}, {}))
-    assert keyed["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+    schemes = keyed["components"]["securitySchemes"]
+    azure = {"type": "apiKey", "in": "header", "name": "api-key"}
+    assert schemes == {"key": {"type": "http", "scheme": "bearer"}, "api-key": azure}
     asking = {path for path, operations in keyed["paths"].items() for one in operations.values() if "security" in one}
     open_paths = {"/livez", "/readyz"}
     assert asking == set(keyed["paths"]) - open_paths
