@@ -52,12 +52,13 @@ class Status:
         return json_response({"object": "list", "data": [] if model is None else [_model(model)]})
 
     async def model(self, request: Request) -> Response:
-        """The model of this name: the one that is loaded; 503 until one is."""
+        """The model that is loaded, under the name that was asked for, one of its own; 503 until one is loaded."""
         model = self._worker_pool.model
         if model is None:
             raise Unavailable("The server is starting.", code="starting")
-        check_model(request.path_params["model"], model, self._aliases)
-        return json_response(_model(model))
+        name = request.path_params["model"]
+        check_model(name, model, self._aliases)
+        return json_response(_model(model) | {"id": name})
 
 
 def _model(model: ModelInfo) -> dict[str, Any]:

@@ -316,7 +316,7 @@ async def test_a_model_is_found_by_its_name_and_the_hosted_ones():
     async with client(app) as c:
         (listed,) = (await c.get("/v1/models")).json()["data"]
         for name in ("base", "whisper-1"):
-            assert (await c.get(f"/v1/models/{name}")).json() == listed
+            assert (await c.get(f"/v1/models/{name}")).json() == listed | {"id": name}
         for name in ("large-v3", "Base", "openai%2Fwhisper-base", "openai/whisper-base", "%20"):
             error = error_of(await c.get(f"/v1/models/{name}"), 404)
             assert (error["code"], error["param"]) == ("model_not_found", "model")
