@@ -30,76 +30,85 @@ class Settings(BaseSettings):
     )
     model_aliases: Annotated[tuple[str, ...], NoDecode, BeforeValidator(setting_values.model_aliases)] = Field(
         default=(),
-        description="Comma list of names by which OpenAI's clients may ask for the model too, beside its own and "
-        "`whisper-1`: those of programs that let nobody choose.",
+        description="Comma list of further names for the model, beside its own and `whisper-1`, for OpenAI clients "
+        "whose model name is fixed.",
     )
     devices: Annotated[tuple[str, ...], NoDecode, BeforeValidator(setting_values.devices)] = Field(
         default=("auto",),
-        description="`auto`, or a comma list of `cpu`, `cuda:0`, ...; one worker process each, a GPU may come twice.",
+        description="`auto`, or a comma list of `cpu`, `cuda:0`, ...: one worker process each. A GPU may be listed "
+        "twice.",
     )
     compute_type: Literal["auto", "int8", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Arithmetic of the model; `auto` fits the device."
     )
     encoder_context: Literal["auto", "full", "short"] = Field(
         default="auto",
-        description="`short` knows the padding behind a clip beforehand: faster clips; `auto` is short in int8.",
+        description="`short` computes the padding after a clip in advance: faster clips. `auto` is short in int8.",
     )
     cross_kv: Literal["auto", "int8", "fp8"] = Field(
         default="auto",
-        description="Bits of the audio's keys and values; `auto` is the compute type's own, 8 let more windows in.",
+        description="Number format of the cross-attention cache. `auto` is the compute type's own; 8 bits fit more "
+        "windows.",
     )
     download_dir: Path | None = Field(
         default=None, description="Folder for downloaded weights; empty is the user's cache."
     )
     threads_per_worker: int = Field(
-        default=0, ge=0, le=1024, description="CPU threads of a model worker; 0 shares the cores."
+        default=0, ge=0, le=1024, description="CPU threads of a model worker; 0 divides the cores among the workers."
     )
     start_seconds: float = Field(
         default=1800.0,
         gt=0,
         le=86400,
-        description="A worker that is not ready so long after its start, downloads included, is replaced.",
+        description="A worker that is not ready after this time, including downloads, is replaced.",
     )
     stall_seconds: float = Field(
-        default=60.0, gt=0, le=3600, description="A worker with work but without progress for so long is replaced."
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="A worker that has work but makes no progress for this time is replaced.",
     )
     max_batch_rows: int = Field(
         default=0,
         ge=0,
         le=512,
-        description="Rows decoded together by a worker, more than memory holds end the start; 0 is what it holds, "
-        "at most 16 on a CPU, 64 on a GPU.",
+        description="Most rows that a worker decodes together. 0: as many as fit, at most 16 on a CPU, 64 on a GPU. "
+        "If more are asked for than fit, it refuses to start.",
     )
     beam_size: int = Field(
         default=0,
         ge=0,
         le=MAX_WIDTH,
-        description="Beams of requests that name none, OpenAI's clients' too: fewer errors, more time; 0 is none.",
+        description="Default `beam_size` for requests without one, OpenAI clients included: fewer errors, more time; "
+        "0 is none.",
     )
     gpu_memory_share: float = Field(
         default=0.9,
         gt=0,
         le=1,
-        description="Of a GPU's memory, what the workers on it may plan with, shared alike; less where others use it.",
+        description="Share of a GPU's memory that all workers on it may use together, split evenly; less if other "
+        "programs use it.",
     )
     cross_attention: Literal["auto", "torch", "triton"] = Field(
         default="auto",
-        description="What reads the memory of a step on a GPU; `auto` is the Triton kernel where it works, else torch.",
+        description="What computes a decode step's attention on a GPU; `auto` is the Triton kernel if it works, else "
+        "torch.",
     )
     cuda_graphs: Literal["auto", "true", "false"] = Field(
         default="auto",
-        description="On a GPU replay captured steps, ahead of the host; `auto` where a check at the start agrees.",
+        description="On a GPU, capture decode steps as CUDA graphs and replay them; `auto` if a check at the start "
+        "passes.",
     )
 
     audio_children: int = Field(default=2, ge=1, le=64, description="Sandboxed processes that decode uploads.")
     audio_child_memory_bytes: int = Field(
-        default=2048 * _MIB, ge=128 * _MIB, le=64 * 1024 * _MIB, description="Address space of an audio child."
+        default=2048 * _MIB, ge=128 * _MIB, le=64 * 1024 * _MIB, description="Most address space of a decoding process."
     )
     decode_seconds: float = Field(
         default=60.0,
         gt=0,
         le=3600,
-        description="Time to decode one upload; longer is a 400, on a starved machine a 503.",
+        description="Time to decode one upload; longer is a 400, or a 503 on an overloaded machine.",
     )
     max_decoded_bytes: int = Field(
         default=4096 * _MIB,
@@ -115,64 +124,69 @@ class Settings(BaseSettings):
         default=100 * _MIB, ge=1024, le=4096 * _MIB, description="Size of one request body; more is a 413."
     )
     upload_seconds: float = Field(
-        default=60.0, gt=0, le=3600, description="Time to receive a request's body, and its head; slower is a 408."
+        default=60.0, gt=0, le=3600, description="Time to receive a request's head, and its body; slower is a 408."
     )
     upload_bytes_per_second: int = Field(
         default=0,
         ge=0,
         le=1024 * _MIB,
-        description="Least pace of a request's body, for a large one at least half of what would bring it in time; "
-        "slower is a 408 long before that. 0 asks for none; the composition and the manifests ask for 8192.",
+        description="Minimum upload rate; large uploads need at least half the rate that would meet "
+        "`WHISPER_UPLOAD_SECONDS`. Slower uploads get 408 early. 0 is off; docker-compose.yml and deploy/kubernetes "
+        "set 8192.",
     )
     upload_grace_seconds: float = Field(
-        default=10.0, gt=0, le=3600, description="Pause that a request's body may make before its pace counts."
+        default=10.0, gt=0, le=3600, description="Time that an upload may pause before its rate counts."
     )
     max_queue_requests: int = Field(
         default=64,
         ge=1,
         le=10_000,
-        description="Requests in progress (uploading, waiting or in work); more get 503 rather than wait.",
+        description="Most requests in progress (uploading, waiting or in work); more get 503 instead of waiting.",
     )
     max_queue_upload_bytes: int = Field(
         default=1024 * _MIB,
         ge=1024,
         le=1024 * 1024 * _MIB,
-        description="Upload bytes held in memory over all requests.",
+        description="Most upload bytes in memory, over all requests; more is a 503.",
     )
     max_queue_audio_seconds: float = Field(
-        default=10_800.0, ge=1, le=10_000_000, description="Audio waiting or in work over all requests; more is a 503."
+        default=10_800.0,
+        ge=1,
+        le=10_000_000,
+        description="Most audio waiting or in work, over all requests; more is a 503.",
     )
     max_key_requests: int = Field(
         default=0,
         ge=0,
         le=10_000,
-        description="Requests that one API key may have in progress; more get 429; 0 is no limit. Needs API keys.",
+        description="Most requests in progress for one API key; more get 429; 0 is no limit. Needs API keys.",
     )
     request_timeout_seconds: float = Field(
-        default=900.0, gt=0, le=86_400, description="Time from a request's arrival to its answer; later is a 504."
+        default=900.0, gt=0, le=86_400, description="Most time from a request's arrival to its answer; later is a 504."
     )
 
     drain_notice_seconds: float = Field(
         default=5.0,
         ge=0,
         le=600,
-        description="After SIGTERM, time during which /readyz says 503 while still listening.",
+        description="After SIGTERM, time during which /readyz answers 503 and the port stays open.",
     )
     drain_accept_seconds: float = Field(
         default=0.0,
         ge=0,
         le=600,
-        description="After SIGTERM, time during which work is still let in, for load balancers that have yet to look.",
+        description="After SIGTERM, time during which requests are still accepted, until load balancers have seen "
+        "/readyz.",
     )
     drain_seconds: float = Field(
-        default=30.0, gt=0, le=3600, description="After SIGTERM, time until the process is gone."
+        default=30.0, gt=0, le=3600, description="After SIGTERM, most time until the process has ended."
     )
 
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(setting_values.api_keys)] = Field(
-        default=(), description="Comma list of keys, one of which a request must bring; empty leaves the service open."
+        default=(), description="Comma list of keys; a request must have one of them. Empty: no key is needed."
     )
     docs: bool | None = Field(
-        default=None, description="Serve /docs and /openapi.json; empty is yes without API keys, no with them."
+        default=None, description="Serve /docs and /openapi.json. Empty: only if there are no API keys."
     )
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one and logs it.")
@@ -182,10 +196,13 @@ class Settings(BaseSettings):
         description="OTLP/HTTP address for OpenTelemetry spans, `http://collector:4318/v1/traces`; empty is none.",
     )
     trace_ratio: float = Field(
-        default=1.0, ge=0, le=1, description="Share of traces sent, where the caller has not decided already."
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of requests that are traced, unless the caller's `traceparent` decides.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe log line shown."
+        default="info", description="Lowest level that is logged."
     )
 
     @model_validator(mode="after")

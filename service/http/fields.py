@@ -37,18 +37,18 @@ FIELDS: Mapping[str, Field] = {
         "`translate` puts the speech into English.",
         {"type": "string", "enum": ["transcribe", "translate"], "default": "transcribe"},
     ),
-    "language": Field("language", plain, "Code or English name; absent or `auto` detects it.", _TEXT),
+    "language": Field("language", plain, "Code or English name. If absent or `auto`, the language is detected.", _TEXT),
     "language_probabilities": Field(
         "language_probabilities",
         flag,
-        "List every language with its probability in a json answer; the language must not be named.",
+        "List every language with its probability in a json answer; the language must be detected, not named.",
         {"type": "boolean", "default": False},
     ),
     "timestamps": Field(
         "timestamps",
         choice("segment", "word", "none"),
-        "`word` gives every segment of a json answer its words with their times; `none` lets the model go without "
-        "timestamps: one segment a window.",
+        "`word` adds the words with their times to every segment of a json answer; `none` decodes without "
+        "timestamps: one segment for each window.",
         {"type": "string", "enum": ["segment", "word", "none"], "default": "segment"},
     ),
     "response_format": Field(
@@ -66,15 +66,15 @@ FIELDS: Mapping[str, Field] = {
     "temperature": Field(
         "temperature",
         numbers,
-        "A number from 0 to 1, or a comma list that is tried in order while a window's text is poor.",
+        "A number from 0 to 1, or a comma list: the next one is tried when a window's text is poor.",
         {"type": "string", "default": "0.0,0.2,0.4,0.6,0.8,1.0"},
     ),
     "beam_size": Field(
         "beam_size",
         whole_number,
-        "Beams at temperature 0: fewer errors (5: a tenth of them, docs/performance.md) for more time. Without it "
-        "`WHISPER_BEAM_SIZE`, by default none: the most probable token is taken, and `guards` may search again with 4. "
-        "1 takes the most probable token, whatever comes of it.",
+        "Beams at temperature 0: fewer errors for more time (5 beams: a tenth fewer, docs/performance.md). Default: "
+        "`WHISPER_BEAM_SIZE`. Without either, decoding is greedy, and `guards` may search again with 4 beams. 1 is "
+        "greedy decoding without that second search.",
         {"type": "integer", "minimum": 1, "maximum": MAX_WIDTH},
     ),
     "patience": Field(
@@ -86,13 +86,13 @@ FIELDS: Mapping[str, Field] = {
     "best_of": Field(
         "best_of",
         whole_number,
-        "Samples above temperature 0, of which the most probable is kept.",
+        "Samples at temperatures above 0; the most probable one is kept.",
         {"type": "integer", "minimum": 1, "maximum": MAX_WIDTH},
     ),
     "length_penalty": Field(
         "length_penalty",
         number,
-        "Exponent of the length penalty among beams or samples; without it the log-probability is divided by length.",
+        "Exponent of the length penalty for beams or samples; without it the log-probability is divided by the length.",
         {**_FLOAT, "minimum": 0, "maximum": 1},
     ),
     "prompt": Field(
@@ -104,64 +104,65 @@ FIELDS: Mapping[str, Field] = {
     "carry_initial_prompt": Field(
         "carry_initial_prompt",
         flag,
-        "Put the prompt before every window, not only the first; needs one.",
+        "Put the prompt before every window, not only the first; needs `prompt`.",
         {"type": "boolean", "default": False},
     ),
     "hotwords": Field(
         "hotwords",
         plain,
-        "Names and words to expect; put before every window. Their first 223 tokens count; the prompt and the text "
-        "before have what they leave of 223.",
+        "Names and words to expect, put before every window. At most their first 223 tokens are used; the prompt and "
+        "the previous text share what is left of 223.",
         _TEXT,
     ),
     "condition_on_previous_text": Field(
         "condition_on_previous_text",
         flag,
-        "Give each window the text before it.",
+        "Give each window the previous text as context.",
         {"type": "boolean", "default": True},
     ),
     "suppress_tokens": Field(
         "suppress_tokens",
         token_ids,
-        "Ids of tokens of text that are never said, with commas between them; -1 stands for signs that nobody says, "
-        "such as brackets and notes of music; `none` forbids none.",
+        "Comma list of ids of text tokens that are never used; -1 stands for symbols that nobody speaks, such as "
+        "brackets and notes of music; `none` forbids none.",
         {**_TEXT, "default": "-1"},
     ),
     "suppress_blank": Field(
         "suppress_blank",
         flag,
-        "Do not let a window's text begin with a blank, or end at once.",
+        "A window's text may neither begin with a blank nor be empty.",
         {"type": "boolean", "default": True},
     ),
     "max_initial_timestamp": Field(
         "max_initial_timestamp",
         optional_number,
-        "Seconds of a window in which its first text must begin; 0 or `none` is no bound.",
+        "Latest start of a window's first text, in seconds of the window; 0 or `none` is no limit.",
         {**_FLOAT_OR_NONE, "default": 1.0, "minimum": 0, "maximum": 30},
     ),
     "max_tokens": Field(
         "sample_len",
         whole_number,
-        "Tokens of a window's text at most, timestamps among them; `warnings` says where a text broke off. Without it "
+        "Most tokens of a window's text, including timestamps; `warnings` says where a text was cut off. Default: "
         "half of the model's context, 224.",
         {**_WHOLE, "minimum": 1, "maximum": MAX_SAMPLE_LEN},
     ),
     "no_speech_threshold": Field(
         "no_speech_threshold",
         optional_number,
-        "Skip a window above this `no_speech_prob` that also fails `logprob_threshold`; `none` never does.",
+        "Skip a window whose `no_speech_prob` is above this and that also fails `logprob_threshold`; `none` skips "
+        "none.",
         {**_FLOAT_OR_NONE, "default": 0.6, "minimum": 0, "maximum": 1},
     ),
     "logprob_threshold": Field(
         "logprob_threshold",
         optional_number,
-        "Retry a window whose mean token log-probability is below this; `none` never does.",
+        "Retry a window whose mean token log-probability is below this; `none` retries none.",
         {**_FLOAT_OR_NONE, "default": -1.0, "maximum": 0},
     ),
     "compression_ratio_threshold": Field(
         "compression_ratio_threshold",
         optional_number,
-        "Retry a window whose text compresses better than this: it repeats itself; `none` never does.",
+        "Retry a window whose text compresses better than this, since it repeats itself; `none` retries none.",
         {**_FLOAT_OR_NONE, "default": 2.4, "minimum": 0},
     ),
     "clip_timestamps": Field(
@@ -173,7 +174,7 @@ FIELDS: Mapping[str, Field] = {
     "vad": Field(
         "vad",
         flag,
-        "Hear only where the voice activity detector finds speech; `warnings` says what was skipped.",
+        "Transcribe only where the voice activity detector finds speech; `warnings` lists what was skipped.",
         {"type": "boolean", "default": False},
     ),
     "guards": Field(
@@ -188,53 +189,53 @@ FIELDS: Mapping[str, Field] = {
     "long_form": Field(
         "long_form",
         choice("sequential", "batched"),
-        "How a recording of more than 30 s is heard: window by window, each with the text before it, or cut in pauses "
-        "into parts that are decoded side by side, which know no text of one another.",
+        "How a recording of more than 30 s is decoded: window by window, each with the previous text as context, or "
+        "cut at pauses into parts that are decoded in parallel and do not know each other's text.",
         {"type": "string", "enum": ["sequential", "batched"], "default": "sequential"},
     ),
     "hallucination_silence_threshold": Field(
         "hallucination_silence_threshold",
         optional_number,
-        "Skip silence of more than this many seconds around text that looks invented by the times of its words; "
-        "`warnings` says what was skipped. Segments then start and end with words.",
+        "Skip silence of more than this many seconds around text whose word times look invented; `warnings` lists "
+        "what was skipped. Segments then start and end with words.",
         {**_FLOAT_OR_NONE, "minimum": 0},
     ),
     "prepend_punctuations": Field(
         "prepend_punctuations",
         plain,
-        "Marks that belong to the word after them, where words are found: the reference's, or none where sent empty.",
+        "Punctuation that belongs to the next word, if words are timed. Default: openai-whisper's; empty is none.",
         _TEXT,
         takes_empty=True,
     ),
     "append_punctuations": Field(
         "append_punctuations",
         plain,
-        "Marks that belong to the word before them, where words are found: the reference's, or none where sent empty.",
+        "Punctuation that belongs to the previous word, if words are timed. Default: openai-whisper's; empty is none.",
         _TEXT,
         takes_empty=True,
     ),
     "max_line_width": Field(
         "max_line_width",
         whole_number,
-        "Characters in a line of subtitles (srt, vtt; tsv with max_line_count); a longer word keeps a line for itself.",
+        "Most characters in a line of subtitles (srt, vtt; tsv with max_line_count); a longer word gets its own line.",
         {**_WHOLE, "minimum": 1, "maximum": MAX_LINE_WIDTH},
     ),
     "max_line_count": Field(
         "max_line_count",
         whole_number,
-        "Lines of a cue of srt, vtt and tsv; needs max_line_width or max_words_per_line.",
+        "Most lines in a cue of srt, vtt and tsv; needs max_line_width or max_words_per_line.",
         {**_WHOLE, "minimum": 1, "maximum": MAX_LINE_COUNT},
     ),
     "max_words_per_line": Field(
         "max_words_per_line",
         whole_number,
-        "Words in a line of srt, vtt and tsv; without max_line_width and max_line_count, a cue is one line.",
+        "Most words in a line of srt, vtt and tsv; without max_line_width and max_line_count, a cue is one line.",
         {**_WHOLE, "minimum": 1, "maximum": MAX_WORDS_PER_LINE},
     ),
     "highlight_words": Field(
         "highlight_words",
         flag,
-        "A cue of srt and vtt for each word, with that word underlined.",
+        "One cue of srt and vtt for each word, with that word underlined.",
         {"type": "boolean", "default": False},
     ),
     "seed": Field(
