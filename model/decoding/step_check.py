@@ -41,9 +41,8 @@ _COURSE = (1, 2, 3, 3, 2, 3)
 def settle_steps(model: Whisper, tokenizer: Tokenizer, *, cross_attention: str, cuda_graphs: str) -> dict[str, str]:
     """Set how a loaded model steps; by setting, why it has not what `auto` would have had. Raises `OptionError`.
 
-    The most of our own comes first, and each time that steps of the model's size fail they do with less: without what
-    is fused, then without the kernel, whose own check is a small question. `fused_steps` is no setting: who cannot have
-    them loses time only.
+    Try fused steps first, then the attention kernel alone, then torch; each is tried with steps of the model's size,
+    since the kernel's own check is small. `fused_steps` is not a setting: without them only time is lost.
     """
     reasons: dict[str, str | None] = {}
     model.cross_attention, reasons["cross_attention"] = choose_cross_attention(cross_attention, model)

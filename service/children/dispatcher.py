@@ -5,10 +5,9 @@ A job goes to the ready worker with the least audio outstanding.
 
 When a worker dies, nobody knows which of its jobs was the cause. Each of them becomes a suspect and is run again once,
 alone in a worker that takes nothing else meanwhile. The one with which a second worker dies fails for good, and its
-recording is refused for ten minutes; the others get their answer. A suspect whose client does not wait for that is one
-again when it comes back within ten minutes. Where somebody else killed the worker (SIGKILL, and not for memory) or held
-it still until we did (SIGSTOP) no job is to blame: they run again together, or are told to come back later when it
-happens too often.
+recording is refused for ten minutes; the others get their answer. If the client leaves first, the recording stays
+suspect for ten minutes. If somebody else killed the worker (SIGKILL, and not for memory), or stopped it (SIGSTOP) until
+we killed it, no job is to blame: they run again together, or get 503 if that happens too often.
 """
 
 import asyncio
