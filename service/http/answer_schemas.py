@@ -42,7 +42,7 @@ def _shares(description: str) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": {"type": "number"}, "description": description}
 
 
-_REQUEST_ID = text("That of the header `X-Request-Id`: the caller's, or a new one.")
+_REQUEST_ID = text("The value of the header `X-Request-Id`: the client's, or a new one.")
 _MODEL_NAME = text("Name of the model.")
 _CODE = "Code of the language"
 _STRETCH = {"start": number("Seconds."), "end": number("Seconds.")}
@@ -50,7 +50,7 @@ ERROR = record(
     error=record(
         message=text("What is wrong, for people."),
         type=text("Kind of error, as the hosted API names it."),
-        param=nullable(text("The field that is to blame.")),
+        param=nullable(text("The field that is wrong.")),
         code=nullable(text("What is wrong, for programs.")),
     ),
     request_id=nullable(_REQUEST_ID),
@@ -60,24 +60,24 @@ _SEGMENT = record(
     seek=whole("Frame of 10 ms at which the segment's window starts."),
     **_STRETCH,
     language=text(f"{_CODE} that was spoken in the segment's window."),
-    text=text("What was said, with its blank before."),
-    tokens=array({"type": "integer"}, "Of the text, and of its times."),
+    text=text("What was said, with a leading blank."),
+    tokens=array({"type": "integer"}, "Tokens of the text and of its timestamps."),
     temperature=number("At which the window was decoded."),
     avg_logprob=number("Mean log-probability of the window's tokens; below -1 it is doubtful."),
     compression_ratio=number("How well the window's text compresses; above 2.4 it repeats itself."),
-    no_speech_prob=number("Probability that nobody speaks in the window, as the model has it."),
+    no_speech_prob=number("The model's probability that nobody speaks in the window."),
 )
 WARNINGS = array(
     record(
         reason=text(" ".join(f"`{reason}`: {meaning}." for reason, meaning in SKIP_REASONS.items())),
         **_STRETCH,
     ),
-    "What of the recording was skipped, and why.",
+    "Which parts of the recording were skipped, and why.",
 )
 _HOSTED_SEGMENT = record(**{name: one for name, one in _SEGMENT["properties"].items() if name != "language"})
 _SEGMENT["properties"]["words"] = array(
     record(
-        word=text("With its blank before and its punctuation."),
+        word=text("The word, with its leading blank and its punctuation."),
         **_STRETCH,
         probability=number("Mean of its tokens' probabilities."),
     ),
@@ -100,7 +100,7 @@ TRANSCRIPTION = record(
     model=_MODEL_NAME,
     usage=_USAGE,
     timings=record(
-        queue=number("Seconds until its first window was taken up."),
+        queue=number("Seconds until its first window started."),
         decode_audio=number("Seconds from upload to samples."),
         inference=number("Seconds of work on its windows."),
         total=number("Seconds from its arrival."),
@@ -108,14 +108,14 @@ TRANSCRIPTION = record(
     request_id=_REQUEST_ID,
 )
 TRANSCRIPTION["properties"]["language_probabilities"] = _shares(
-    "Every language, likeliest first, where the form asked for them and the language was detected."
+    "Every language, most probable first, if the form asked for them and the language was detected."
 )
 LANGUAGE = record(
     language=text(f"{_CODE} that is spoken."),
     language_name=text("Its English name."),
     probability=number("Of this language."),
-    probabilities=_shares("Every language that the model knows, likeliest first."),
-    duration=number("Seconds of the recording, of which the first 30 are heard."),
+    probabilities=_shares("Every language that the model knows, most probable first."),
+    duration=number("Seconds of the recording, of which the first 30 are used."),
     model=_MODEL_NAME,
     request_id=_REQUEST_ID,
 )
@@ -127,16 +127,16 @@ OPENAI_VERBOSE = record(
     text=text("All that was said."),
     usage=_USAGE,
 )
-_IF_SKIPPED = {"warnings": {**WARNINGS, "description": "What was skipped, and why; absent where nothing was."}}
+_IF_SKIPPED = {"warnings": {**WARNINGS, "description": "What was skipped, and why; absent if nothing was."}}
 OPENAI_JSON["properties"] |= _IF_SKIPPED
 OPENAI_VERBOSE["properties"] |= _IF_SKIPPED | {
-    "segments": array(_HOSTED_SEGMENT, "Unless words alone were asked for."),
+    "segments": array(_HOSTED_SEGMENT, "Absent if only words were asked for."),
     "words": array(
         record(
-            word=text("With its punctuation, and no blank before it."),
+            word=text("The word with its punctuation, without a leading blank."),
             **_STRETCH,
         ),
-        "Where they were asked for.",
+        "If they were asked for.",
     ),
 }
 MODEL_INFO = record(
@@ -144,12 +144,12 @@ MODEL_INFO = record(
     object=text("What this is.", const="model"),
     created=whole("Always 0."),
     owned_by=text("Who made it."),
-    languages=array({"type": "string"}, "Codes; `en` alone where the model knows English only."),
+    languages=array({"type": "string"}, "Codes; only `en` for English models."),
     can_translate={"type": "boolean", "description": "Whether it takes `task=translate`."},
     device=text("What it runs on."),
     compute_type=text("Its arithmetic."),
     encoder_context=text("`full`, or `short` where the padding behind a clip is known beforehand."),
-    cross_kv=text("How the audio's keys and values are kept."),
+    cross_kv=text("Number format of the cross-attention cache."),
     sha256=nullable(text("Of the weights.")),
 )
 HEALTH_STATUS = record(status=text("`alive` or `ready`."))

@@ -57,8 +57,8 @@ _SHARED: Mapping[str, Field] = {
     ),
     "temperature": replace(
         FIELDS["temperature"],
-        description="0 tries hotter and hotter while a window's text is poor; any other number is the only one tried. "
-        "A comma list is tried in order.",
+        description="0 raises the temperature step by step when a window's text is poor; any other number is used "
+        "alone. A comma list is tried in order.",
         schema={"type": ["number", "string"], "minimum": 0, "maximum": 1, "default": 0},
     ),
 }
@@ -68,7 +68,7 @@ _TRANSCRIPTION_ONLY: Mapping[str, Field] = {
         name: Field(
             "timestamps",
             _granularities,
-            "Which times `verbose_json` has, `segment` where nothing is said; needs that format. May come twice.",
+            "Which times `verbose_json` has, by default `segment`; needs that format. May be sent twice.",
             {"type": "array", "items": {"type": "string", "enum": list(_GRANULARITIES)}},
         )
         for name in _LISTS

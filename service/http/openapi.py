@@ -56,8 +56,8 @@ def _answers(
         content[MEDIA_TYPES["json"]]["example"] = example
     content |= {other: {"schema": {"type": "string"}, "example": answer_examples.TEXTS[other]} for other in others}
     if events is not None:
-        description = f"With `stream`. An event each, whose `data` is a JSON object: {events}. What fails meanwhile is "
-        description += "a last one, the error body. A line with a colon alone says nothing."
+        description = f"With `stream`: events whose `data` is a JSON object: {events}. A later error is the last "
+        description += "event, with the error body. Comment lines (`:`) keep the connection open."
         content[event_stream.MEDIA_TYPE] = {"schema": _EVENT | {"description": description}}
     answer = {"description": "The result.", "content": content}
     return {"200": answer | ({"headers": {"X-Warnings": _X_WARNINGS}} if others else {})}
@@ -76,13 +76,13 @@ ERRORS = _refusals(
     {
         400: "A field is wrong, or the file cannot be decoded; `param` names the field.",
         401: "No valid API key.",
-        408: "The body came too slowly.",
+        408: "The request arrived too slowly.",
         413: "Too many bytes, or too many seconds of audio.",
-        415: "A Content-Encoding or media type that is not taken.",
+        415: "A Content-Encoding or media type that is not accepted.",
         429: "This key has too many requests in progress; see Retry-After.",
         500: "A bug, or a request that crashes workers; a retry does not help.",
         503: "Full, starting, draining or without workers; see Retry-After.",
-        504: "Not done within the deadline, or waiting with too little time left to be.",
+        504: "Not done within the deadline, or still waiting with too little time left.",
     }
 )
 ERRORS[500]["headers"] = {
@@ -91,7 +91,7 @@ ERRORS[500]["headers"] = {
 for _status in (429, 503):
     ERRORS[_status]["headers"] = {
         "Retry-After": {
-            "description": "Seconds after which it may be better.",
+            "description": "Seconds after which to retry.",
             "schema": {"type": "integer", "minimum": 1, "maximum": 60},
         }
     }
