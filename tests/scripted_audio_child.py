@@ -21,7 +21,7 @@ from service.wire.audio_messages import AudioDecoded, AudioRefused, DecodeAudio
 Answer = tuple[AudioDecoded, bytes] | AudioRefused
 
 
-def decode(request: DecodeAudio, upload: int, output: int) -> AudioDecoded | AudioRefused:
+def decode(request: DecodeAudio, upload: int, output: int, found: Callable[[int], None]) -> AudioDecoded | AudioRefused:
     word, *arguments = memory.read_all(upload).decode().split(maxsplit=1)
     match SCRIPTS[word](*arguments):
         case AudioRefused() as refused:

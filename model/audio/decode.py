@@ -20,7 +20,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -55,6 +55,8 @@ class AudioLimits:
     max_seconds: float = 12 * 3600.0
     max_decoded_bytes: int = 32 * 1024**3
     """Frames x channels x 4 bytes, at the file's own rate: it bounds work where a forged rate makes seconds short."""
+    found: Callable[[int], None] = lambda _: None
+    """Called with how many samples, of all channels together, each block holds: whoever bounds time asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,9 @@ def _chained(file: BinaryIO, parts: Sequence[tuple[int, int]], container: Contai
     for start, stop in parts:
         file.seek(start)
         seconds = limits.max_seconds - len(data) / 4 / SAMPLE_RATE
+        rest = replace(limits, max_seconds=seconds, max_decoded_bytes=left)
         try:
-            samples = _read(io.BytesIO(file.read(stop - start)), container, AudioLimits(seconds, left))
+            samples = _read(io.BytesIO(file.read(stop - start)), container, rest)
         except AudioTooLongError:
             raise _too_long(limits) from None
         except InvalidAudioError:
@@ -236,4 +239,5 @@ def _checked(reader: Reader, limits: AudioLimits) -> Iterator[Block]:
             if not np.isfinite(block).all():
                 raise InvalidAudioError("The file holds samples that are not numbers (NaN or infinity).")
             np.clip(block, -1.0, 1.0, out=block)
+        limits.found(block.size)
         yield block

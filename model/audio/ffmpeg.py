@@ -36,8 +36,6 @@ _DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl"
 _FULL_SCALE = {"u8": 128.0, "s16": 32_768.0, "s32": 2_147_483_648.0, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
 _MAX_RATE_CHANGE = 8
 """A stream whose rate jumps by more than this is damaged: converting it could cost any amount of memory."""
-_MAX_PACKETS_WITHOUT_SOUND = 250_000
-"""More than an hour of pauses, which AMR has as packets of 20 ms, or of damage; beyond it is nothing but work."""
 
 
 class AvReader:
@@ -114,7 +112,7 @@ class AvReader:
             yield self._samples(kept)
 
     def _decode(self) -> Generator[av.AudioFrame, None, None]:
-        packets, without_sound = self._input.demux(self._stream), 0
+        packets = self._input.demux(self._stream)
         while True:
             try:
                 packet = next(packets, None)
@@ -130,9 +128,6 @@ class AvReader:
             yield from (frame for frame in frames if frame.samples > 0)
             if packet is None:
                 return
-            without_sound += not frames
-            if without_sound > _MAX_PACKETS_WITHOUT_SOUND:
-                unreadable(self._container)
 
     def _in_one_shape(self) -> Iterator[av.AudioFrame]:
         """All frames in the first one's rate, layout and format, which a stream may change on its way."""

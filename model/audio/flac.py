@@ -2,7 +2,7 @@
 
 Asked by `model.audio.decode`, which reads joined files (`cat a.flac b.flac`) one by one, for each may have another rate
 and other channels, and leaves a file that contradicts itself to FFmpeg: that one believes the frames.
-Source: RFC 9639, sections 8.1 (metadata blocks), 8.2 (streaminfo) and 9.1 (frame header).
+Source: RFC 9639, sections 8.2 (streaminfo) and 9.1 (frame header).
 """
 
 import os
@@ -23,8 +23,6 @@ _START = re.compile(rb"fLaC[\0\x80]\0\0\x22")
 """The marker and the head of the first block of metadata, which has one kind and one size; not by chance in sound."""
 _START_BYTES = 8
 _SEARCH_BYTES = 1024 * 1024
-_MAX_BLOCKS = 10_000
-"""Of metadata: programs write some dozens, and libFLAC takes a third of a second for a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,6 @@ def links(file: BinaryIO) -> list[tuple[int, int]]:
 
     `UnreadableError` for one in more pieces than recordings are.
     """
-    _check_blocks(file)
     starts, at, seen = [0], 0, b""
     file.seek(0)
     while piece := file.read(_SEARCH_BYTES):
@@ -50,18 +47,6 @@ def links(file: BinaryIO) -> list[tuple[int, int]]:
             raise UnreadableError(f"The FLAC file is in more than {MAX_LINKS} pieces.")
         at, seen = at + len(seen) - _START_BYTES + 1, seen[1 - _START_BYTES :]
     return list(zip(starts, [*starts[1:], file.tell()], strict=True))
-
-
-def _check_blocks(file: BinaryIO) -> None:
-    """`UnreadableError` for more metadata than programs write."""
-    at = 4
-    for _ in range(_MAX_BLOCKS):
-        file.seek(at)
-        head = file.read(4)
-        if len(head) < 4 or head[0] & 0x80:
-            return
-        at += 4 + int.from_bytes(head[1:], "big")
-    raise UnreadableError(f"The FLAC file has more than {_MAX_BLOCKS} blocks before its sound.")
 
 
 def contradicts_itself(file: BinaryIO) -> bool:

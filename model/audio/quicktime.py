@@ -9,47 +9,36 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from model.errors import InvalidAudioError
-
 _WAY = (b"trak", b"mdia", b"minf", b"dinf", b"dref")
 _SELF_CONTAINED = 1
-_MAX_BOXES = 10_000
-"""Of those that are looked at, up to the end of moov, behind which a file in fragments may have any number."""
 
 
 def refers_elsewhere(file: BinaryIO) -> bool:
-    """Whether any track's data is said to be in another file; the position is left anywhere.
-
-    `InvalidAudioError` for a file in more boxes than programs write: there may be anything behind them.
-    """
-    end, left = file.seek(0, os.SEEK_END), iter(range(_MAX_BOXES))
-    for kind, _, body, stop in _boxes(file, 0, end, left):
+    """Whether any track's data is said to be in another file; the position is left anywhere."""
+    for kind, _, body, stop in _boxes(file, 0, file.seek(0, os.SEEK_END)):
         if kind == b"moov":
-            return any(_is_external(file, *entry) for entry in _entries(file, body, stop, 0, left))
+            return any(_is_external(file, *entry) for entry in _entries(file, body, stop, 0))
     return False
 
 
 def is_finished(file: BinaryIO) -> bool:
     """Whether it says where its sound is, which a recorder writes last; the position is left anywhere."""
-    end, left = file.seek(0, os.SEEK_END), iter(range(_MAX_BOXES))
-    return any(kind == b"moov" for kind, *_ in _boxes(file, 0, end, left))
+    return any(kind == b"moov" for kind, *_ in _boxes(file, 0, file.seek(0, os.SEEK_END)))
 
 
-def _entries(file: BinaryIO, start: int, end: int, depth: int, left: Iterator[int]) -> Iterator[tuple[int, int]]:
+def _entries(file: BinaryIO, start: int, end: int, depth: int) -> Iterator[tuple[int, int]]:
     """The entries (start, end) of all data reference boxes in `file[start:end]`."""
-    for kind, begin, body, stop in _boxes(file, start, end, left):
+    for kind, begin, body, stop in _boxes(file, start, end):
         if depth == len(_WAY):
             yield begin, stop
         elif kind == _WAY[depth]:
             inside = body + 8 if kind == b"dref" else body  # version, flags and a count come before the entries
-            yield from _entries(file, inside, stop, depth + 1, left)
+            yield from _entries(file, inside, stop, depth + 1)
 
 
-def _boxes(file: BinaryIO, start: int, end: int, left: Iterator[int]) -> Iterator[tuple[bytes, int, int, int]]:
+def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
     """The kind of each box in `file[start:end]`, where it begins, where its content does, and where it ends."""
     while start + 8 <= end:
-        if next(left, None) is None:
-            raise InvalidAudioError(f"The MP4 file has more than {_MAX_BOXES} boxes before its sound.")
         file.seek(start)
         head = file.read(16)
         size, kind = int.from_bytes(head[:4], "big"), head[4:8]

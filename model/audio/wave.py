@@ -1,4 +1,4 @@
-"""What the head of a WAV or Wave64 file leaves open, and how much of it there is: seen to before a library reads it.
+"""What the head of a WAV or Wave64 file leaves open: filled in before a library reads it.
 
 Asked by `model.audio.decode`. Programs that write to a pipe cannot go back to fill in sizes. Plain WAV then states
 what the libraries know; its 64-bit kinds state 0, a few bytes or the largest number there is, and no sound is found.
@@ -8,28 +8,23 @@ Sources: EBU Tech 3306 and ITU-R BS.2088 (RF64 and BW64: the chunk ds64); Sony, 
 
 import io
 import os
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
-from model.audio.containers import W64, WAV, Container
-from model.errors import InvalidAudioError
+from model.audio.containers import W64, Container
 
 _HEAD_BYTES = 65_536
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _LEAST, _MOST = 24, 2**62
 """Sizes in bytes that are believed lie between these: a chunk of Wave64 has 24 without content."""
-_MAX_CHUNKS = 10_000
-"""Before the sound: programs write some dozens. FFmpeg takes half a second for a million."""
 
 
 def with_size(file: BinaryIO, container: Container) -> BinaryIO:
     """The file, or where its head does not tell the sound's size a copy in which that is the file's.
 
-    `InvalidAudioError` for one in too many chunks. The position is left anywhere.
+    The position is left anywhere.
     """
     file.seek(0)
     head = file.read(_HEAD_BYTES)
-    if container is WAV:
-        _check_chunks(file, head)
     if head[:4] in (b"RF64", b"BW64") and head[12:16] == b"ds64":
         data, others = 28, [20, 36]  # what the file holds in bytes, and its samples
     elif container is W64 and _W64_DATA in head:
@@ -45,16 +40,3 @@ def with_size(file: BinaryIO, container: Container) -> BinaryIO:
         copy.seek(at)
         copy.write(size)
     return copy
-
-
-def _check_chunks(file: BinaryIO, head: bytes) -> None:
-    order: Literal["big", "little"] = "big" if head.startswith(b"RIFX") else "little"
-    at = 12
-    for _ in range(_MAX_CHUNKS):
-        file.seek(at)
-        chunk = file.read(8)
-        if len(chunk) < 8 or chunk.startswith(b"data"):
-            return
-        size = int.from_bytes(chunk[4:], order)
-        at += 8 + size + size % 2
-    raise InvalidAudioError(f"The WAV file has more than {_MAX_CHUNKS} chunks before its sound.")

@@ -21,14 +21,15 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 
-from service.audio_child.sandbox import limit_cpu, lock_down
+from service.audio_child.allowance import Allowance
+from service.audio_child.sandbox import lock_down
 from service.wire import memory
 from service.wire.audio_messages import AudioDecoded, AudioRefused, ChildReady, DecodeAudio
 from service.wire.channel import Channel, ChannelClosed
 from service.wire.messages import StartFailed
 
-Decoder = Callable[[DecodeAudio, int, int], AudioDecoded | AudioRefused]
-"""What is asked, the upload's descriptor, and that of the memory for the samples."""
+Decoder = Callable[[DecodeAudio, int, int, Callable[[int], None]], AudioDecoded | AudioRefused]
+"""What is asked, the upload's descriptor, that of the memory for the samples, and who is told of samples found."""
 
 
 def main(arguments: Sequence[str] | None = None, load: Callable[[], Decoder] | None = None) -> None:
@@ -40,9 +41,9 @@ def main(arguments: Sequence[str] | None = None, load: Callable[[], Decoder] | N
     try:
         decode = _start(channel, options, load or load_codecs)
         while isinstance(request := channel.receive(), DecodeAudio):
-            limit_cpu(options.cpu_seconds)
             upload, output = channel.take_fd(), channel.take_fd()
-            channel.send(decode(request, upload, output))
+            allowance = Allowance(options.cpu_seconds, memory.size(upload))
+            channel.send(decode(request, upload, output, allowance.found))
             os.close(upload)
             os.close(output)
     except ChannelClosed:
@@ -78,8 +79,10 @@ def load_codecs() -> Decoder:
     from model.audio.ffmpeg import AvReader
     from model.errors import AudioError, InvalidAudioError
 
-    def decode(request: DecodeAudio, upload: int, output: int) -> AudioDecoded | AudioRefused:
-        limits = AudioLimits(request.max_seconds, request.max_decoded_bytes)
+    def decode(
+        request: DecodeAudio, upload: int, output: int, found: Callable[[int], None]
+    ) -> AudioDecoded | AudioRefused:
+        limits = AudioLimits(request.max_seconds, request.max_decoded_bytes, found)
         try:
             samples = decode_audio(memory.read_all(upload), limits).samples
         except AudioError as error:

@@ -5,10 +5,11 @@ descriptor of the samples. No byte of the upload is looked at in this process, w
 samples is made here, so that a child sends no descriptor: while more are on their way among a user's processes than a
 child may hold, as they are to a worker that is busy, the kernel refuses to take one from it.
 
-- A child that dies, or works on one file for longer than `decode_seconds`, costs that file a 400 and nothing more: the
-  child is killed and replaced, and the next file waits for the new one. So does a caller that goes away. Where somebody
-  else killed the child (SIGKILL, and not for memory) or held it still, or a busy machine gave it less than half of
-  those seconds, the file is not to blame: it is decoded again, once.
+- A child that dies, works on one file for longer than `decode_seconds`, or takes more processor time than is allowed
+  for such a file (`service.audio_child.allowance`), costs that file a 400 and nothing more: the child is killed and
+  replaced, and the next file waits for the new one. So does a caller that goes away. Where somebody else killed the
+  child (SIGKILL, and not for memory) or held it still, or a busy machine gave it less than half of those seconds, the
+  file is not to blame: it is decoded again, once.
 - Free children go to those who wait in the order in which they came (`service.children.free_children`).
 - A child that cannot start, or dies again and again without a file, is replaced ever more slowly. While that holds for
   all of them nobody waits: `ready` is false and `decode` answers 503 at once.
@@ -171,7 +172,8 @@ class AudioPool:
                 raise self._unavailable() from error
             if await child.murdered():
                 raise DecoderLost("The audio decoder was killed.", retry_after_seconds=_RETRY_SECONDS) from error
-            raise InvalidAudio("The file could not be decoded.", param="file") from error
+            words = "took too long to decode" if child.overran else "could not be decoded"
+            raise InvalidAudio(f"The file {words}.", param="file") from error
         finally:
             self.busy -= 1
             if outcome is not None or well:

@@ -6,6 +6,7 @@ Used by `service.children.audio_pool` alone. The child gets an empty environment
 import asyncio
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,6 +118,11 @@ class AudioProcess:
             async with asyncio.timeout(_EXIT_SECONDS):
                 await self._process.wait()
         return not self._killed and murdered(self._process.returncode, self._oom_kills)
+
+    @property
+    def overran(self) -> bool:
+        """Whether it ended because its file took more processor time than it may (`service.audio_child.allowance`)."""
+        return self._process.returncode == -signal.SIGXCPU
 
     def kill(self) -> None:
         """End it at once; harmless if it has ended."""

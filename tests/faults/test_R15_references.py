@@ -131,10 +131,9 @@ def test_R15_boxes_that_lie_about_their_size_end_the_search() -> None:
         assert not refers_elsewhere(io.BytesIO(box * 50))
 
 
-def test_R15_nothing_hides_behind_more_boxes_than_are_looked_at(tmp_path: Path) -> None:
+def test_R15_nothing_hides_behind_however_many_boxes(tmp_path: Path) -> None:
     file, boxes = mov_with_reference(tmp_path), (struct.pack(">I", 8) + b"free") * 200_000
-    for forged in (boxes, boxes + file):
-        with pytest.raises(InvalidAudioError, match="more than 10000 boxes"):
-            decode_audio(forged)
-    fragments = (struct.pack(">I", 8) + b"moof") * 20_000
-    assert decode_audio(ffmpeg(speechlike(0.5), 16_000, "mov", "pcm_s16le") + fragments).duration == 0.5
+    with pytest.raises(InvalidAudioError, match="in another file"):
+        decode_audio(boxes + file)
+    own = ffmpeg(speechlike(0.5), 16_000, "mov", "pcm_s16le")
+    assert decode_audio(boxes[: 8 * 20_000] + own).duration == 0.5

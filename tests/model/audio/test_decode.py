@@ -379,10 +379,7 @@ def test_a_stream_may_change_its_rate_and_channels_on_the_way() -> None:
     assert likeness(decoded[33_000:], SPEECH) > 0.95
 
 
-def test_a_recording_may_pause_for_long_and_not_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_may_pause_for_however_long() -> None:
     speech = ffmpeg(speechlike(2.0, 8_000), 8_000, "amr", "libopencore_amrnb", bit_rate=12_200)
     pause = b"\x7c"  # NO_DATA, 20 ms
-    monkeypatch.setattr(ffmpeg_reader, "_MAX_PACKETS_WITHOUT_SOUND", 1_000)
-    assert decode_audio(speech + pause * 999 + speech[6:]).duration == pytest.approx(4.0, abs=0.1)
-    with pytest.raises(InvalidAudioError, match="AMR file cannot be decoded"):
-        decode_audio(speech + pause * 2_000)
+    assert decode_audio(speech + pause * 300_000 + speech[6:]).duration == pytest.approx(4.0, abs=0.1)

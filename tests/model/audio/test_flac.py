@@ -64,12 +64,9 @@ def test_a_recording_is_found_wherever_it_begins(padding: int) -> None:
     assert decode_audio(FILE + alone + narrow[narrow.index(b"\xff\xf8") :]).duration == pytest.approx(12.0)
 
 
-@pytest.mark.parametrize(
-    ("file", "reason"), [(FILE[:42] * 6_000, "in more than 5000 pieces"), (FILE[:42] + bytes(80_000), "10000 blocks")]
-)
-def test_a_file_of_nothing_but_heads_is_refused(file: bytes, reason: str) -> None:
-    with pytest.raises(InvalidAudioError, match=reason):
-        decode_audio(file)
+def test_a_file_of_nothing_but_heads_is_refused() -> None:
+    with pytest.raises(InvalidAudioError, match="in more than 5000 pieces"):
+        decode_audio(FILE[:42] * 6_000)
 
 
 def test_of_what_looks_like_frames_only_the_last_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from model.audio import AudioLimits, decode_audio
 from model.errors import AudioTooLongError
-from tests.sounds import ffmpeg, speechlike
+from tests.sounds import ffmpeg, sndfile, speechlike
 
 
 class Pipe:
@@ -53,3 +53,17 @@ def test_a_length_that_is_stated_and_true_is_refused_before_all_of_it_is_decoded
     monkeypatch.setattr("model.audio.ffmpeg.AvReader.blocks", lambda _: pytest.fail("it was decoded"))
     with pytest.raises(AudioTooLongError):
         decode_audio(file, AudioLimits(max_seconds=9.0))
+
+
+def test_whoever_bounds_time_is_told_of_all_sound_as_it_is_found() -> None:
+    stereo = np.stack([speechlike(3.0, 8_000)] * 2, axis=1)
+    one = sndfile(stereo, 8_000, "FLAC")
+    mono = sndfile(speechlike(5.0), 16_000, "WAV")
+    for file, samples in ((one, stereo.size), (one + one, 2 * stereo.size), (mono, 80_000)):
+        told: list[int] = []
+        decode_audio(file, AudioLimits(found=told.append))
+        assert sum(told) == samples
+    told = []
+    with pytest.raises(AudioTooLongError):
+        decode_audio(ffmpeg(speechlike(20.0), 16_000, "adts", "aac"), AudioLimits(max_seconds=10.0, found=told.append))
+    assert 0 < sum(told) <= 160_000

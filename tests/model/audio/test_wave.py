@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from model.audio import decode_audio
-from model.errors import InvalidAudioError
 from tests.sounds import as_int16, floats, sndfile, speechlike, wav
 
 SPEECH = as_int16(speechlike(2.0))
@@ -60,10 +59,7 @@ def test_wave64_by_sox_in_a_pipe_is_heard_with_the_second_head_that_stands_befor
     np.testing.assert_array_equal(decoded[-len(SPEECH) :], SPEECH / np.float32(32_768))
 
 
-def test_a_head_without_end_is_refused() -> None:
+def test_sound_is_found_behind_however_many_chunks() -> None:
     file = wav(SPEECH.tobytes())
-    for order in (b"RIFF", b"RIFX", b"RF64"):
-        with pytest.raises(InvalidAudioError, match="more than 10000 chunks before its sound"):
-            decode_audio(order + file[4:12] + b"JUNK\0\0\0\0" * 20_000 + file[12:])
-    some = file[:36] + b"JUNK\0\0\0\0" * 100 + file[36:]
-    np.testing.assert_array_equal(decode_audio(some).samples, SPEECH)
+    for count in (100, 20_000):
+        np.testing.assert_array_equal(decode_audio(file[:36] + b"JUNK\0\0\0\0" * count + file[36:]).samples, SPEECH)
