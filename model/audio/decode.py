@@ -9,7 +9,7 @@ than one at the limit, and memory is that of the result, of each channel where t
 notice:
 
 - A damaged or truncated file gives the sound that can be decoded; only a file without any is refused.
-- Where an MP4, Matroska or WebM file has no sound for a while there is silence, so that times are those of players.
+- Where an MP4, Matroska, WebM or AMR file has no sound for a while there is silence: times are those of players.
 - Samples beyond full scale are clipped to [-1, 1]; NaN and infinity are refused.
 - Exactly 16-bit, 16 kHz, mono sources stay int16, bit for bit; all others become float32.
 - Channels are joined by `model.audio.downmix`, not averaged; rates are converted by soxr at its very high quality.

@@ -1,14 +1,15 @@
 """Where a recording has no sound for a while: its packets say when they are heard, and some are not there.
 
 Asked by `model.audio.ffmpeg`. Calls that are recorded on their way (WebRTC) have nothing where somebody is muted or
-silent; players wait there, and so does what is said later: without the silence its times would be too early.
+silent, and telephones (AMR) a few bytes that are no sound; players wait there, and so does what is said later:
+without the silence its times would be too early.
 """
 
 import av
 
-from model.audio.containers import MATROSKA, MP4, Container
+from model.audio.containers import AMR, MATROSKA, MP4, Container
 
-_TIMED = (MATROSKA, MP4)
+_TIMED = (MATROSKA, MP4, AMR)
 """Times in other files start anew, jump, or are made up from lengths."""
 _TOLERANCE_SECONDS = 0.3
 """Two clocks may be so far apart after an hour; silence that is not sent leaves out 0.38 s at a time."""
@@ -21,7 +22,7 @@ class Gaps:
 
     def __init__(self, container: Container) -> None:
         self._timed = container in _TIMED
-        self._due: float | None = None
+        self._due = 0.0 if container is AMR else None  # whose times are counted from its first byte
         """When the next frame begins, in seconds of the file: it is never early, for what was heard stays heard."""
 
     def before(self, frame: av.AudioFrame) -> float:

@@ -57,6 +57,20 @@ def aligned(a: Floats, b: Floats) -> bool:
     return abs(shifts[int(np.argmax(scores))]) <= 160
 
 
+def test_pauses_that_a_telephone_sends_as_no_data_keep_their_length() -> None:
+    speech, pause = ffmpeg(speechlike(2.0, 8_000), 8_000, "amr", "libopencore_amrnb", bit_rate=12_200), b"\x7c"  # 20 ms
+    alone = floats(decode_audio(speech))
+    file = speech[:6] + pause * 50 + speech[6:] + pause * 3_000 + speech[6:]
+    heard = floats(decode_audio(file))
+    assert len(heard) == len(alone) * 2 + 61 * 16_000
+    for start in (16_000, 61 * 16_000 + len(alone)):
+        assert likeness(heard[start : start + 30_000], alone[:30_000]) > 0.95
+        assert aligned(heard[start : start + 30_000], alone[:30_000])
+    assert not heard[:15_000].any()
+    forever = decode_audio(speech + pause * 300_000 + speech[6:])  # more than an hour is damage
+    assert len(forever.samples) == 2 * len(alone)
+
+
 def test_a_gap_counts_as_the_silence_that_it_is() -> None:
     file = without(ffmpeg(speechlike(8.0, 48_000), 48_000, "webm", "libopus"), "webm", 2.0, 6.0)
     assert decode_audio(file, AudioLimits(max_seconds=8.5)).duration == pytest.approx(8.0, abs=0.1)
