@@ -20,14 +20,14 @@ from model.dims import SAMPLE_RATE
 _KEEP_BYTES = 64 * 1024 * 1024
 """Decoded blocks up to this size are kept between the two passes of a downmix, as they are."""
 _KEEP_NARROW_BYTES = 512 * 1024 * 1024
-"""Larger ones at the model's rate, up to this size (over an hour of stereo); what is longer still is decoded twice."""
+"""Larger ones at no more than the model's rate, up to this size (an hour of stereo or more); longer ones come twice."""
 
 Floats = npt.NDArray[np.float32]
 Scalar = TypeVar("Scalar", np.int16, np.float32)
 
 
 def analysed(blocks: Iterable[Block], statistics: ChannelStatistics, rate: int) -> tuple[list[Block], int] | None:
-    """Feed all blocks to the statistics; they come back with their rate, which is the model's if they are large."""
+    """Feed all blocks to the statistics; they come back with their rate, at most the model's if they are large."""
     kept: list[Block] = []
     size = 0
     rest = _counted(blocks, statistics)
@@ -46,17 +46,20 @@ def _counted(blocks: Iterable[Block], statistics: ChannelStatistics) -> Iterator
 
 
 def _narrowed(rest: Iterator[Block], first: list[Block], rate: int) -> tuple[list[Block], int] | None:
-    """The first blocks and the rest at the model's rate; None where that is too much, but the rest is read."""
+    """The first blocks and the rest, at no more than the model's rate; None where that is too much, but all is read."""
+    blocks: Iterable[Block] = chain(first, rest)
+    if rate > SAMPLE_RATE:
+        blocks = _at_model_rate(blocks, rate, first[0].shape[1])
     kept: list[Block] = []
     size = 0
-    for block in _at_model_rate(chain(first, rest), rate, first[0].shape[1]):
+    for block in blocks:
         kept.append(block)
         size += block.nbytes
         if size > _KEEP_NARROW_BYTES:
             for _ in rest:  # the statistics want it
                 pass
             return None
-    return kept, SAMPLE_RATE
+    return kept, min(rate, SAMPLE_RATE)
 
 
 def finished(blocks: Iterable[Block], rate: int, container: Container, downmix: Downmix | None = None) -> Floats:

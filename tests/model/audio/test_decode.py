@@ -188,6 +188,13 @@ def test_neither_block_size_nor_the_way_of_the_second_pass_matters(monkeypatch: 
                     np.testing.assert_allclose(result, samples, atol=1e-6 if not narrow else 1e-5)
 
 
+def test_what_is_kept_for_the_second_pass_is_never_more_than_the_file_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = sndfile(np.stack([speechlike(3.0, 8_000), speechlike(3.0, 8_000, seed=1)], axis=1), 8_000, "WAV")
+    expected = decode_audio(file).samples
+    monkeypatch.setattr(resampling, "_KEEP_BYTES", 0)
+    np.testing.assert_array_equal(decode_audio(file).samples, expected)  # and its peaks not those at 16 kHz
+
+
 def test_the_limit_of_seconds_holds_to_the_frame() -> None:
     file = sndfile(SPEECH, 16_000, "FLAC")
     assert decode_audio(file, AudioLimits(max_seconds=2.0)).duration == 2.0
