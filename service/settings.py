@@ -60,7 +60,8 @@ class Settings(BaseSettings):
         default=1800.0,
         gt=0,
         le=86400,
-        description="A worker that is not ready after this time, including downloads, is replaced.",
+        description="A worker that is not ready after this time, including downloads, is replaced; the next one "
+        "continues a download.",
     )
     stall_seconds: float = Field(
         default=60.0,

@@ -1,8 +1,9 @@
 """Fetches one checkpoint from its publisher into a folder: whole and with the right hash, or not at all.
 
 The bytes go to a hidden file beside the target, hashed as they come, and get their name by a rename once the hash is
-right and the disk has them. A connection that breaks is taken up where it stopped, a few times. Processes that want the
-same file at once wait for the first of them by a file lock.
+right and the disk has them. A connection that breaks is taken up where it stopped, a few times; what came stays for the
+next process, which may be that of a worker whose time to start was over. Processes that want the same file at once wait
+for the first of them by a file lock.
 """
 
 import contextlib
@@ -11,8 +12,8 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from io import BufferedRandom
 from pathlib import Path
-from typing import BinaryIO
 
 import httpx
 from tqdm import tqdm
@@ -27,13 +28,16 @@ _MAX_BYTES = 4 << 30
 
 
 class _Partial:
-    """The bytes that have come so far, on disk and in the hash."""
+    """The bytes that have come so far, those of earlier processes among them, on disk and in the hash."""
 
-    def __init__(self, file: BinaryIO, bar: "tqdm[None]") -> None:
+    def __init__(self, file: BufferedRandom, bar: "tqdm[None]") -> None:
         self.file = file
         self.bar = bar
-        self.digest = hashlib.sha256()
-        self.size = 0
+        file.seek(0)
+        self.digest = hashlib.file_digest(file, "sha256")
+        self.size = bar.n = bar.initial = file.tell()
+        self.received = 0
+        """Of them, the bytes that this process received."""
 
     def restart(self, total: int | None) -> None:
         """Forget what came; `total` bytes are announced."""
@@ -47,6 +51,7 @@ class _Partial:
         self.file.write(block)
         self.digest.update(block)
         self.size += len(block)
+        self.received += len(block)
         self.bar.update(len(block))
 
 
@@ -61,7 +66,8 @@ def download(
     """Fetch the file and return its path in `folder` (made if absent).
 
     Raises `WeightsError` when the publisher cannot be reached, refuses, or sends other content than the hash says;
-    then nothing is left behind. `transport` and `pause` (seconds) replace the network and the clock in tests.
+    what came is then kept in a hidden file, unless it is wrong, and the next call goes on from there. `transport` and
+    `pause` (seconds) replace the network and the clock in tests.
     """
     target = folder / source.filename
     try:
@@ -93,13 +99,16 @@ def _fetch_to(
 ) -> None:
     path = target.with_name(f".{target.name}.part")
     try:
-        with path.open("wb") as file:
+        with path.open("a+b") as file:
             with tqdm(disable=not show_progress, unit="B", unit_scale=True, desc=target.name) as bar:
                 partial = _Partial(file, bar)
-                _fetch(client, source, partial, pause)
-            if partial.digest.hexdigest() != source.sha256:
+                # A process may have been killed when all was there but the name.
+                if partial.digest.hexdigest() != source.sha256:
+                    _fetch(client, source, partial, pause)
+            if (sha256 := partial.digest.hexdigest()) != source.sha256:
+                file.truncate(0)
                 raise WeightsError(
-                    f"{target.name}: {source.url} sent content with SHA-256 {partial.digest.hexdigest()}, "
+                    f"{target.name}: {source.url} sent content with SHA-256 {sha256}, "
                     f"expected {source.sha256}; nothing was kept"
                 )
             file.flush()
@@ -107,7 +116,8 @@ def _fetch_to(
             path.replace(target)
         _sync(target.parent)
     finally:
-        path.unlink(missing_ok=True)
+        if path.is_file() and path.stat().st_size == 0:
+            path.unlink()
 
 
 def _fetch(client: httpx.Client, source: DownloadSource, partial: _Partial, pause: Callable[[float], None]) -> None:
@@ -117,11 +127,11 @@ def _fetch(client: httpx.Client, source: DownloadSource, partial: _Partial, paus
             return
         except httpx.TransportError as error:
             # With no byte received there is most likely no network: say so at once.
-            if attempt == _ATTEMPTS or partial.size == 0:
-                raise WeightsError(_unreachable(source, error)) from error
+            if attempt == _ATTEMPTS or partial.received == 0:
+                raise WeightsError(_unreachable(source, partial, error)) from error
             pause(float(1 << attempt))
         except httpx.HTTPError as error:
-            raise WeightsError(_unreachable(source, error)) from error
+            raise WeightsError(_unreachable(source, partial, error)) from error
 
 
 def _receive(client: httpx.Client, source: DownloadSource, partial: _Partial) -> None:
@@ -131,25 +141,39 @@ def _receive(client: httpx.Client, source: DownloadSource, partial: _Partial) ->
     if partial.size:
         headers["Range"] = f"bytes={partial.size}-"
     with client.stream("GET", source.url, headers=headers) as response:
-        if response.status_code == 206 and response.headers.get("Content-Range", "").startswith(
-            f"bytes {partial.size}-"
-        ):
-            pass
-        elif response.status_code == 200:
-            length = response.headers.get("Content-Length", "")
-            partial.restart(int(length) if length.isdecimal() else None)
-        else:
+        if response.status_code == 200:
+            partial.restart(_number(response.headers.get("Content-Length", "")))
+            _take(response, source, partial)
+            return
+        if not partial.size or response.status_code not in (206, 416):
             raise WeightsError(f"{source.filename}: {source.url} answered with status {response.status_code}")
-        # Blocks as they come: gathering them would lose the last ones when the connection breaks.
-        for block in response.iter_raw():
-            if partial.size + len(block) > _MAX_BYTES:
-                raise WeightsError(f"{source.filename}: {source.url} sends more than {_MAX_BYTES} bytes")
-            partial.add(block)
+        place, _, total = response.headers.get("Content-Range", "").partition("/")
+        if response.status_code == 206 and place.startswith(f"bytes {partial.size}-"):
+            partial.bar.total = _number(total)
+            _take(response, source, partial)
+            return
+    # What is there is longer than the file, or the server means other bytes than those that are missing.
+    partial.restart(None)
+    _receive(client, source, partial)
 
 
-def _unreachable(source: DownloadSource, error: Exception) -> str:
+def _take(response: httpx.Response, source: DownloadSource, partial: _Partial) -> None:
+    """The content of an answer, in blocks as they come: gathering them would lose the last ones when it breaks."""
+    for block in response.iter_raw():
+        if partial.size + len(block) > _MAX_BYTES:
+            partial.restart(None)
+            raise WeightsError(f"{source.filename}: {source.url} sends more than {_MAX_BYTES} bytes")
+        partial.add(block)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
+
+
+def _unreachable(source: DownloadSource, partial: _Partial, error: Exception) -> str:
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"{source.filename}: cannot be fetched from {source.url} ({reason}); nothing was kept"
+    kept = f"the first {partial.size} bytes are kept for the next attempt" if partial.size else "nothing was kept"
+    return f"{source.filename}: cannot be fetched from {source.url} ({reason}); {kept}"
 
 
 @contextlib.contextmanager

@@ -2,7 +2,11 @@
 
 import hashlib
 import http.server
+import resource
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,21 +23,27 @@ SOURCE = DownloadSource(f"https://publisher.invalid/{SHA256}/small.pt", SHA256)
 
 
 class Publisher(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT and understands ranges; breaks off each answer after `limit` bytes."""
+    """Serves CONTENT and understands ranges; breaks off each answer after `limit` bytes, once `may_break` is set."""
 
     limit = len(CONTENT)
     ranges: list[str | None]
+    may_break = threading.Event()
+    may_break.set()
 
     def do_GET(self) -> None:
         asked = self.headers["Range"]
         self.ranges.append(asked)
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        if start >= len(CONTENT):
+            self.send_error(416)
+            return
         self.send_response(206 if asked else 200)
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
         self.wfile.write(CONTENT[start : start + self.limit])
+        self.may_break.wait()
 
     def log_message(self, *args: object) -> None:
         pass
@@ -120,15 +130,52 @@ def test_a_broken_connection_is_taken_up_where_it_stopped(
     assert len(handler.ranges) > 1
 
 
-def test_a_connection_that_breaks_every_time_ends_cleanly(
+def test_what_came_over_a_connection_that_breaks_every_time_is_kept_for_the_next_attempt(
     tmp_path: Path, publisher: tuple[type[Publisher], DownloadSource]
 ) -> None:
     handler, source = publisher
     handler.limit = 1000
     with pytest.raises(WeightsError, match=r"small\.pt: cannot be fetched from http://127"):
         download(source, tmp_path, pause=lambda _: None)
-    assert len(handler.ranges) == 4
-    assert left_in(tmp_path) == []
+    assert handler.ranges == [None, "bytes=1000-", "bytes=2000-", "bytes=3000-"]
+    assert left_in(tmp_path) == [".small.pt.part"]
+    handler.limit = len(CONTENT)
+    assert download(source, tmp_path).read_bytes() == CONTENT
+    assert handler.ranges[4:] == ["bytes=4000-"]
+    assert left_in(tmp_path) == ["small.pt"]
+
+
+def test_a_download_goes_on_where_a_killed_process_was(
+    tmp_path: Path, publisher: tuple[type[Publisher], DownloadSource]
+) -> None:
+    handler, source = publisher
+    handler.limit, handler.may_break = len(CONTENT) // 2, threading.Event()
+    program = "import sys; from pathlib import Path; from model.weights.download import *; "
+    program += "download(DownloadSource(*sys.argv[1:3]), Path(sys.argv[3]))"
+    part = tmp_path / ".small.pt.part"
+    with subprocess.Popen([sys.executable, "-c", program, source.url, source.sha256, str(tmp_path)]) as process:
+        while process.poll() is None and not (part.exists() and part.stat().st_size):
+            time.sleep(0.01)
+        process.kill()
+    handler.may_break.set()
+    handler.limit, came = len(CONTENT), part.stat().st_size
+    assert download(source, tmp_path).read_bytes() == CONTENT
+    assert handler.ranges == [None, f"bytes={came}-"]
+
+
+def test_a_full_disk_is_told_and_what_it_held_is_gone_on_with(
+    tmp_path: Path, publisher: tuple[type[Publisher], DownloadSource]
+) -> None:
+    handler, source = publisher
+    _, most = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, most))
+    try:
+        with pytest.raises(WeightsError, match=r"small\.pt: cannot be written \(File too large\)"):
+            download(source, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert download(source, tmp_path).read_bytes() == CONTENT
+    assert handler.ranges == [None, f"bytes={1 << 20}-"]
 
 
 def test_a_server_without_ranges_starts_over(tmp_path: Path) -> None:
@@ -137,10 +184,48 @@ def test_a_server_without_ranges_starts_over(tmp_path: Path) -> None:
     assert requests[1].headers["Range"] == "bytes=99-"
 
 
-def test_a_server_that_resumes_elsewhere_is_refused(tmp_path: Path) -> None:
-    elsewhere = whole(status=206, Content_Range="bytes 0-9/10")
-    transport, _ = answers(httpx.Response(200, stream=Broken(CONTENT[:99])), elsewhere)
-    assert "status 206" in refused(SOURCE, tmp_path, transport)
+@pytest.mark.parametrize("status", [206, 416])
+def test_a_server_that_resumes_elsewhere_is_asked_from_the_start(tmp_path: Path, status: int) -> None:
+    (tmp_path / ".small.pt.part").write_bytes(CONTENT[:99])
+    transport, requests = answers(whole(b"0123456789", status, Content_Range="bytes 0-9/10"), whole())
+    assert download(SOURCE, tmp_path, transport=transport).read_bytes() == CONTENT
+    assert [request.headers.get("Range") for request in requests] == ["bytes=99-", None]
+
+
+@pytest.mark.parametrize("status", [206, 416])
+def test_a_part_of_what_nobody_asked_a_part_of_is_refused(tmp_path: Path, status: int) -> None:
+    transport, requests = answers(whole(status=status, Content_Range="bytes 0-9/10"))
+    assert f"status {status}" in refused(SOURCE, tmp_path, transport)
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_refusal_takes_nothing_of_what_came_before(tmp_path: Path, status: int) -> None:
+    part = tmp_path / ".small.pt.part"
+    part.write_bytes(CONTENT[:99])
+    for answer in (whole(b"no", status), httpx.ConnectError("Name or service not known")):
+        transport, requests = answers(answer)
+        with pytest.raises(WeightsError):
+            download(SOURCE, tmp_path, transport=transport)
+        assert part.read_bytes() == CONTENT[:99]
+        assert len(requests) == 1
+
+
+def test_a_whole_file_without_its_name_is_not_fetched_again(tmp_path: Path) -> None:
+    (tmp_path / ".small.pt.part").write_bytes(CONTENT)
+    transport, requests = answers(httpx.ConnectError("no network"))
+    assert download(SOURCE, tmp_path, transport=transport).read_bytes() == CONTENT
+    assert left_in(tmp_path) == ["small.pt"]
+    assert requests == []
+
+
+def test_a_wrong_beginning_is_not_gone_on_with_twice(
+    tmp_path: Path, publisher: tuple[type[Publisher], DownloadSource]
+) -> None:
+    _, source = publisher
+    (tmp_path / ".small.pt.part").write_bytes(b"\1" + CONTENT[1:99])
+    assert "SHA-256" in refused(source, tmp_path, httpx.HTTPTransport())
+    assert download(source, tmp_path).read_bytes() == CONTENT
 
 
 def test_a_redirect_is_followed(tmp_path: Path) -> None:
@@ -209,10 +294,13 @@ def test_several_at_once_fetch_it_once(tmp_path: Path, publisher: tuple[type[Pub
     assert left_in(tmp_path) == ["small.pt"]
 
 
-def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
+def test_what_is_longer_than_the_file_is_overwritten(
+    tmp_path: Path, publisher: tuple[type[Publisher], DownloadSource]
+) -> None:
+    handler, source = publisher
     (tmp_path / ".small.pt.part").write_bytes(b"\0" * (len(CONTENT) + 5))
-    transport, _ = answers(whole())
-    assert download(SOURCE, tmp_path, transport=transport).read_bytes() == CONTENT
+    assert download(source, tmp_path).read_bytes() == CONTENT
+    assert handler.ranges == [f"bytes={len(CONTENT) + 5}-", None]
     assert left_in(tmp_path) == ["small.pt"]
 
 
@@ -229,6 +317,11 @@ def test_progress_is_drawn_only_when_asked_for(tmp_path: Path, capsys: pytest.Ca
     download(SOURCE, tmp_path / "quiet", transport=transport)
     assert capsys.readouterr().err == ""
     download(SOURCE, tmp_path / "loud", transport=transport, show_progress=True)
+    assert "small.pt: 100%" in capsys.readouterr().err
+    (tmp_path / ".small.pt.part").write_bytes(CONTENT[:-1])
+    range_ = f"bytes {len(CONTENT) - 1}-{len(CONTENT) - 1}/{len(CONTENT)}"
+    transport, _ = answers(whole(CONTENT[-1:], 206, Content_Range=range_))
+    download(SOURCE, tmp_path, transport=transport, show_progress=True)
     assert "small.pt: 100%" in capsys.readouterr().err
 
 
