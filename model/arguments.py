@@ -4,6 +4,7 @@
 """
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from model.options import TEMPERATURES, TranscribeOptions
 from model.output import formats
 from model.output.languages import LANGUAGE_WRITERS
 from model.output.subtitles import Layout, check_format
+from model.spellings import as_ours
 
 DETECT = "detect-language"
 """The task that is no transcription: which language the first 30 s are in."""
@@ -31,7 +33,7 @@ _WHERE_GIVEN = (
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The arguments, checked as far as argparse can."""
+    """The arguments, checked as far as argparse can; openai-whisper's spellings are taken too."""
     parser = argparse.ArgumentParser(prog="python -m model", description="Transcribe recordings with Whisper.")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio, or video with a sound track")
     _add_model_options(parser)
@@ -39,14 +41,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--task", default="transcribe", choices=("transcribe", "translate", DETECT), help=f"{DETECT}: text or json"
     )
     parser.add_argument("--language", type=_language, help="code or English name; left out or auto, it is detected")
-    parser.add_argument("--prompt", help="text put before the first window: names, spelling, style")
+    parser.add_argument("--prompt", "--initial-prompt", help="text put before the first window: names, spelling, style")
     parser.add_argument("--temperature", type=_numbers, default=TEMPERATURES, help="a number or a comma list")
     parser.add_argument("--beam-size", type=int, help="beams at temperature 0")
     parser.add_argument("--patience", type=float, help="finished texts to wait for, as a multiple of the beams")
     parser.add_argument("--best-of", type=int, help="samples above temperature 0, of which the most probable is kept")
     parser.add_argument("--length-penalty", type=float, help="exponent of the length penalty, 0 to 1")
     parser.add_argument("--hotwords", help="names and words to expect, put before every window")
-    parser.add_argument("--carry-prompt", action="store_true", help="put the prompt before every window")
+    carry = ("--carry-prompt", "--carry-initial-prompt")
+    parser.add_argument(*carry, action="store_true", help="put the prompt before every window")
     parser.add_argument("--vad", action="store_true", help="hear only where somebody speaks")
     parser.add_argument(
         "--no-guards", action="store_true", help="openai-whisper's behaviour: nothing heard again or left out"
@@ -61,7 +64,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     _add_window_options(parser)
     _add_word_options(parser)
     _add_output_options(parser)
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(as_ours(sys.argv[1:] if arguments is None else arguments))
     _check(args, parser)
     return args
 
@@ -114,7 +117,9 @@ def _check_detection(args: argparse.Namespace, parser: argparse.ArgumentParser) 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="base", help=f"{', '.join(DIMENSIONS)}, a .pt file or a folder")
-    parser.add_argument("--download-dir", type=Path, help="folder for downloaded weights; left out, the user's cache")
+    parser.add_argument(
+        "--download-dir", "--model-dir", type=Path, help="folder for downloaded weights; left out, the user's cache"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
     parser.add_argument("--compute-type", default="auto", help="auto, int8, float32, float16 or bfloat16")
     parser.add_argument("--encoder-context", default="auto", help="auto, full or short")
@@ -169,13 +174,15 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(formats.WRITERS)
     parser.add_argument(
         "--format",
+        "--output-format",
+        "-f",
         dest="formats",
         type=_formats,
         default=("text",),
         help=f"what to write: {names}; several with commas, or all, go to --output-dir",
     )
     parser.add_argument(
-        "--output-dir", type=Path, help="write files of the recordings' names here, not to standard output"
+        "--output-dir", "-o", type=Path, help="write files of the recordings' names here, not to standard output"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -210,7 +217,8 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _formats(text: str) -> tuple[str, ...]:
-    names = tuple(formats.WRITERS) if text == "all" else tuple(dict.fromkeys(text.split(",")))
+    asked = ("text" if name == "txt" else name for name in text.split(","))
+    names = tuple(formats.WRITERS) if text == "all" else tuple(dict.fromkeys(asked))
     if not set(names) <= formats.WRITERS.keys():
         raise argparse.ArgumentTypeError(f"must be of {', '.join(formats.WRITERS)} with commas between them, or all")
     return names
