@@ -9,14 +9,15 @@ Importing the package loads neither torch nor a codec; `load` does.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from model.transcriber import Transcriber, load
+    from model.loading import load
+    from model.transcriber import Transcriber
 
 __all__ = ["Transcriber", "load"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        import model.transcriber
+        import model.loading
 
-        return getattr(model.transcriber, name)
+        return getattr(model.loading, name)
     raise AttributeError(f"module 'model' has no attribute {name!r}")

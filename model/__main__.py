@@ -19,10 +19,11 @@ from model.arguments import DETECT, options_of, parse
 from model.capabilities import check_detection
 from model.dims import FRAMES_PER_SECOND, N_FRAMES
 from model.errors import WhisperError
+from model.loading import load
 from model.output import formats
 from model.output.languages import LANGUAGE_WRITERS
 from model.segments import SKIP_REASONS, Skipped, Transcription
-from model.transcriber import Transcriber, load
+from model.transcriber import Transcriber
 
 
 def main(arguments: list[str] | None = None) -> int:

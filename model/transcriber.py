@@ -6,7 +6,6 @@ time; the service puts the same pieces together for many at once.
 
 import math
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from model.capabilities import can_translate, check_detection, check_options
-from model.compute import COMPUTE_TYPES, choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
+from model.compute import COMPUTE_TYPES
 from model.decoding.batch import DecodingBatch, run_to_end
 from model.decoding.step_check import settle_steps
 from model.dims import HOP_LENGTH, N_FRAMES
@@ -30,14 +29,14 @@ from model.longform.recording import Recording, needs_speech
 from model.mel import LogMel, MelSpan
 from model.native.quantize import quantise
 from model.network.padding import shorten
-from model.network.padding_store import PaddingStore, learned_folder
+from model.network.padding_store import PaddingStore
 from model.network.whisper import Whisper
 from model.options import MAX_WIDTH, TranscribeOptions
 from model.samples import Audio, read_samples
 from model.segments import Segment, Transcription
 from model.tokenizer import get_tokenizer
 from model.voice.vad import CHUNK, SpeechDetector
-from model.weights import Weights, load_weights
+from model.weights import Weights
 from model.window import DecodingResult, Window, written_tokens
 
 _CPU_WINDOWS, _GPU_WINDOWS = 4, 16
@@ -45,7 +44,7 @@ _CPU_WINDOWS, _GPU_WINDOWS = 4, 16
 
 
 class Transcriber:
-    """A loaded model. `load()` makes one. Threads may share it, and take turns."""
+    """A loaded model: `model.loading.load` makes one. Threads may share it, and take turns."""
 
     def __init__(self, model: Whisper, name: str) -> None:
         self.model, self.name = model, name
@@ -226,37 +225,3 @@ class Transcriber:
             self.batch.drop(slot)
             raise
         return result
-
-
-def load(
-    name: str = "base",
-    device: str | None = None,
-    compute_type: str = "auto",
-    encoder_context: str = "auto",
-    cross_kv: str = "auto",
-    *,
-    cross_attention: str = "auto",
-    cuda_graphs: str = "auto",
-    download_dir: str | Path | None = None,
-    show_progress: bool = False,
-) -> Transcriber:
-    """Load a model by published name, or from a `.pt` file or a folder, onto a device.
-
-    `compute_type`: `auto`, `int8` (CPU), `float32`, `float16` (GPU) or `bfloat16`. `encoder_context`: `auto`, `full` or
-    `short` (`model.network.padding`, CPU). `cross_kv`: `auto`, or `int8` or `fp8` to keep the audio's keys and values
-    in 8 bits (`model.network.audio_memory`). On a GPU, `cross_attention`: `auto`, `torch` or `triton`
-    (`model.gpu.split_check`), and `cuda_graphs`: `auto`, `true` or `false` (`model.decoding.step_check`). Downloads go
-    to `download_dir`, or the user's cache; `show_progress` draws a bar on stderr meanwhile. Raises `WeightsError` or
-    `OptionError`.
-    """
-    place = choose_device(device)
-    chosen = choose_compute_type(compute_type, place)
-    context = choose_encoder_context(encoder_context, place, chosen)
-    kept = choose_cross_kv(cross_kv, chosen)
-    folder = None if download_dir is None else Path(download_dir)
-    weights = load_weights(name, download_dir=folder, show_progress=show_progress)
-    cache = learned_folder(folder)
-    made = Transcriber.from_weights(weights, place, chosen, context, kept, cross_attention, cuda_graphs, cache)
-    if "native" in made.left_out:
-        warnings.warn(f"slower int8: {made.left_out['native']}", RuntimeWarning, stacklevel=2)
-    return made

@@ -16,8 +16,8 @@ class Ours:
     def __init__(self, load: dict[str, Any]) -> None:
         import torch
 
+        from model.loading import load as load_model
         from model.transcriber import Transcriber
-        from model.transcriber import load as load_model
 
         torch.set_num_threads(load["threads"])
         greedy = {} if load.get("defaults") else {"temperature": (0.0,)}

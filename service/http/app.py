@@ -23,11 +23,12 @@ from service import __version__
 from service.errors import BadRequest, InternalError, MethodNotAllowed, NotFound
 from service.http.admission import Admission, AdmissionLimits
 from service.http.auth import Keys
+from service.http.context import RequestContext
 from service.http.documentation import add_documentation
 from service.http.endpoints import Endpoints
 from service.http.jobs import Jobs
 from service.http.metrics import Metrics
-from service.http.middleware import RequestContext, RequestMiddleware
+from service.http.middleware import RequestMiddleware
 from service.http.openapi import (
     DETECT_LANGUAGE,
     ERRORS,

@@ -16,9 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service import logs
 from service.errors import BadRequest, ServiceError, UploadTimeout
+from service.http.context import RequestContext
 from service.http.exchange import error_body
 from service.http.metrics import Metrics
-from service.http.middleware import RequestContext
 
 KEEP_ALIVE_SECONDS = 75
 """An idle connection waits so long for its next request: longer than load balancers do."""

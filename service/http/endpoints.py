@@ -19,6 +19,7 @@ from model.options import TranscribeOptions
 from model.segments import Segment, Transcription
 from service.errors import DeadlineExceeded, Unavailable
 from service.http.admission import Admission
+from service.http.context import RequestContext
 from service.http.event_stream import Answer, EventStream
 from service.http.fields import FIELDS, Field
 from service.http.formats import (
@@ -30,7 +31,6 @@ from service.http.formats import (
 )
 from service.http.jobs import Hear, Jobs, Visit, until_disconnected
 from service.http.metrics import Metrics
-from service.http.middleware import RequestContext
 from service.http.multipart import Form
 from service.http.openai_audio import OPENAI_FIELDS, Task, TextEvents, openai_response, parse_openai
 from service.http.schemas import check_detect, check_query, parse_transcribe

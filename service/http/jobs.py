@@ -18,8 +18,8 @@ from model.options import TranscribeOptions
 from model.segments import Segment, Transcription
 from service.errors import InternalError
 from service.http.admission import Permit
+from service.http.context import RequestContext
 from service.http.formats import Timings, spoken
-from service.http.middleware import RequestContext
 from service.http.multipart import Form
 from service.http.upload import ClientDisconnected
 from service.ports import Audio, AudioDecoder, Workers

@@ -12,7 +12,6 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,10 +28,11 @@ from service.errors import (
 )
 from service.http.admission import Admission
 from service.http.auth import Keys
+from service.http.context import RequestContext
 from service.http.exchange import Exchange
 from service.http.metrics import Metrics
 from service.http.target import in_origin_form
-from service.http.tracing import PassedOn, Stage, Trace, Tracing
+from service.http.tracing import PassedOn, Trace, Tracing
 from service.http.upload import ClientDisconnected
 from service.lifecycle import Lifecycle
 
@@ -47,31 +47,6 @@ _USED_UP = frozenset(
 bounded by `ulimit -f`."""
 _RETRY_SECONDS = 5
 _REQUEST_ID = re.compile(rb"[0-9A-Za-z._\-]{1,64}")
-
-
-@dataclass(slots=True)
-class RequestContext:
-    """One request's identity, and what is noted about it on the way."""
-
-    request_id: str
-    arrival: float
-    """On the monotonic clock."""
-    endpoint: str = "other"
-    key_id: str | None = None
-    stage: str = "receive"
-    code: str | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
-    """For the log line."""
-    headers: dict[str, str] = field(default_factory=dict)
-    """For the answer, if it is a refusal."""
-    refused: ServiceError | None = None
-    """What the connection told the client by itself before it closed (`service.http.connection`)."""
-    stages: list[Stage] = field(default_factory=list)
-    """For the trace."""
-
-    def passed(self, name: str, start: float, end: float, **notes: Any) -> None:
-        """The request was in this stage from `start` to `end`, on the monotonic clock."""
-        self.stages.append(Stage(name, start, end, notes))
 
 
 class RequestMiddleware:

@@ -2,8 +2,8 @@
 
 Without `WHISPER_TRACE_ENDPOINT` nothing of OpenTelemetry is imported: the caller's trace id stands in the log line, its
 `traceparent` in the answer. With it, each request is a server span under the caller's, with a span for each stage that
-`RequestContext.passed` noted. Spans are made when the request has ended, from times that were taken anyway, and hold
-what the log line holds: ids, sizes, durations, languages, codes (`service.logs`).
+`service.http.context.RequestContext.passed` noted. Spans are made when the request has ended, from times that were
+taken anyway, and hold what the log line holds: ids, sizes, durations, languages, codes (`service.logs`).
 """
 
 import asyncio

@@ -153,10 +153,6 @@ class AsyncChannel:
                 raise ChannelClosed("end of file")
             self._reader.feed(data, fds)
 
-    def take_fd(self) -> int:
-        """The descriptor that came with the last received message; the caller closes it."""
-        return self._reader.take_fd()
-
     def close(self) -> None:
         """Stop watching, close the socket and every descriptor in flight; a waiting `receive` ends."""
         if self._closed:

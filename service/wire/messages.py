@@ -182,7 +182,6 @@ class WorkerStats:
     progress: int
     """Grows with everything heard, encoded or stepped; a worker with work in hand at which it stands still hangs."""
     steps: int
-    rows: int
     tokens: int
     waiting_windows: int
     audio_seconds: float

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from model.loading import load
 from model.samples import read_samples
-from model.transcriber import Transcriber, load
+from model.transcriber import Transcriber
 from service.wire.messages import Failed, Finished, Message, SegmentsReady, Transcribe
 from service.worker.engine import Engine
 

@@ -129,7 +129,7 @@ def test_a_peer_whose_process_ends_is_named_and_the_others_are_compared(tmp_path
 @pytest.mark.parametrize(("defaults", "named"), [(False, {"temperature": (0.0,)}), (True, {})])
 def test_ours_is_asked_for_greedy_decoding_or_for_nothing_but_the_language(monkeypatch, defaults, named) -> None:
     model = Mock()
-    monkeypatch.setattr("model.transcriber.load", lambda *a, **b: model)
+    monkeypatch.setattr("model.loading.load", lambda *a, **b: model)
     load = {"engine": "ours", "threads": torch.get_num_threads(), "model": "base", "compute_type": "int8"}
     worker.ENGINES["ours"]({**load, "defaults": defaults}).one(np.zeros(3, np.float32))
     (call,) = model.transcribe.call_args_list
