@@ -155,6 +155,7 @@ class FakeWorkerPool:
             "cpu": WorkerStats(
                 progress=self.steps,
                 steps=self.steps,
+                rows=self.running,
                 tokens=self.steps,
                 waiting_windows=0,
                 audio_seconds=float(self.steps),

@@ -47,7 +47,7 @@ class ScriptedWorker:
                     del self._due[request_id]
                     self._progress += 1
                     self._channel.send(answer)
-            self._channel.send(WorkerStats(self._progress, 0, 0, 0, 0.0, {}, {}, {}, 0, {}, {}))
+            self._channel.send(WorkerStats(self._progress, 0, 0, 0, 0, 0.0, {}, {}, {}, 0, {}, {}))
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Cancel):

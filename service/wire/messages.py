@@ -182,6 +182,7 @@ class WorkerStats:
     progress: int
     """Grows with everything heard, encoded or stepped; a worker with work in hand at which it stands still hangs."""
     steps: int
+    rows: int
     tokens: int
     waiting_windows: int
     audio_seconds: float

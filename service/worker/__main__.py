@@ -97,6 +97,7 @@ class Worker:
         return WorkerStats(
             progress=engine.stats.heard + engine.stats.encodes + batch.steps.total(),
             steps=batch.steps.total(),
+            rows=batch.active_rows,
             tokens=engine.stats.tokens,
             waiting_windows=engine.waiting_windows,
             audio_seconds=engine.stats.audio_seconds,
