@@ -56,14 +56,15 @@ def test_a_word_that_all_have_or_hear_otherwise_stays() -> None:
 @pytest.mark.parametrize(
     ("probability", "missing", "stays"),
     [
-        (0.1, 2, True),
-        (0.1, 3, False),
-        (0.39, 3, False),
-        (0.41, 3, True),
-        (0.6, 3, True),
-        (0.6, 4, False),
-        (0.99, 4, True),
-        (0.99, 5, False),
+        (0.1, 0, True),
+        (0.1, 1, False),
+        (0.21, 1, False),
+        (0.24, 1, True),
+        (0.24, 2, False),
+        (0.76, 2, False),
+        (0.78, 2, True),
+        (0.99, 2, True),
+        (0.99, 3, False),
     ],
 )
 def test_the_less_probable_a_word_is_the_fewer_must_miss_it(probability: float, missing: int, stays: bool) -> None:
