@@ -24,14 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.machine.arguments import add_compute_options, compute_options
 from benchmarks.machine.card import TOKENS, CardBounds, measure_card
 from benchmarks.machine.device import device_name, wait
 from benchmarks.machine.random_model import forced_options, made_sound, random_transcriber
 from model import Transcriber
-from model.compute import CROSS_KVS
 from model.dims import CHUNK_LENGTH
 from model.gpu.beside import SideStream
-from model.gpu.split_check import CROSS_ATTENTIONS
 from model.native.quantize import cross_kv_name, decoder_name
 from service.wire.messages import Failed, Finished, Transcribe
 from service.worker.engine import STEPS_BETWEEN_ENCODES, Engine
@@ -148,14 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         sys.stderr.write("no CUDA device here: nothing was measured (--device cpu tries the path)\n")
         return 2
-    transcriber = random_transcriber(
-        options.random,
-        options.device,
-        options.compute_type,
-        options.cross_kv,
-        options.cross_attention,
-        "auto" if options.cuda_graphs else "false",
-    )
+    transcriber = random_transcriber(options.random, options.device, compute_options(options))
     model = transcriber.model
     model.fuses_steps &= not options.unfused
     run: dict[str, Any] = {"bench": "saturation", "model": options.random, "device": device_name(model.device)}
@@ -206,10 +198,7 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(prog="python -m benchmarks.saturation", description=__doc__)
     command.add_argument("--random", metavar="SIZE", default="base", help="published size, with random weights")
     command.add_argument("--device", default="cuda")
-    command.add_argument("--compute-type", default="auto")
-    command.add_argument("--cross-kv", default="auto", choices=CROSS_KVS)
-    command.add_argument("--cross-attention", default="auto", choices=CROSS_ATTENTIONS)
-    command.add_argument("--cuda-graphs", action="store_true", help="replay captured steps")
+    add_compute_options(command)
     command.add_argument("--unfused", action="store_true", help="of kernels of ours that for attention alone")
     command.add_argument("--inline", action="store_true", help="compare with encoding between the steps")
     command.add_argument("--rows", type=int, default=64)

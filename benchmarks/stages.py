@@ -24,16 +24,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.machine.arguments import add_compute_options, compute_options
 from benchmarks.machine.card import CardBounds, measure_card
 from benchmarks.machine.device import device_name, wait
 from benchmarks.machine.random_model import forced_options, made_sound, random_transcriber
 from benchmarks.machine.roofline import Bounds, measure
 from model import Transcriber, load
-from model.compute import CROSS_KVS
 from model.decoding.batch import DecodingBatch, run_to_end
 from model.decoding.inference import make_inference
 from model.dims import CHUNK_LENGTH, N_FRAMES
-from model.gpu.split_check import CROSS_ATTENTIONS
 from model.mel import MelSpan
 from model.native.quantize import cross_kv_name, decoder_name
 from model.network.whisper import Whisper
@@ -152,11 +151,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="base")
     parser.add_argument("--random", metavar="SIZE", help="random weights of this size instead of a model")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compute-type", default="auto")
+    add_compute_options(parser)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--cuda-graphs", action="store_true", help="replay captured steps")
-    parser.add_argument("--cross-kv", default="auto", choices=CROSS_KVS)
-    parser.add_argument("--cross-attention", default="auto", choices=CROSS_ATTENTIONS)
     parser.add_argument("--encode", type=int, nargs="*", default=[], metavar="N", help="windows of an encoder pass")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--repeats", type=int, default=10)
@@ -186,17 +182,9 @@ def _loaded(options: argparse.Namespace) -> tuple[Transcriber, Tensor]:
     if options.random is None:
         from benchmarks.accuracy.waveform import read_waveform
 
-        transcriber = load(
-            options.model,
-            options.device,
-            options.compute_type,
-            cross_kv=options.cross_kv,
-            cross_attention=options.cross_attention,
-            cuda_graphs="auto" if options.cuda_graphs else "false",
-        )
+        transcriber = load(options.model, options.device, **asdict(compute_options(options)))
         return transcriber, torch.from_numpy(read_waveform(CLIP))
-    kept = (options.cross_kv, options.cross_attention, "auto" if options.cuda_graphs else "false")
-    return random_transcriber(options.random, options.device, options.compute_type, *kept), made_sound()
+    return random_transcriber(options.random, options.device, compute_options(options)), made_sound()
 
 
 def _report(model: Whisper, stages: Stages, rows: list[int], *, whole: bool) -> dict[str, Any]:

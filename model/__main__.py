@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from model.arguments import DETECT, options_of, parse
 from model.capabilities import check_detection
+from model.compute_options import ComputeOptions
 from model.dims import FRAMES_PER_SECOND, N_FRAMES
 from model.errors import WhisperError
 from model.loading import load
@@ -66,11 +68,7 @@ def _load(args: argparse.Namespace) -> Transcriber:
     return load(
         args.model,
         args.device,
-        args.compute_type,
-        args.encoder_context,
-        args.cross_kv,
-        cross_attention=args.cross_attention,
-        cuda_graphs=args.cuda_graphs,
+        **asdict(ComputeOptions.of(args)),
         download_dir=args.download_dir,
         show_progress=not args.quiet,
     )

@@ -1,7 +1,10 @@
-"""Where the model runs and in which number format: the choice behind `device` and `compute_type`."""
+"""Where the model runs and in which number format: the choice behind `device` and `ComputeOptions`."""
+
+from dataclasses import replace
 
 import torch
 
+from model.compute_options import ComputeOptions
 from model.errors import OptionError
 
 COMPUTE_TYPES = {
@@ -38,6 +41,17 @@ def choose_device(device: str | None) -> torch.device:
     if number >= torch.cuda.device_count():
         raise OptionError("device", f"device {device!r} is not there: {torch.cuda.device_count()} CUDA device(s) found")
     return torch.device("cuda", number)
+
+
+def choose(options: ComputeOptions, device: torch.device) -> ComputeOptions:
+    """The options without `auto` where it can be told before the model is there; `OptionError` for what is wrong."""
+    compute_type = choose_compute_type(options.compute_type, device)
+    return replace(
+        options,
+        compute_type=compute_type,
+        encoder_context=choose_encoder_context(options.encoder_context, device, compute_type),
+        cross_kv=choose_cross_kv(options.cross_kv, compute_type),
+    )
 
 
 def choose_compute_type(compute_type: str, device: torch.device) -> str:

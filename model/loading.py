@@ -3,7 +3,8 @@
 import warnings
 from pathlib import Path
 
-from model.compute import choose_compute_type, choose_cross_kv, choose_device, choose_encoder_context
+from model.compute import choose, choose_device
+from model.compute_options import ComputeOptions
 from model.network.padding_store import learned_folder
 from model.transcriber import Transcriber
 from model.weights import load_weights
@@ -31,13 +32,10 @@ def load(
     `OptionError`.
     """
     place = choose_device(device)
-    chosen = choose_compute_type(compute_type, place)
-    context = choose_encoder_context(encoder_context, place, chosen)
-    kept = choose_cross_kv(cross_kv, chosen)
+    options = choose(ComputeOptions(compute_type, encoder_context, cross_kv, cross_attention, cuda_graphs), place)
     folder = None if download_dir is None else Path(download_dir)
     weights = load_weights(name, download_dir=folder, show_progress=show_progress)
-    cache = learned_folder(folder)
-    made = Transcriber.from_weights(weights, place, chosen, context, kept, cross_attention, cuda_graphs, cache)
+    made = Transcriber.from_weights(weights, place, options, learned_folder(folder))
     if "native" in made.left_out:
         warnings.warn(f"slower int8: {made.left_out['native']}", RuntimeWarning, stacklevel=2)
     return made

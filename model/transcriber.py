@@ -18,6 +18,7 @@ from torch import Tensor
 
 from model.capabilities import can_translate, check_detection, check_options
 from model.compute import COMPUTE_TYPES
+from model.compute_options import ComputeOptions
 from model.decoding.batch import DecodingBatch, run_to_end
 from model.decoding.step_check import settle_steps
 from model.dims import HOP_LENGTH, N_FRAMES
@@ -77,29 +78,26 @@ class Transcriber:
         cls,
         weights: Weights,
         device: torch.device,
-        compute_type: str,
-        encoder_context: str = "full",
-        cross_kv: str = "auto",
-        cross_attention: str = "auto",
-        cuda_graphs: str = "auto",
+        options: ComputeOptions,
         cache_dir: Path | None = None,
     ) -> "Transcriber":
-        """The model of these weights on a device, laid out for one each of what `model.compute` chooses from.
+        """The model of these weights on a device, laid out as `model.compute.choose` has it for that device.
 
-        `cross_attention`: see `model.gpu.split_check`; `cuda_graphs`: see `model.decoding.step_check`. `OptionError`
-        where they are asked for and cannot be had. `cache_dir`: where to keep what takes long to work out
-        (`model.network.padding_store`); None for nowhere.
+        `OptionError` where something is asked for that cannot be had. `cache_dir`: where to keep what takes long to
+        work out (`model.network.padding_store`); None for nowhere.
         """
         if device.type == "cuda":
             prepare()
-        int8, dtype = compute_type == "int8", COMPUTE_TYPES[compute_type]
+        int8, dtype = options.compute_type == "int8", COMPUTE_TYPES[options.compute_type]
         model = Whisper.from_tensors(weights.dims, weights.tensors, device, dtype, weights.name, pack=not int8)
         outdated = quantise(model) if int8 else None
-        if encoder_context == "short":
+        if options.encoder_context == "short":
             shorten(model, PaddingStore(cache_dir, model, weights.sha256) if cache_dir and weights.sha256 else None)
-        model.cross_kv = cross_kv
+        model.cross_kv = options.cross_kv
         made = cls(model, weights.name)
-        made.left_out = settle_steps(model, made.tokenizer, cross_attention=cross_attention, cuda_graphs=cuda_graphs)
+        made.left_out = settle_steps(
+            model, made.tokenizer, cross_attention=options.cross_attention, cuda_graphs=options.cuda_graphs
+        )
         if outdated is not None:
             made.left_out = {**made.left_out, "native": outdated}
         return made

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from model import Transcriber
-from model.compute import choose_compute_type, choose_cross_kv, choose_device
+from model.compute import choose, choose_device
+from model.compute_options import ComputeOptions
 from model.dims import DIMENSIONS, N_SAMPLES, SAMPLE_RATE, ModelDimensions, canonical_name
 from model.errors import WeightsError
 from model.options import TranscribeOptions
@@ -24,22 +25,10 @@ _DRAWN = 1_048_573
 _BIAS = 0.02
 
 
-def random_transcriber(
-    name: str,
-    device: str,
-    compute_type: str,
-    cross_kv: str = "auto",
-    cross_attention: str = "auto",
-    cuda_graphs: str = "auto",
-) -> Transcriber:
+def random_transcriber(name: str, device: str, options: ComputeOptions) -> Transcriber:
     """A model of a published size; raises what `random_weights` does, and `OptionError` as in `model.compute`."""
-    weights = random_weights(name)
     place = choose_device(device)
-    chosen = choose_compute_type(compute_type, place)
-    kept = choose_cross_kv(cross_kv, chosen)
-    return Transcriber.from_weights(
-        weights, place, chosen, cross_kv=kept, cross_attention=cross_attention, cuda_graphs=cuda_graphs
-    )
+    return Transcriber.from_weights(random_weights(name), place, choose(options, place))
 
 
 def random_weights(name: str) -> Weights:

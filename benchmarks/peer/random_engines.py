@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmarks.machine.random_model import made_sound, random_transcriber, random_weights
 from benchmarks.peer.formats import write_ctranslate2_anew
 from benchmarks.saturation import Saturation
+from model.compute_options import ComputeOptions
 from model.dims import N_FRAMES, SAMPLE_RATE, ModelDimensions
 from model.mel import LogMel, MelSpan
 from model.tokenizer import get_tokenizer
@@ -35,7 +36,8 @@ class Ours:
     """The service's engine."""
 
     def __init__(self, size: str, device: torch.device, rows: int, tokens: int) -> None:
-        transcriber = random_transcriber(size, str(device), "float16" if device.type == "cuda" else "float32")
+        options = ComputeOptions("float16" if device.type == "cuda" else "float32")
+        transcriber = random_transcriber(size, str(device), options)
         self.dims, self._tokens = transcriber.dims, tokens
         encoded = 8 if device.type == "cuda" else 1
         self._engine = Saturation(transcriber, rows=rows, windows_per_encode=encoded, tokens=tokens)

@@ -9,8 +9,10 @@ import logging
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from model.compute_options import ComputeOptions
 from service import logs
 from service.children.dispatcher import Dispatcher
 from service.children.worker_process import WorkerProcess
@@ -244,13 +246,12 @@ class WorkerPool:
         workers = max(1, settings.devices.count(device))
         share = settings.gpu_memory_share / workers
         arguments = [
-            *self._command, "--model", settings.model, "--device", device, "--compute-type", settings.compute_type,
-            "--encoder-context", settings.encoder_context, "--cross-kv", settings.cross_kv,
-            "--cross-attention", settings.cross_attention, "--cuda-graphs", settings.cuda_graphs,
-            "--threads", str(settings.threads_per_worker),
-            "--max-rows", str(settings.max_batch_rows), "--memory-share", str(share),
-            "--workers", str(workers), "--rows-before", str(self._rows.get(name, 0)),
+            *self._command, "--model", settings.model, "--device", device,
+            "--threads", str(settings.threads_per_worker), "--max-rows", str(settings.max_batch_rows),
+            "--memory-share", str(share), "--workers", str(workers), "--rows-before", str(self._rows.get(name, 0)),
         ]  # fmt: skip
+        for option, value in asdict(ComputeOptions.of(settings)).items():
+            arguments += [f"--{option.replace('_', '-')}", value]
         if settings.download_dir is not None:
             arguments += ["--download-dir", str(settings.download_dir)]
         return arguments

@@ -15,9 +15,11 @@ import logging
 import os
 import socket
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.compute_options import ComputeOptions
 from service import logs
 from service.wire.audio_messages import SampleFormat
 from service.wire.channel import Channel, ChannelClosed
@@ -140,17 +142,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--parent", type=int, required=True, help="process id of the HTTP process")
     parser.add_argument("--model", required=True)
     parser.add_argument("--device", required=True)
-    parser.add_argument("--compute-type", required=True)
-    parser.add_argument("--encoder-context", required=True)
-    parser.add_argument("--cross-kv", default="auto")
-    parser.add_argument("--cross-attention", default="auto")
+    for field in fields(ComputeOptions):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", default=field.default)
     parser.add_argument("--download-dir", type=Path)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--max-rows", type=int, default=0, help="0: what fits")
     parser.add_argument("--rows-before", type=int, default=0, help="of the worker that this one replaces; 0: of none")
     parser.add_argument("--memory-share", type=float, default=0.9)
     parser.add_argument("--workers", type=int, default=1, help="workers of the service on the device")
-    parser.add_argument("--cuda-graphs", default="false")
     return parser.parse_args(arguments)
 
 

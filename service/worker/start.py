@@ -7,6 +7,7 @@ loaded (`model.decoding.step_check`), and here at its full size.
 import argparse
 from typing import TYPE_CHECKING
 
+from model.compute_options import ComputeOptions
 from model.errors import OptionError, WeightsError, WhisperError
 from service.settings import PREFIX
 from service.wire.messages import Failed, ModelInfo, Transcribe
@@ -65,30 +66,24 @@ def start(args: argparse.Namespace) -> tuple["Engine", ModelInfo]:
 
 def _load(args: argparse.Namespace, device: "torch.device") -> tuple["Transcriber", str | None]:
     """The model, laid out for the device as the command line asks, and the hash of its weights."""
-    from model.compute import choose_compute_type, choose_cross_kv, choose_encoder_context
+    from model.compute import choose
     from model.network.padding_store import learned_folder
     from model.transcriber import Transcriber
     from model.weights import load_weights
 
-    compute_type = choose_compute_type(args.compute_type, device)
-    cross_kv = choose_cross_kv(args.cross_kv, compute_type)
+    options = choose(ComputeOptions.of(args), device)
     before = anonymous_bytes()
     try:
         weights = load_weights(args.model, download_dir=args.download_dir)
     except WeightsError as error:
         raise OptionError("model", str(error)) from error
-    context = choose_encoder_context(args.encoder_context, device, compute_type)
     if device.type == "cpu" and not args.rows_before:
         read = max(0, anonymous_bytes() - before)  # and not mapped from a file
-        _check_memory(args, weights, compute_type, cross_kv, read)
-    folder = learned_folder(args.download_dir)
-    transcriber = Transcriber.from_weights(
-        weights, device, compute_type, context, cross_kv, args.cross_attention, args.cuda_graphs, folder
-    )
-    return transcriber, weights.sha256
+        _check_memory(weights, options, read, asked=args.max_rows)
+    return Transcriber.from_weights(weights, device, options, learned_folder(args.download_dir)), weights.sha256
 
 
-def _check_memory(args: argparse.Namespace, weights: "Weights", compute_type: str, cross_kv: str, read: int) -> None:
+def _check_memory(weights: "Weights", options: ComputeOptions, read: int, *, asked: int) -> None:
     """Refuse at once what cannot end well on this machine's processor, before the weights are laid out.
 
     They are laid out as floats first, and keep a byte a number at least. The `read` bytes are given back then.
@@ -98,11 +93,12 @@ def _check_memory(args: argparse.Namespace, weights: "Weights", compute_type: st
     free = available_bytes()
     if free is not None:
         free += read
-    itemsize, numbers = COMPUTE_TYPES[compute_type].itemsize, sum(tensor.numel() for tensor in weights.tensors.values())
+    itemsize = COMPUTE_TYPES[options.compute_type].itemsize
+    numbers = sum(tensor.numel() for tensor in weights.tensors.values())
     check_loading(free, numbers * itemsize)
-    is_int8 = compute_type == "int8"
-    kept, unloaded = ("int8", numbers) if is_int8 else (cross_kv, numbers * itemsize)
-    cpu_rows(weights.dims, itemsize, kept, free, asked=args.max_rows, unloaded=unloaded)
+    is_int8 = options.compute_type == "int8"
+    kept, unloaded = ("int8", numbers) if is_int8 else (options.cross_kv, numbers * itemsize)
+    cpu_rows(weights.dims, itemsize, kept, free, asked=asked, unloaded=unloaded)
 
 
 def _rows(args: argparse.Namespace, transcriber: "Transcriber") -> int:

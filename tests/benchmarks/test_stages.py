@@ -6,6 +6,7 @@ import torch
 from benchmarks import saturation
 from benchmarks.machine.random_model import random_tensors, random_transcriber
 from benchmarks.stages import Stages, main
+from model.compute_options import ComputeOptions
 from model.decoding.inference import make_inference
 from model.dims import DIMENSIONS
 from model.errors import WeightsError
@@ -66,7 +67,7 @@ def test_random_weights_are_whole_and_do_not_overflow() -> None:
 
 
 def test_what_random_weights_say_depends_on_what_is_heard() -> None:
-    transcriber = random_transcriber("tiny", "cpu", "float32")
+    transcriber = random_transcriber("tiny", "cpu", ComputeOptions("float32"))
     tensors = random_tensors(transcriber.dims)
     assert not torch.equal(tensors["decoder.blocks.0.attn.query.weight"], tensors["decoder.blocks.0.attn.value.weight"])
     mel = torch.randn(2, 80, 3000, generator=torch.Generator().manual_seed(0))
@@ -84,5 +85,5 @@ def test_what_random_weights_say_depends_on_what_is_heard() -> None:
 
 def test_a_size_that_was_never_published_is_refused() -> None:
     with pytest.raises(WeightsError, match="huge is no published size"):
-        random_transcriber("huge", "cpu", "float32")
+        random_transcriber("huge", "cpu", ComputeOptions("float32"))
     assert "large-v3" in DIMENSIONS

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from model.compute_options import ComputeOptions
 from model.decoding import step_check
 from model.decoding.step_check import choices_agree, choose_steps, deviation, reason_against, settle_steps
 from model.errors import OptionError
@@ -168,7 +169,7 @@ def test_where_only_what_is_fused_fails_steps_do_without(monkeypatch, cuda_graph
 def test_a_model_is_not_loaded_with_steps_that_are_named_wrongly() -> None:
     weights = Weights(tiny.DIMS, tiny.tensors(), "tiny-random", None)
     with pytest.raises(OptionError, match="maybe"):
-        Transcriber.from_weights(weights, torch.device("cpu"), "float32", cuda_graphs="maybe")
+        Transcriber.from_weights(weights, torch.device("cpu"), ComputeOptions("float32", "full", cuda_graphs="maybe"))
 
 
 def test_nothing_is_left_out_of_a_cpu() -> None:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from model.compute_options import ComputeOptions
 from model.errors import OptionError
 from model.gpu import split_check
 from model.gpu.split_check import choose_cross_attention
@@ -8,6 +9,8 @@ from model.native.quantize import decoder_name
 from model.transcriber import Transcriber
 from model.weights import Weights
 from tests import tiny
+
+CPU = torch.device("cpu")
 
 MODEL = tiny.transcriber().model
 
@@ -41,8 +44,8 @@ def test_a_cpu_has_torchs() -> None:
 def test_a_model_is_not_loaded_with_a_kernel_that_cannot_be_had() -> None:
     weights = Weights(tiny.DIMS, tiny.tensors(), "tiny-random", None)
     with pytest.raises(OptionError, match="cannot be used on cpu"):
-        Transcriber.from_weights(weights, torch.device("cpu"), "float32", cross_attention="triton")
-    assert decoder_name(Transcriber.from_weights(weights, torch.device("cpu"), "float32").model) == "torch"
+        Transcriber.from_weights(weights, CPU, ComputeOptions("float32", "full", cross_attention="triton"))
+    assert decoder_name(Transcriber.from_weights(weights, CPU, ComputeOptions("float32", "full")).model) == "torch"
 
 
 def test_a_name_that_is_none_is_refused() -> None:

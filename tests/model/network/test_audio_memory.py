@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from model.compute_options import ComputeOptions
 from model.decoding.inference import PyTorchInference, make_inference
 from model.native.quantize import cross_kv_name, quantise
 from model.network.audio_memory import AudioMemory
@@ -88,7 +89,7 @@ def test_a_model_with_8_bits_of_audio_says_nearly_the_same(cross_kv, most) -> No
     features = torch.randn(1, 1500, tiny.DIMS.n_audio_state, generator=torch.Generator().manual_seed(3))
     logits = []
     for kept in ("auto", cross_kv):
-        model = Transcriber.from_weights(weights, CPU, "float32", cross_kv=kept).model
+        model = Transcriber.from_weights(weights, CPU, ComputeOptions("float32", "full", kept)).model
         assert cross_kv_name(model) == ("float32" if kept == "auto" else cross_kv)
         inference = make_inference(model, n_windows=2, n_rows=2)
         assert isinstance(inference, PyTorchInference)
