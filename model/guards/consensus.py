@@ -25,7 +25,7 @@ from model.window import DecodingResult, Place, finished_tokens
 _Table = NDArray[np.int64]
 _UNIT = 1 << 20
 """What it costs that a word has nothing in its place; whole numbers, so that equal ways to align are equal."""
-_LEAST_SHARE, _CERTAIN_SHARE = 0.1, 0.3
+_LEAST_SHARE, _CERTAIN_SHARE = 0.15, 0.3
 """Share of the witnesses that must miss a word of probability 0, and what is added to it up to one of 1."""
 
 
@@ -69,7 +69,7 @@ class Consensus:
     def without_unconfirmed(self, number: int) -> tuple[tuple[int, ...], tuple[Place, ...]]:
         """The tokens of an attempt without the words that too many of the others leave out, and where those stood.
 
-        The less probable a word is, the fewer are needed: more than 0.1 of them, or 0.4 for one that is certain. An
+        The less probable a word is, the fewer are needed: more than 0.15 of them, or 0.45 for one that is certain. An
         unfinished rest stays: it becomes no text, and is heard again.
         """
         attempt, words, others = self._attempts[number], self._words[number], self._others(number)
