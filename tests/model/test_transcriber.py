@@ -107,7 +107,7 @@ def test_speech_that_the_model_takes_for_silence_is_heard_as_speech(base, clips)
     assert (unguarded.text, unguarded.warnings[0].reason) == ("", "no_speech")
     guarded = base.transcribe(speech, **strict)
     assert guarded.text.startswith(" Der hinter diesem")
-    assert not guarded.warnings
+    assert {one.reason for one in guarded.warnings} <= {"unconfirmed"}  # its witnesses may miss a word of it
 
 
 @pytest.mark.oracle
