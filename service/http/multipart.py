@@ -108,6 +108,8 @@ class FormReader:
         self._parts = 0
         self._delimiters = 0
         self._frame_bytes = 0
+        self._begun = False
+        self._preamble = b""
         self._tail = b""
         """The last bytes that were fed: a boundary may come in two pieces."""
         self._ended = False
@@ -124,12 +126,12 @@ class FormReader:
             raise BadRequest("The multipart body ends before its closing boundary.")
 
     def _feed_slice(self, data: bytes) -> None:
-        seen = self._tail + data
         if self._ended:
             self._count_frame(len(data))
             return
-        if not self._parts:
-            self._count_frame(self._before_first_part(seen))
+        if not self._begun:
+            data = self._from_first_delimiter(data)
+        seen = self._tail + data
         # A delimiter that is no line of its own is not allowed in a part, and costs the tokenizer a detour each.
         self._delimiters += data.count(self._delimiter)
         if self._delimiters > MAX_PARTS + 1:
@@ -147,10 +149,20 @@ class FormReader:
         if self._frame_bytes > MAX_FRAME_BYTES:
             raise BadRequest("The multipart body has too much outside its parts.")
 
-    def _before_first_part(self, seen: bytes) -> int:
-        """Bytes of the newest piece that precede the first part; `seen`: that piece and the tail before it."""
-        found = seen.find(self._delimiter[2:])
-        return max(0, (len(seen) if found < 0 else found) - len(self._tail))
+    def _from_first_delimiter(self, data: bytes) -> bytes:
+        """The body from the first line on that is one, once that has come; what precedes it says nothing.
+
+        The tokenizer knows no preamble, but passes over one that begins with an end of line and comes in one piece.
+        Source: RFC 2046, section 5.1.1.
+        """
+        self._preamble += data
+        preamble, delimiter, behind = (b"\r\n" + self._preamble).partition(self._delimiter)
+        self._begun = bool(delimiter)
+        if self._begun:
+            self._count_frame(len(preamble))
+        elif len(self._preamble) >= MAX_FRAME_BYTES + len(self._delimiter):
+            self._count_frame(len(self._preamble))
+        return delimiter[2:] + behind
 
     def _behind_last_part(self, seen: bytes) -> int:
         """Bytes behind the closing boundary, which stands in what was `seen`."""

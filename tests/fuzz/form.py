@@ -23,6 +23,7 @@ def seeds() -> list[bytes]:
         form(b"RIFF\r\n--fron\r\n", task="translate", hotwords="a", language="de"),
         form(b"", prompt="x" * 100) + b"epilogue",
         b"preamble\r\n" + form(b"\0" * 50),
+        b"\r\nno end of line" + form(b"a"),
         form(b"a") + form(b"b"),
         form(b"a").replace(b'"file"', b'"hotwords[]"').replace(b'; filename="a.wav"', b"") * 2,
         form(b"a").replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: base64\r\nX: \r\n\r\n"),

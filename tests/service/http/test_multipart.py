@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import BadRequest
-from service.http.multipart import MAX_FIELD_BYTES, MAX_PARTS, Form, FormReader, boundary_of
+from service.http.multipart import MAX_FIELD_BYTES, MAX_FRAME_BYTES, MAX_PARTS, Form, FormReader, boundary_of
 from service.wire import memory
 from tests.serving import BOUNDARY, open_descriptors
 
@@ -121,7 +121,7 @@ def test_the_closing_line_break_is_optional():
         (body(file_part(), part('name="a"', b"a", "X: " + "y" * 9000)), None),
         (body(file_part(), part('name="a"', b"a", *[f"X{n}: " + "y" * 3000 for n in range(4)])), None),
         (body(file_part(), part('name="a"', b"a", *[f"X{n}: y" for n in range(500)])), None),
-        (b"preamble" + body(file_part()), None),
+        (b"preamble" + body(file_part()), "file"),
         (b"\r\n" * 100_000 + body(file_part()), None),
         (b"x" * 100_000 + body(file_part()), None),
         (body(file_part()) + b"epilogue" * 100_000, None),
@@ -137,7 +137,16 @@ def test_what_is_no_proper_form_is_refused_quickly_and_leaves_nothing(data, para
     assert time.process_time() - started < 1.0
 
 
-@pytest.mark.parametrize("blank", [b"", b"\r\n" * 500])
+@pytest.mark.parametrize("step", [1, 2, 7, 65_536])
+def test_what_precedes_the_first_delimiter_says_nothing_and_has_a_bound(step):
+    most = MAX_FRAME_BYTES - len(b"\r\n" * 2)  # its own end of line, and that of the closing delimiter
+    for preamble in (b"Two parts.\r\n", b"\r\nno line of --frontier\r\n", b"--fron\r\n", b"x" * most + b"\r\n"):
+        assert read(preamble + body(file_part()), step) == ({}, b"sound")
+    for preamble in (b"\r\nno line of its own ", b"x" * (most + 1) + b"\r\n", b"\n"):
+        refused(preamble + body(file_part()), step)
+
+
+@pytest.mark.parametrize("blank", [b"", b"\r\n" * 500, b"Two parts.\r\n"])
 def test_a_form_may_be_cut_anywhere(blank):
     content = b"x" * 5000
     data = blank + body(part('name="task"', b"translate"), file_part(content))
