@@ -26,6 +26,8 @@ MAX_FRAME_BYTES = 1024
 MAX_NAME_CHARACTERS = 100
 _SLICE_BYTES = 64 * 1024
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
+_EXTENDED_FILENAME = re.compile(rb";\s*filename\*\s*=\s*[^;\s]", re.IGNORECASE)
+"""RFC 7578 has none in forms (section 4.2), but older clients send it in place of a name that is not ASCII."""
 _PLAIN_ENCODINGS = frozenset({b"", b"7bit", b"8bit", b"binary"})
 
 
@@ -207,7 +209,8 @@ class FormReader:
         self._value.clear()
 
     def _end_headers(self) -> None:
-        kind, options = parse_options_header(self._headers.get(b"content-disposition", b"").decode("latin-1"))
+        disposition = self._headers.get(b"content-disposition", b"")
+        kind, options = parse_options_header(disposition.decode("latin-1"))
         if kind != b"form-data" or b"name" not in options:
             raise BadRequest("A part has no form-data name.")
         encoding = self._headers.get(b"content-transfer-encoding", b"").strip().lower()
@@ -217,7 +220,7 @@ class FormReader:
         if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
             raise BadRequest("The name of a field is too long or not printable.")
         if name == FILE_FIELD:
-            if not options.get(b"filename"):
+            if not options.get(b"filename") and not _EXTENDED_FILENAME.search(disposition):
                 raise BadRequest("The file must be sent as a file, with a file name.", param=FILE_FIELD)
             self._form.open_file()
         elif b"filename" in options:

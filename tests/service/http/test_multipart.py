@@ -183,6 +183,14 @@ def test_headers_of_a_part_come_in_any_order_and_each_with_its_own_value():
         assert read(body(part(f'name="{"n" * 100}"', b"x"), data)) == ({"n" * 100: "x"}, b"sound")
 
 
+def test_a_filename_may_come_in_the_extended_form_alone():
+    spellings = ("filename*=utf-8''h%C3%A4user.wav", "FileName* = UTF-8'de'h%C3%A4user.wav", 'filename=""; filename*=a')
+    for extended in spellings:
+        assert read(body(part(f'name="file"; {extended}', b"sound")))[1] == b"sound"
+    for nothing in ("filename*=", "filename*=; x=y", "filenamex*=a"):
+        assert refused(body(part(f'name="file"; {nothing}', b"sound"))).param == "file"
+
+
 def test_a_filename_may_be_anything():
     for name in ("..\\\\..\\\\etc", "a/b/c", "naïve.wav", "semi;colon", 'quo\\"te', " "):
         assert read(body(file_part(filename=name)))[1] == b"sound"
