@@ -19,7 +19,7 @@ def add_compute_options(command: argparse.ArgumentParser) -> None:
 
 
 def compute_options(given: argparse.Namespace) -> ComputeOptions:
-    """What was asked for; the encoder's context is the default of the compute type."""
+    """What was asked for."""
     return ComputeOptions(
         given.compute_type,
         cross_kv=given.cross_kv,

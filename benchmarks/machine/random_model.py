@@ -6,6 +6,7 @@ sound is read here.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -26,9 +27,13 @@ _BIAS = 0.02
 
 
 def random_transcriber(name: str, device: str, options: ComputeOptions) -> Transcriber:
-    """A model of a published size; raises what `random_weights` does, and `OptionError` as in `model.compute`."""
+    """A model of a published size; raises what `random_weights` does, and `OptionError` as in `model.compute`.
+
+    Its encoder's context is full: there is nothing to learn of padding that means nothing.
+    """
     place = choose_device(device)
-    return Transcriber.from_weights(random_weights(name), place, choose(options, place))
+    chosen = choose(replace(options, encoder_context="full"), place)
+    return Transcriber.from_weights(random_weights(name), place, chosen)
 
 
 def random_weights(name: str) -> Weights:

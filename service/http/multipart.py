@@ -159,11 +159,10 @@ class FormReader:
         """
         self._preamble += data
         preamble, delimiter, behind = (b"\r\n" + self._preamble).partition(self._delimiter)
-        self._begun = bool(delimiter)
-        if self._begun:
+        if delimiter or len(preamble) >= MAX_FRAME_BYTES + len(b"\r\n" + self._delimiter):
             self._count_frame(len(preamble))
-        elif len(self._preamble) >= MAX_FRAME_BYTES + len(self._delimiter):
-            self._count_frame(len(self._preamble))
+        if delimiter:
+            self._begun, self._preamble = True, b""
         return delimiter[2:] + behind
 
     def _behind_last_part(self, seen: bytes) -> int:

@@ -83,6 +83,10 @@ def test_what_random_weights_say_depends_on_what_is_heard() -> None:
     assert len(heard[0].topk(5).values.unique()) == 5
 
 
+def test_nothing_is_learned_of_the_padding_of_random_weights() -> None:
+    assert random_transcriber("tiny", "cpu", ComputeOptions("int8")).model.encoder_context == "full"
+
+
 def test_a_size_that_was_never_published_is_refused() -> None:
     with pytest.raises(WeightsError, match="huge is no published size"):
         random_transcriber("huge", "cpu", ComputeOptions("float32"))
